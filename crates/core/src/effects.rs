@@ -1,0 +1,108 @@
+//! What a call into a stage wants done. The runtime does it when, and only when, the call has succeeded.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::batch::Batch;
+use crate::dead_letter::DeadLetter;
+use crate::hour::Hour;
+
+/// The effects of one call into a stage.
+///
+/// A stage does no I/O of its own: it says here what is to leave it. That makes a call whole or not at all,
+/// and lets the runtime repeat a call after a failure without doing anything twice.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Events for the stages behind this one.
+    pub batches: Vec<Batch>,
+    /// Remarks on hours for the stages behind this one.
+    pub notes: Vec<HourNote>,
+    /// Events that could not be dealt with.
+    pub dead: Vec<DeadLetter>,
+    /// Bytes to append to Logs, in order. A Log begins to exist with its first append.
+    pub appends: Vec<(LogName, Vec<u8>)>,
+    /// Logs that become files for readers with the next cut, in this order.
+    pub publications: Vec<Publication>,
+    /// Logs that are not needed any more once the next cut is committed.
+    pub retired: Vec<LogName>,
+    /// What became of the records of the call.
+    pub tally: Tally,
+}
+
+/// Where a Log is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Home {
+    /// In the state directory: for the stage itself to read when it is restored.
+    State,
+    /// In the staging directory of the output root: to be published.
+    Output,
+}
+
+/// Names an append-only file of one stage. Stages of different names never share a Log.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct LogName {
+    /// Where it is kept.
+    pub home: Home,
+    /// Unique within the stage, for ever: a name is not used again after it was published or retired.
+    /// Letters, digits, `-`, `_`, `.` and `=` only; at most 200 bytes.
+    pub name: String,
+}
+
+/// A Log that becomes a file at `path` under the output root. The file never changes afterwards.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Publication {
+    /// The Log; it ends with this.
+    pub log: LogName,
+    /// Path below the output root, with `/` between its parts; no part is empty, `.` or `..`.
+    pub path: String,
+}
+
+/// A remark on an hour of a type, for the manifests of the sinks behind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HourNote {
+    /// The type.
+    pub event_type: Arc<str>,
+    /// The hour.
+    pub hour: Hour,
+    /// Duplicates dropped since the last note for this hour.
+    pub duplicates: u64,
+}
+
+/// What became of the records of a call: `received` equals the sum of all the others (invariant I8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Records that came in.
+    pub received: u64,
+    /// Records that went on, or were written by a sink.
+    pub sent: u64,
+    /// Records that were dropped as duplicates.
+    pub duplicates: u64,
+    /// Records for an hour that is sealed; they are among the dead letters too, but not in `dead`.
+    pub late: u64,
+    /// Records that became dead letters for any other reason.
+    pub dead: u64,
+    /// Records that the stage was asked to leave out.
+    pub filtered: u64,
+    /// Records that went into aggregates.
+    pub absorbed: u64,
+}
+
+impl Tally {
+    /// Whether every record that came in is accounted for.
+    #[must_use]
+    pub fn is_conserved(&self) -> bool {
+        self.received == self.sent + self.duplicates + self.late + self.dead + self.filtered + self.absorbed
+    }
+
+    /// Adds another tally.
+    pub fn add(&mut self, other: &Self) {
+        self.received += other.received;
+        self.sent += other.sent;
+        self.duplicates += other.duplicates;
+        self.late += other.late;
+        self.dead += other.dead;
+        self.filtered += other.filtered;
+        self.absorbed += other.absorbed;
+    }
+}

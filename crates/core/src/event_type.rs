@@ -1,0 +1,119 @@
+//! Event types: a name, an Avro schema, the field that holds the time, the fields that make the id.
+
+use std::sync::Arc;
+
+use apache_avro::Schema;
+use apache_avro::rabin::Rabin;
+use arrow_schema::SchemaRef;
+
+use crate::schema::{Field, SchemaError, fields_of};
+
+/// A type of events. Cheap to share: the runtime passes it as `Arc<EventType>`.
+#[derive(Debug)]
+pub struct EventType {
+    /// Its name in the topology.
+    pub name: Arc<str>,
+    /// The Avro schema, as JSON text, as it is written into files.
+    pub schema_json: String,
+    /// 64-bit Rabin fingerprint of the schema's Parsing Canonical Form, in hex (Avro specification).
+    pub fingerprint: String,
+    /// The fields, in schema order.
+    pub fields: Vec<Field>,
+    /// The Arrow schema of its batches: one column a field, in the same order.
+    pub arrow: SchemaRef,
+    /// Index of the time field: a timestamp that is never null.
+    pub time: usize,
+    /// Indexes of the fields that make the id, in the order declared; empty when events have none.
+    pub id: Vec<usize>,
+    /// Who answers for it.
+    pub owner: Option<String>,
+}
+
+/// Why an event type can't be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TypeError {
+    /// The schema itself is at fault.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// `time` names no field.
+    #[error("there is no field `{0}` to take the time from")]
+    NoTimeField(String),
+    /// `time` names a field that is no timestamp, or may be null.
+    #[error("field `{field}` is {found}, not a timestamp-millis or timestamp-micros that is never null")]
+    NotATime {
+        /// The field.
+        field: String,
+        /// What it is.
+        found: String,
+    },
+    /// `id` names no field.
+    #[error("there is no field `{0}` to take the id from")]
+    NoIdField(String),
+    /// An id field may be null or is an array, map or record.
+    #[error("field `{field}` is {found}; an id field is a single value that is never null")]
+    NotAnId {
+        /// The field.
+        field: String,
+        /// What it is.
+        found: String,
+    },
+}
+
+impl EventType {
+    /// Makes an event type of an Avro record schema.
+    ///
+    /// # Errors
+    /// All that is wrong with it: at most one schema error, else every wrong `time` and `id` name.
+    pub fn new(
+        name: &str,
+        schema_json: &str,
+        time: &str,
+        id: &[String],
+        owner: Option<String>,
+    ) -> Result<Self, Vec<TypeError>> {
+        let schema = Schema::parse_str(schema_json).map_err(|error| vec![SchemaError::Avro(Box::new(error)).into()])?;
+        let fields = fields_of(&schema).map_err(|error| vec![error.into()])?;
+        let describe =
+            |field: &Field| format!("{}{}", if field.is_nullable() { "a nullable " } else { "a " }, field.kind.name());
+        let index = |name: &str| fields.iter().position(|field| field.name == name);
+        let mut errors = Vec::new();
+        let time_index = index(time);
+        match time_index.map(|at| &fields[at]) {
+            None => errors.push(TypeError::NoTimeField(time.to_owned())),
+            Some(field) if !field.kind.is_time() || field.is_nullable() => {
+                errors.push(TypeError::NotATime { field: time.to_owned(), found: describe(field) });
+            }
+            Some(_) => {}
+        }
+        let mut id_indexes = Vec::with_capacity(id.len());
+        for name in id {
+            match index(name) {
+                None => errors.push(TypeError::NoIdField(name.clone())),
+                Some(at) if !fields[at].kind.is_scalar() || fields[at].is_nullable() => {
+                    errors.push(TypeError::NotAnId { field: name.clone(), found: describe(&fields[at]) });
+                }
+                Some(at) => id_indexes.push(at),
+            }
+        }
+        let Some(time) = time_index.filter(|_| errors.is_empty()) else { return Err(errors) };
+        let arrow = arrow_schema::Schema::new(fields.iter().map(Field::arrow).collect::<Vec<_>>());
+        let fingerprint = schema.fingerprint::<Rabin>().bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self {
+            name: name.into(),
+            schema_json: schema_json.to_owned(),
+            fingerprint,
+            fields,
+            arrow: Arc::new(arrow),
+            time,
+            id: id_indexes,
+            owner,
+        })
+    }
+
+    /// Index and field of that name.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<(usize, &Field)> {
+        self.fields.iter().enumerate().find(|(_, field)| field.name == name)
+    }
+}

@@ -1,0 +1,37 @@
+//! The vocabulary of Tidemill and the traits that sources, stages and sinks implement.
+//!
+//! This crate does no I/O and knows no actors. It is all that a custom stage or sink depends on:
+//! the runtime calls what is defined here, never the other way round.
+//!
+//! ```text
+//!   Source --Input::Raw--> Stage (parse) --Input::Rows--> Stage --> ... --> Stage/Sink
+//!              positions                    Effects: batches, dead letters, log appends, publications
+//! ```
+
+mod batch;
+mod dead_letter;
+mod effects;
+mod event_type;
+mod hour;
+mod id_hash;
+mod kind;
+mod schema;
+mod seal;
+mod sink;
+mod source;
+mod stage;
+
+pub use batch::{Batch, Framing, Input, Origin, RawChunk, RowOrigins};
+pub use dead_letter::{DEAD_LETTER_TYPE, DeadLetter, Reason, dead_letter_batch, dead_letter_type};
+pub use effects::{Effects, Home, HourNote, LogName, Publication, Tally};
+pub use event_type::{EventType, TypeError};
+pub use hour::{Hour, format_time_ms, parse_duration_ms, parse_size_bytes};
+pub use id_hash::{IdSum, KeyColumns, ids_algorithm, key_hash};
+pub use kind::{
+    DefaultValue, Finding, KindSpec, OptionSpec, OptionType, Options, OptionsError, Role, Severity, Shape, State,
+};
+pub use schema::{DecimalRepr, Field, FieldKind, Nullability, SchemaError, TimeColumn, fields_of};
+pub use seal::{Horizon, PartitionPosition, Positions, SealReason, Seals};
+pub use sink::{CutId, DeliveryId, Guarantee, Resume, Sink, SinkContext, SinkError, SinkKind};
+pub use source::{Polled, Source, SourceContext, SourceError, SourceKind};
+pub use stage::{Limits, LogReader, Stage, StageContext, StageError, StageInput, StageKind};

@@ -1,0 +1,58 @@
+//! Seals: which hours close at a barrier, and where the sources were.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// Why hours were sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SealReason {
+    /// The watermark of every partition passed the end of the hour by the allowed lateness.
+    Watermark,
+    /// All sources were at their end and the run was asked to seal what is open (`--until-end`).
+    EndOfInput,
+    /// The clock passed the end of the hour (dead letters only).
+    Clock,
+}
+
+/// All hours of a type that end at or before `sealed_before_ms` are sealed from a barrier on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Horizon {
+    /// The type.
+    pub event_type: Arc<str>,
+    /// Milliseconds since 1970; it never goes back.
+    pub sealed_before_ms: i64,
+    /// Why.
+    pub reason: SealReason,
+}
+
+/// Position of one partition: everything before it is in the cut, nothing from it on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionPosition {
+    /// Position of the next record.
+    pub next: u64,
+    /// What else the source needs to go on from there (identity of a file, state of a generator); opaque to the runtime.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub resume: String,
+    /// The partition has been read to an end that stays (a finite source); it holds no hour open.
+    #[serde(default)]
+    pub ended: bool,
+}
+
+/// Positions of all sources: source, partition, position.
+pub type Positions = BTreeMap<Arc<str>, BTreeMap<Arc<str>, PartitionPosition>>;
+
+/// What a barrier tells a stage before it snapshots.
+#[derive(Clone, Debug)]
+pub struct Seals {
+    /// Cut that the barrier belongs to.
+    pub cut: u64,
+    /// Wall clock at which the barrier started, in milliseconds since 1970.
+    pub at_ms: i64,
+    /// Types whose horizon moves; most barriers have none.
+    pub horizons: Vec<Horizon>,
+    /// Positions of the sources at the barrier: an hour's revision 0 is its unique events below them.
+    pub positions: Positions,
+}
