@@ -1,0 +1,77 @@
+//! What a topology comes to once everything in it has been checked.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tidemill_core::{EventType, Finding, KindSpec, Limits, Options, Role, StageInput};
+
+/// A checked topology.
+#[derive(Debug)]
+pub struct Plan {
+    /// `[topology] name`: letters, digits, `-` and `_`.
+    pub name: Arc<str>,
+    /// Folder of the topology file; relative paths start there.
+    pub base_dir: PathBuf,
+    /// Widths and limits.
+    pub limits: Arc<Limits>,
+    /// The declared types, in order of name.
+    pub types: Vec<Arc<EventType>>,
+    /// Sources, stages and sinks in topological order: every node comes after all that it takes from.
+    pub nodes: Vec<Node>,
+}
+
+/// A source, stage or sink.
+#[derive(Debug)]
+pub struct Node {
+    /// Its name; unique over all roles.
+    pub name: Arc<str>,
+    /// What it is.
+    pub role: Role,
+    /// Its kind.
+    pub kind: &'static KindSpec,
+    /// Its options, checked, with defaults filled in.
+    pub options: Options,
+    /// Workers of its pool; 1 unless its kind is stateless.
+    pub workers: usize,
+    /// What it takes from; empty for sources.
+    pub inputs: Vec<Edge>,
+    /// Types that can arrive.
+    pub accepts: Vec<Arc<EventType>>,
+    /// Types that it sends on its data port.
+    pub sends: Vec<Arc<EventType>>,
+}
+
+/// A connection between two nodes.
+#[derive(Clone, Debug)]
+pub struct Edge {
+    /// Index of the node it comes from.
+    pub from: usize,
+    /// Which of its ports.
+    pub port: Port,
+    /// The types that pass; `None` means all.
+    pub types: Option<Vec<Arc<str>>>,
+}
+
+/// What a node sends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// `from = ["name"]`: records or events.
+    Data,
+    /// `from = ["name.dead_letters"]`: what it could not deal with.
+    DeadLetters,
+}
+
+/// The kinds that there are; the runtime's registry implements it.
+pub trait Kinds {
+    /// Descriptions of all kinds of a role, in order of name.
+    fn specs(&self, role: Role) -> Vec<&'static KindSpec>;
+
+    /// Checks the options of a source.
+    fn check_source(&self, kind: &str, options: &Options) -> Vec<Finding>;
+
+    /// Checks a stage or sink against the types that arrive; returns the types it sends.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    fn plan(&self, role: Role, kind: &str, input: &StageInput) -> Result<Vec<Arc<EventType>>, Vec<Finding>>;
+}
