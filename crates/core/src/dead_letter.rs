@@ -39,6 +39,8 @@ pub enum Reason {
     TooManyGroups,
     /// A limit of the topology on path values was reached.
     TooManyPathValues,
+    /// A sink refused it.
+    Refused,
     /// The stage failed on this very event, again and again.
     StageFailed,
 }
@@ -59,6 +61,7 @@ impl Reason {
             Self::TooManyOpenHours => "too_many_open_hours",
             Self::TooManyGroups => "too_many_groups",
             Self::TooManyPathValues => "too_many_path_values",
+            Self::Refused => "refused",
             Self::StageFailed => "stage_failed",
         }
     }

@@ -1,1 +1,45 @@
-//! x
+//! Runs topologies: supervised actors, bounded queues, and one commit point.
+//!
+//! This is the only crate that names actix. A topology is a *region*: sources and stages between which batches move through
+//! inboxes (bounded lanes outside the actors); a coordinator that sends barriers through them; and a committer that makes what the
+//! barriers leave behind durable, as one ledger record.
+//!
+//! ```text
+//!  Pool (supervisor of a stage)          Coordinator --Order--> Reader --chunks, barriers--> Inbox
+//!    `- Worker --lease--> Inbox            ^  `--Job--> committer thread (Logs, snapshots, ledger, publications)
+//!         `- Engine (the stage's value)    `--Ack-- Worker --Outlet--> next Inbox
+//! ```
+
+mod backoff;
+mod committer;
+mod coordinator;
+mod engine;
+mod error;
+mod external;
+mod failpoint;
+mod horizon;
+mod inbox;
+mod item;
+mod ledger;
+mod logs;
+mod metrics;
+mod outlet;
+mod pool;
+mod progress;
+mod publish;
+mod reader;
+mod region;
+mod registry;
+mod run;
+mod state_dir;
+mod status;
+mod worker;
+
+pub use coordinator::Ended;
+pub use error::RunError;
+pub use metrics::{METRICS, MetricKind, MetricSpec, describe, export};
+pub use region::RunConfig;
+pub use registry::Registry;
+pub use run::{Handle, Running, last_cut, start};
+pub use state_dir::{Owner, owner_of, set_aside};
+pub use status::{PartitionStatus, SourceStatus, StageStatus, Status, TypeStatus, WorkerStatus};

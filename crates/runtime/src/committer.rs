@@ -1,0 +1,214 @@
+//! The thread that makes cuts durable. One order, always:
+//!
+//! 1. sync the Logs that the cut holds, and their directories;
+//! 2. write and sync the snapshots;
+//! 3. append the record to the ledger and sync it: this is the commit;
+//! 4. only then its effects: publish files, remove retired Logs and the snapshots of the cut before.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidemill_core::{LogName, Publication};
+
+use crate::coordinator::{Committed as CommittedMessage, Fatal};
+use crate::error::RunError;
+use crate::failpoint;
+use crate::ledger::{Committed, Ledger, Record};
+use crate::logs::{Logs, sync_all};
+use crate::publish::{publish, remove};
+use crate::region::Region;
+use crate::state_dir::StateDir;
+
+/// How long a run that is to end by itself waits for room.
+const NO_ROOM_MAX: Duration = Duration::from_secs(30);
+
+/// A cut to commit.
+pub(crate) struct Job {
+    pub(crate) record: Record,
+    pub(crate) snapshots: BTreeMap<Arc<str>, Vec<u8>>,
+    /// Bytes that sources had handed on at its barrier.
+    pub(crate) read_bytes: u64,
+}
+
+/// Starts the thread. It ends when the sender is dropped, after what was sent.
+pub(crate) fn start(region: Arc<Region>, state: StateDir, ledger: Ledger) -> Sender<Job> {
+    let (sender, jobs) = channel();
+    let thread = std::thread::Builder::new().name("committer".into());
+    thread.spawn(move || run(&region, &state, ledger, &jobs)).expect("the system can start a thread");
+    sender
+}
+
+fn run(region: &Region, state: &StateDir, mut ledger: Ledger, jobs: &Receiver<Job>) {
+    for job in jobs {
+        let begin = Instant::now();
+        let cut = job.record.cut;
+        let read_bytes = job.read_bytes;
+        if let Err(error) = commit(region, state, &mut ledger, job) {
+            region.coordinator().do_send(Fatal(error));
+            return;
+        }
+        region.coordinator().do_send(CommittedMessage { cut, read_bytes, took: begin.elapsed() });
+    }
+}
+
+fn commit(region: &Region, state: &StateDir, ledger: &mut Ledger, mut job: Job) -> Result<(), RunError> {
+    failpoint::hit("cut-begins");
+    let paths = dirty_paths(region, &job.record);
+    sync_all(paths.iter().map(PathBuf::as_path))?;
+    failpoint::hit("logs-synced");
+    let snapshot_path = state.snapshot_path(job.record.cut);
+    let mut packed = Vec::new();
+    for (name, bytes) in &job.snapshots {
+        let said = job.record.stages.entry(name.clone()).or_default();
+        said.snapshot = (packed.len() as u64, bytes.len() as u64);
+        packed.extend_from_slice(bytes);
+    }
+    packed.extend(crc32c::crc32c(&packed).to_le_bytes());
+    waiting_for_room(region, || write_snapshot(&snapshot_path, &packed))?;
+    failpoint::hit("snapshot-synced");
+    waiting_for_room(region, || ledger.append(&job.record))?;
+    failpoint::hit("ledger-synced");
+    let previous = region.committed().last.cut;
+    effects(region, &job.record, &state.output)?;
+    failpoint::hit("effects-done");
+    if previous != job.record.cut {
+        remove([state.snapshot_path(previous)].into_iter())?;
+    }
+    let mut committed = region.committed();
+    committed.apply(job.record);
+    ledger.rotate_if_large(&committed)?;
+    let mut snapshots = region.snapshots.lock().expect("no code panics while it holds the snapshots");
+    *snapshots = job.snapshots.into_iter().map(|(name, bytes)| (name, bytes.into())).collect();
+    Ok(())
+}
+
+/// The files and directories that must be durable before the record.
+fn dirty_paths(region: &Region, record: &Record) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    for stage in &region.stages {
+        let Some(said) = record.stages.get(&region.node(stage.node).name) else { continue };
+        let logs = stage.logs();
+        let written: Vec<PathBuf> = said.logs.iter().map(|(name, _)| logs.path(name)).collect();
+        let dirs: std::collections::BTreeSet<PathBuf> =
+            written.iter().filter_map(|path| path.parent().map(Path::to_owned)).collect();
+        paths.extend(written);
+        paths.extend(dirs);
+    }
+    paths
+}
+
+fn write_snapshot(path: &Path, packed: &[u8]) -> Result<(), RunError> {
+    let mut file = File::create(path).map_err(RunError::io("create", path))?;
+    file.write_all(packed).map_err(RunError::io("write", path))?;
+    file.sync_all().map_err(RunError::io("sync", path))?;
+    sync_all(path.parent().into_iter())
+}
+
+/// Repeats what failed for want of room. Inputs wait meanwhile, because no cut frees what is held for replay.
+fn waiting_for_room(region: &Region, mut step: impl FnMut() -> Result<(), RunError>) -> Result<(), RunError> {
+    let begin = Instant::now();
+    let mut tries = 0u32;
+    loop {
+        match step() {
+            Err(RunError::Io { action, path, source })
+                if action != "sync"
+                    && matches!(
+                        source.kind(),
+                        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+                    ) =>
+            {
+                if tries.is_multiple_of(20) {
+                    tracing::error!(path = %path.display(), "no room for a cut; inputs wait and nothing is lost. Make room");
+                }
+                tries += 1;
+                if region.config.until_end && begin.elapsed() > NO_ROOM_MAX {
+                    return Err(RunError::Io { action, path, source });
+                }
+                std::thread::sleep(Duration::from_millis(500));
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Does the effects of a committed record. Doing them twice is the same as once.
+fn effects(region: &Region, record: &Record, output: &Path) -> Result<(), RunError> {
+    let logs_of = |name: &str| region.stages.iter().find(|stage| *region.node(stage.node).name == *name);
+    for (name, said) in &record.stages {
+        let Some(stage) = logs_of(name) else { continue };
+        let mut logs = stage.logs();
+        let (staged, retired) = places(&logs, &said.publications, &said.retired);
+        for log in said.publications.iter().map(|publication| &publication.log).chain(&said.retired) {
+            logs.forget(log);
+        }
+        drop(logs);
+        publish(output, &staged)?;
+        remove(retired.into_iter())?;
+    }
+    Ok(())
+}
+
+fn places<'a>(
+    logs: &Logs,
+    publications: &'a [Publication],
+    retired: &[LogName],
+) -> (Vec<(PathBuf, &'a Publication)>, Vec<PathBuf>) {
+    let staged = publications.iter().map(|publication| (logs.path(&publication.log), publication)).collect();
+    (staged, retired.iter().map(|log| logs.path(log)).collect())
+}
+
+/// Redoes the effects of the last record when a run starts, before any Log is touched, and reads its snapshots.
+pub(crate) fn recover(
+    state: &StateDir,
+    committed: &Committed,
+) -> Result<BTreeMap<Arc<str>, Arc<[u8]>>, RunError> {
+    let record = &committed.last;
+    for (name, said) in &record.stages {
+        let (state_logs, output_logs) = state.stage_logs(name);
+        let path = |log: &LogName| {
+            let dir = if log.home == tidemill_core::Home::State { &state_logs } else { &output_logs };
+            dir.join(format!("{}.staged", log.name))
+        };
+        let staged: Vec<_> = said.publications.iter().map(|publication| (path(&publication.log), publication)).collect();
+        publish(&state.output, &staged)?;
+        remove(said.retired.iter().map(path))?;
+    }
+    if record.cut == 0 {
+        return Ok(BTreeMap::new());
+    }
+    let path = state.snapshot_path(record.cut);
+    let corrupt = |what: &str| RunError::Corrupt { what: what.to_owned(), path: path.clone() };
+    // The snapshots of a cut go away only after a later one was committed: if they are gone, the ledger has lost records.
+    let packed = match std::fs::read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(corrupt("the snapshots of the ledger's last cut are gone: a later cut was committed and its record is lost"));
+        }
+        read => read.map_err(RunError::io("read", &path))?,
+    };
+    let (packed, checksum) =
+        packed.split_last_chunk::<4>().ok_or_else(|| corrupt("the snapshots of the last cut are cut short"))?;
+    if crc32c::crc32c(packed).to_le_bytes() != *checksum {
+        return Err(corrupt("the snapshots of the last cut are damaged"));
+    }
+    let mut snapshots = BTreeMap::new();
+    for (name, said) in &record.stages {
+        let (start, length) = said.snapshot;
+        let bytes = packed.get(start as usize..(start + length) as usize);
+        let bytes = bytes.ok_or_else(|| corrupt("the snapshots of the last cut are cut short"))?;
+        snapshots.insert(name.clone(), bytes.into());
+    }
+    // Snapshots of cuts that were never committed.
+    let dir = path.parent().unwrap_or(Path::new("."));
+    for entry in std::fs::read_dir(dir).map_err(RunError::io("list", dir))? {
+        let other = entry.map_err(RunError::io("list", dir))?.path();
+        if other != path {
+            remove([other].into_iter())?;
+        }
+    }
+    Ok(snapshots)
+}

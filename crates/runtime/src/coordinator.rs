@@ -1,0 +1,336 @@
+//! The coordinator of a region: starts barriers, collects what the stages say at them, and has cuts committed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
+use tidemill_core::{CutId, DEAD_LETTER_TYPE, Horizon, PartitionPosition, Positions, SealReason, Seals};
+use tokio::sync::oneshot;
+
+use crate::committer::Job;
+use crate::error::RunError;
+use crate::horizon::{Proposal, end_of_input, propose};
+use crate::ledger::{Record, StageRecord};
+use crate::reader::{Order, Reader};
+use crate::region::Region;
+use crate::worker::Left;
+
+const TICK: Duration = Duration::from_millis(10);
+
+/// See the module.
+pub(crate) struct Coordinator {
+    region: Arc<Region>,
+    readers: Vec<Addr<Reader>>,
+    committer: Sender<Job>,
+    in_flight: Option<InFlight>,
+    next_cut: CutId,
+    last_cut_at: Instant,
+    /// Bytes that had been read at the last barrier.
+    last_cut_bytes: u64,
+    phase: Phase,
+    done: Option<oneshot::Sender<Result<Ended, RunError>>>,
+    pub(crate) timings: CutTimings,
+}
+
+/// Figures of cuts, for metrics.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct CutTimings {
+    pub(crate) cuts: u64,
+    pub(crate) last_ms: u64,
+}
+
+/// How far the run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Running,
+    /// A stop was asked for; the next barrier halts the sources.
+    Stopping,
+    /// All sources have ended; the next barrier flushes what is on its way, so that all open hours are known.
+    Flushing,
+    /// The next barrier seals all that is open.
+    Sealing,
+    /// The last barrier is on its way.
+    Last(Ended),
+}
+
+/// How a run came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The input is at its end and everything is sealed.
+    Finished,
+    /// It was asked to stop; open hours stay open.
+    Stopped,
+}
+
+struct InFlight {
+    cut: CutId,
+    started: Instant,
+    seals: Arc<Seals>,
+    waiting_for: BTreeSet<usize>,
+    positions: Positions,
+    left: BTreeMap<Arc<str>, Left>,
+    read_bytes: u64,
+    finished: bool,
+}
+
+/// A stage has passed a barrier.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Ack {
+    pub(crate) node: usize,
+    pub(crate) cut: CutId,
+    pub(crate) left: Left,
+}
+
+/// A source has put a barrier behind what it has handed on.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct SourceAck {
+    pub(crate) node: usize,
+    pub(crate) cut: CutId,
+    pub(crate) positions: BTreeMap<Arc<str>, PartitionPosition>,
+    pub(crate) read_bytes: u64,
+}
+
+/// A cut is durable and its effects are done.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Committed {
+    pub(crate) cut: CutId,
+    pub(crate) read_bytes: u64,
+    pub(crate) took: Duration,
+}
+
+/// The run can't go on.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Fatal(pub(crate) RunError);
+
+/// Stop: halt the sources, make a last cut, leave open hours open.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Stop;
+
+impl Coordinator {
+    pub(crate) fn new(
+        region: Arc<Region>,
+        readers: Vec<Addr<Reader>>,
+        committer: Sender<Job>,
+        done: oneshot::Sender<Result<Ended, RunError>>,
+    ) -> Self {
+        let next_cut = region.committed().last.cut + 1;
+        Self {
+            region,
+            readers,
+            committer,
+            in_flight: None,
+            next_cut,
+            last_cut_at: Instant::now(),
+            last_cut_bytes: 0,
+            phase: Phase::Running,
+            done: Some(done),
+            timings: CutTimings::default(),
+        }
+    }
+
+    fn end(&mut self, result: Result<Ended, RunError>) {
+        if let Some(done) = self.done.take() {
+            let _ = done.send(result);
+        }
+    }
+
+    fn tick(&mut self) {
+        if self.in_flight.is_some() || self.done.is_none() {
+            return;
+        }
+        let read = self.region.read_bytes.load(Ordering::Relaxed);
+        let has_read = read != self.last_cut_bytes;
+        if self.phase == Phase::Running && self.region.config.until_end {
+            let all_ended = self.region.sources.iter().all(|source| source.state().ended);
+            if all_ended {
+                self.phase = if has_read { Phase::Flushing } else { Phase::Sealing };
+            }
+        }
+        match self.phase {
+            Phase::Stopping => {
+                self.phase = Phase::Last(Ended::Stopped);
+                self.start(Vec::new(), true, false);
+            }
+            Phase::Flushing => {
+                self.phase = Phase::Sealing;
+                self.start(Vec::new(), true, false);
+            }
+            Phase::Sealing => {
+                let horizons = end_of_input(&self.region);
+                self.phase = Phase::Last(Ended::Finished);
+                if horizons.is_empty() && !has_read && self.region.committed().last.finished {
+                    return self.end(Ok(Ended::Finished));
+                }
+                self.start(horizons, true, true);
+            }
+            Phase::Running => {
+                let Proposal { horizons } = propose(&self.region, now_ms());
+                let interval = Duration::from_millis(self.region.config.cut_interval_ms);
+                let due = has_read && self.last_cut_at.elapsed() >= interval;
+                let full = self.region.held_bytes() >= self.region.config.replay_bytes / 2;
+                if !horizons.is_empty() || due || full {
+                    self.start(horizons, false, false);
+                }
+            }
+            Phase::Last(_) => {}
+        }
+    }
+
+    fn start(&mut self, horizons: Vec<Horizon>, halt: bool, finished: bool) {
+        let cut = self.next_cut;
+        self.next_cut += 1;
+        let seals = Arc::new(Seals { cut, at_ms: now_ms(), horizons, positions: Positions::new() });
+        let nodes = (self.region.stages.iter().map(|stage| stage.node))
+            .chain(self.region.sources.iter().map(|source| source.node))
+            .collect();
+        self.in_flight = Some(InFlight {
+            cut,
+            started: Instant::now(),
+            seals: seals.clone(),
+            waiting_for: nodes,
+            positions: Positions::new(),
+            left: BTreeMap::new(),
+            read_bytes: 0,
+            finished,
+        });
+        for reader in &self.readers {
+            reader.do_send(Order { seals: seals.clone(), halt });
+        }
+    }
+
+    /// When everybody has answered, the cut is complete and goes to the committer.
+    fn complete(&mut self) {
+        let Some(cut) = self.in_flight.as_mut().filter(|cut| cut.waiting_for.is_empty()) else { return };
+        let bucket_ms = self.region.plan.limits.bucket_ms;
+        let mut progress = self.region.progress();
+        for horizon in &cut.seals.horizons {
+            let before = progress.open.get(&horizon.event_type).map_or(0, BTreeSet::len);
+            progress.sealed(&horizon.event_type, horizon.sealed_before_ms, bucket_ms);
+            let after = progress.open.get(&horizon.event_type).map_or(0, BTreeSet::len);
+            *self.region.hours_sealed.entry(horizon.event_type.clone()).or_default() += (before - after) as u64;
+        }
+        let mut record = Record {
+            base: false,
+            cut: cut.cut,
+            at_ms: cut.seals.at_ms,
+            positions: std::mem::take(&mut cut.positions),
+            progress: progress.seen.clone(),
+            horizons: cut.seals.horizons.clone(),
+            open: progress.open.iter().map(|(name, hours)| (name.clone(), hours.iter().copied().collect())).collect(),
+            stages: BTreeMap::new(),
+            fingerprint: None,
+            finished: cut.finished,
+        };
+        drop(progress);
+        let mut snapshots = BTreeMap::new();
+        for (name, left) in std::mem::take(&mut cut.left) {
+            snapshots.insert(name.clone(), left.snapshot);
+            let said = StageRecord {
+                snapshot: (0, 0),
+                logs: left.logs,
+                publications: left.publications,
+                retired: left.retired,
+                tally: left.tally,
+            };
+            record.stages.insert(name, said);
+        }
+        let _ = self.committer.send(Job { record, snapshots, read_bytes: cut.read_bytes });
+    }
+}
+
+/// Wall clock in milliseconds since 1970.
+pub(crate) fn now_ms() -> i64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
+impl Actor for Coordinator {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(TICK, |coordinator, _| coordinator.tick());
+    }
+}
+
+impl Handler<Ack> for Coordinator {
+    type Result = ();
+
+    fn handle(&mut self, ack: Ack, _: &mut Self::Context) {
+        let name = self.region.node(ack.node).name.clone();
+        if let Some(cut) = self.in_flight.as_mut().filter(|cut| cut.cut == ack.cut) {
+            cut.waiting_for.remove(&ack.node);
+            cut.left.insert(name, ack.left);
+            self.complete();
+        }
+    }
+}
+
+impl Handler<SourceAck> for Coordinator {
+    type Result = ();
+
+    fn handle(&mut self, ack: SourceAck, _: &mut Self::Context) {
+        let name = self.region.node(ack.node).name.clone();
+        if let Some(cut) = self.in_flight.as_mut().filter(|cut| cut.cut == ack.cut) {
+            cut.waiting_for.remove(&ack.node);
+            cut.positions.insert(name, ack.positions);
+            // With several sources the first to answer says least: what is read after it counts as held.
+            cut.read_bytes = if cut.read_bytes == 0 { ack.read_bytes } else { cut.read_bytes.min(ack.read_bytes) };
+            self.complete();
+        }
+    }
+}
+
+impl Handler<Committed> for Coordinator {
+    type Result = ();
+
+    fn handle(&mut self, committed: Committed, _: &mut Self::Context) {
+        let Some(cut) = self.in_flight.take() else { return };
+        self.last_cut_at = Instant::now();
+        self.last_cut_bytes = committed.read_bytes;
+        self.region.committed_bytes.store(committed.read_bytes, Ordering::Relaxed);
+        for stage in &self.region.stages {
+            stage.inbox.committed(committed.cut);
+        }
+        self.region.changed.notify_waiters();
+        self.timings.cuts += 1;
+        self.timings.last_ms = cut.started.elapsed().as_millis() as u64;
+        self.region.cut_duration_ms.store(self.timings.last_ms, Ordering::Relaxed);
+        self.region.cut_commit_ms.store(committed.took.as_millis() as u64, Ordering::Relaxed);
+        for horizon in &cut.seals.horizons {
+            if horizon.reason != SealReason::Clock && *horizon.event_type != *DEAD_LETTER_TYPE {
+                let before = tidemill_core::format_time_ms(horizon.sealed_before_ms);
+                tracing::debug!(event_type = %horizon.event_type, before = %before, cut = cut.cut, "hours sealed");
+            }
+        }
+        if let Phase::Last(ended) = self.phase {
+            self.end(Ok(ended));
+        } else {
+            self.tick();
+        }
+    }
+}
+
+impl Handler<Fatal> for Coordinator {
+    type Result = ();
+
+    fn handle(&mut self, fatal: Fatal, _: &mut Self::Context) {
+        self.end(Err(fatal.0));
+    }
+}
+
+impl Handler<Stop> for Coordinator {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, _: &mut Self::Context) {
+        if !matches!(self.phase, Phase::Last(_)) {
+            self.phase = Phase::Stopping;
+        }
+    }
+}

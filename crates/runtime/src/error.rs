@@ -1,0 +1,103 @@
+//! Why a topology can't run, or can't go on.
+
+use std::path::PathBuf;
+
+/// An error that ends a run. What was committed stays as it is.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// A file or directory could not be used.
+    #[error("can't {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another process owns the state directory.
+    #[error("{} belongs to a running process: {owner}; stop it first, or give this run its own `state.root`", path.display())]
+    Locked {
+        /// The state directory.
+        path: PathBuf,
+        /// Who holds it.
+        owner: String,
+    },
+    /// The output root belongs to another state directory.
+    #[error(
+        "output root {} belongs to the state directory {owner}; give this run its own `output.root`, or go on with that state",
+        path.display()
+    )]
+    Claimed {
+        /// The output root.
+        path: PathBuf,
+        /// Where its state is.
+        owner: String,
+    },
+    /// What is on disk is damaged or contradicts itself.
+    #[error("{what} ({}); nothing was changed. Restore the state directory from a backup, or start afresh with --fresh", path.display())]
+    Corrupt {
+        /// What is wrong.
+        what: String,
+        /// Where.
+        path: PathBuf,
+    },
+    /// The topology was changed in a way that its state can't follow.
+    #[error("the topology was changed in a way that its state can't follow:\n{}", changes.join("\n"))]
+    Incompatible {
+        /// What changed, and what to do.
+        changes: Vec<String>,
+    },
+    /// A source can't go on without skipping something.
+    #[error("source `{source_name}`: {message}")]
+    Source {
+        /// The source.
+        source_name: String,
+        /// What happened and what to do.
+        message: String,
+    },
+    /// A stage or sink can't be started.
+    #[error("`{node}` can't be started: {message}")]
+    Start {
+        /// The stage or sink.
+        node: String,
+        /// Why.
+        message: String,
+    },
+    /// Something to be used is not there, or not reachable.
+    #[error("{0}")]
+    Unavailable(String),
+    /// A fault of Tidemill itself.
+    #[error("internal fault: {0}")]
+    Internal(String),
+}
+
+impl RunError {
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// The error with all its causes, on one line.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        error_chain(self)
+    }
+}
+
+/// An error with all its causes, on one line.
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let part = inner.to_string();
+        if !text.contains(&part) {
+            text.push_str(": ");
+            text.push_str(&part);
+        }
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,173 @@
+//! Which hours may be sealed: proposals, from watermarks, ends of input and, for dead letters only, the clock.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tidemill_core::{DEAD_LETTER_TYPE, Hour, Horizon, Role, SealReason};
+
+use tidemill_topology::Plan;
+
+use crate::region::Region;
+
+/// How long after its end an hour of dead letters is left open, in milliseconds.
+const DEAD_LETTER_GRACE_MS: i64 = 60_000;
+
+/// Horizons to put on a barrier; empty when no hour that has events would close.
+pub(crate) struct Proposal {
+    pub(crate) horizons: Vec<Horizon>,
+}
+
+/// How far the events of a type have come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Watermark {
+    /// Lowest of the highest event times of its partitions; `None` while one of them has shown no event.
+    pub(crate) at_ms: Option<i64>,
+    /// The partition that holds it, as `source/partition`.
+    pub(crate) held_by: Option<String>,
+}
+
+/// The watermark of the types that come from these sources.
+pub(crate) fn watermark(region: &Region, sources: &[usize]) -> Watermark {
+    let progress = region.progress();
+    let mut lowest: Option<(i64, String)> = None;
+    let mut highest: Option<i64> = None;
+    for index in sources {
+        let source = &region.sources[*index];
+        let name = &region.node(source.node).name;
+        let state = source.state();
+        let Some(positions) = &state.positions else {
+            return Watermark { at_ms: None, held_by: Some(format!("{name} (not open yet)")) };
+        };
+        let seen = progress.seen.get(name);
+        highest = highest.max(seen.and_then(|seen| seen.values().max()).copied());
+        for (partition, position) in positions {
+            if position.ended || state.idle.contains(partition) {
+                continue;
+            }
+            match seen.and_then(|seen| seen.get(partition)) {
+                None => return Watermark { at_ms: None, held_by: Some(format!("{name}/{partition}")) },
+                Some(time) if lowest.as_ref().is_none_or(|(at, _)| time < at) => {
+                    lowest = Some((*time, format!("{name}/{partition}")));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    match lowest {
+        Some((at_ms, held_by)) => Watermark { at_ms: Some(at_ms), held_by: Some(held_by) },
+        None => Watermark { at_ms: highest, held_by: None },
+    }
+}
+
+/// Indexes of the sources that each type comes from, in the order of the plan: types that stages make come after the types they are made of.
+pub(crate) struct Lineage {
+    pub(crate) types: Vec<(Arc<str>, Vec<usize>)>,
+    /// Types that a stage makes, with the types that they are made of.
+    pub(crate) derived: Vec<(Arc<str>, Vec<Arc<str>>)>,
+}
+
+/// Follows the plan's edges.
+pub(crate) fn lineage(plan: &Plan) -> Lineage {
+    let mut sources_of: Vec<Vec<usize>> = Vec::new();
+    let mut types: BTreeMap<Arc<str>, Vec<usize>> = BTreeMap::new();
+    let mut derived: BTreeMap<Arc<str>, Vec<Arc<str>>> = BTreeMap::new();
+    for (at, node) in plan.nodes.iter().enumerate() {
+        let mut sources: Vec<usize> = match node.role {
+            Role::Source => vec![plan.nodes[..at].iter().filter(|node| node.role == Role::Source).count()],
+            _ => node.inputs.iter().flat_map(|edge| sources_of[edge.from].clone()).collect(),
+        };
+        sources.sort_unstable();
+        sources.dedup();
+        for sent in &node.sends {
+            let is_made = node.kind.input == tidemill_core::Shape::Rows
+                && !node.accepts.iter().any(|accepted| accepted.name == sent.name);
+            if is_made {
+                let inputs = node.accepts.iter().map(|accepted| accepted.name.clone());
+                derived.entry(sent.name.clone()).or_default().extend(inputs);
+            } else if node.role != Role::Source {
+                let of_type = types.entry(sent.name.clone()).or_default();
+                of_type.extend(&sources);
+                of_type.sort_unstable();
+                of_type.dedup();
+            }
+        }
+        sources_of.push(sources);
+    }
+    types.retain(|name, _| !derived.contains_key(name));
+    let order = |name: &Arc<str>| plan.nodes.iter().position(|node| node.sends.iter().any(|sent| sent.name == *name));
+    let mut derived: Vec<_> = derived.into_iter().collect();
+    derived.sort_by_key(|(name, _)| order(name));
+    Lineage { types: types.into_iter().collect(), derived }
+}
+
+/// The horizons that watermarks and the clock allow now.
+pub(crate) fn propose(region: &Region, now_ms: i64) -> Proposal {
+    let limits = &region.plan.limits;
+    let current = region.committed().sealed_before_ms.clone();
+    let mut moved: BTreeMap<Arc<str>, Horizon> = BTreeMap::new();
+    let mut closes = false;
+    for (name, sources) in &region.lineage.types {
+        let Some(at_ms) = watermark(region, sources).at_ms else { continue };
+        let before = Hour::of(at_ms.saturating_sub(limits.allowed_lateness_ms), limits.bucket_ms).start_ms;
+        let was = current.get(name).copied().unwrap_or(i64::MIN);
+        if before > was {
+            closes |= region.progress().open.get(name).is_some_and(|open| {
+                open.iter().any(|start| *start >= was && start.saturating_add(limits.bucket_ms) <= before)
+            });
+            moved.insert(name.clone(), horizon(name, before, SealReason::Watermark));
+        }
+    }
+    let letters: Arc<str> = DEAD_LETTER_TYPE.into();
+    let clock = Hour::of(now_ms - DEAD_LETTER_GRACE_MS, limits.bucket_ms).start_ms;
+    let was = current.get(&letters).copied().unwrap_or(i64::MIN);
+    let has_letters = (region.progress().open.get(&letters))
+        .is_some_and(|open| open.iter().any(|start| start.saturating_add(limits.bucket_ms) <= clock));
+    if has_letters && clock > was {
+        closes = true;
+        moved.insert(letters.clone(), horizon(&letters, clock, SealReason::Clock));
+    }
+    if !closes {
+        return Proposal { horizons: Vec::new() };
+    }
+    for (name, made_of) in &region.lineage.derived {
+        let of = |input: &Arc<str>| moved.get(input).map(|moved| moved.sealed_before_ms).or(current.get(input).copied());
+        let before = made_of.iter().map(of).min().flatten();
+        let was = current.get(name).copied().unwrap_or(i64::MIN);
+        if let Some(before) = before.filter(|before| *before > was) {
+            moved.insert(name.clone(), horizon(name, before, SealReason::Watermark));
+        }
+    }
+    Proposal { horizons: moved.into_values().collect() }
+}
+
+/// Horizons that close every hour that has events. To be called when nothing is on its way.
+pub(crate) fn end_of_input(region: &Region) -> Vec<Horizon> {
+    let bucket_ms = region.plan.limits.bucket_ms;
+    let current = region.committed().sealed_before_ms.clone();
+    let open = region.progress().open.clone();
+    let mut ends: BTreeMap<Arc<str>, i64> = BTreeMap::new();
+    for (name, hours) in &open {
+        let Some(last) = hours.last() else { continue };
+        let was = current.get(name).copied().unwrap_or(i64::MIN);
+        let mut end = last.saturating_add(bucket_ms);
+        if **name == *DEAD_LETTER_TYPE {
+            // Letters of a sealed hour were put into the first hour that is not.
+            end = end.max(was.saturating_add(bucket_ms));
+        }
+        if end > was {
+            ends.insert(name.clone(), end);
+        }
+    }
+    for (name, made_of) in &region.lineage.derived {
+        if let Some(end) = made_of.iter().filter_map(|input| ends.get(input)).max().copied()
+            && end > current.get(name).copied().unwrap_or(i64::MIN)
+        {
+            ends.insert(name.clone(), end);
+        }
+    }
+    ends.into_iter().map(|(name, end)| horizon(&name, end, SealReason::EndOfInput)).collect()
+}
+
+fn horizon(name: &Arc<str>, sealed_before_ms: i64, reason: SealReason) -> Horizon {
+    Horizon { event_type: name.clone(), sealed_before_ms, reason }
+}

@@ -1,0 +1,108 @@
+//! What waits in an Inbox: numbered items.
+
+use std::sync::Arc;
+
+use tidemill_core::{CutId, DeadLetter, Effects, Framing, Input, Reason, Seals};
+
+/// What travels over a lane.
+#[derive(Clone, Debug)]
+pub(crate) enum Item {
+    /// Inputs that one call upstream handed over together: whole or not at all.
+    Data(Arc<[Part]>),
+    /// The border of a cut.
+    Barrier(Arc<Seals>),
+}
+
+/// An input, or one that its stage can't survive.
+#[derive(Clone, Debug)]
+pub(crate) enum Part {
+    /// To be processed.
+    Live(Input),
+    /// To become a dead letter: the stage failed on it with this error, and there is nothing left to halve.
+    Poison(Input, String),
+}
+
+/// An item with its place in the order of its Inbox. The number names the item for ever: a replay carries the same one.
+#[derive(Clone, Debug)]
+pub(crate) struct Numbered {
+    pub(crate) number: u64,
+    pub(crate) item: Item,
+    /// How often a worker failed on it.
+    pub(crate) failures: u32,
+}
+
+impl Item {
+    pub(crate) fn weight_bytes(&self) -> usize {
+        match self {
+            Self::Data(parts) => parts.iter().map(Part::weight_bytes).sum(),
+            Self::Barrier(_) => 0,
+        }
+    }
+
+    pub(crate) fn cut(&self) -> Option<CutId> {
+        match self {
+            Self::Data(_) => None,
+            Self::Barrier(seals) => Some(seals.cut),
+        }
+    }
+
+    /// The item with its part `index` halved, or marked as poison when it can't be.
+    pub(crate) fn bisect(&self, index: usize, error: &str) -> Self {
+        let Self::Data(parts) = self else { return self.clone() };
+        let mut finer = Vec::with_capacity(parts.len() + 1);
+        for (at, part) in parts.iter().enumerate() {
+            match part {
+                Part::Live(input) if at == index => match input.split() {
+                    Some((head, tail)) => finer.extend([Part::Live(head), Part::Live(tail)]),
+                    None => finer.push(Part::Poison(input.clone(), error.to_owned())),
+                },
+                _ => finer.push(part.clone()),
+            }
+        }
+        Self::Data(finer.into())
+    }
+}
+
+impl Part {
+    fn weight_bytes(&self) -> usize {
+        match self {
+            Self::Live(input) | Self::Poison(input, _) => input.weight_bytes(),
+        }
+    }
+}
+
+/// Makes dead letters of an input that its stage failed on.
+pub(crate) fn bury(input: &Input, error: &str, effects: &mut Effects) {
+    let message = format!("the stage failed on this event, twice: {error}");
+    match input {
+        Input::Note(_) => {}
+        Input::Rows(batch) => {
+            for row in batch.indexes() {
+                effects.dead.push(DeadLetter::of_row(batch, row, Reason::StageFailed, message.clone()));
+                effects.tally.received += 1;
+                effects.tally.dead += 1;
+            }
+        }
+        Input::Raw(chunk) => {
+            let payload = match &chunk.framing {
+                Framing::Messages { starts, lens } => match (starts.first(), lens.first()) {
+                    (Some(start), Some(len)) => &chunk.bytes[*start as usize..(*start + *len) as usize],
+                    _ => &[],
+                },
+                Framing::Lines => chunk.bytes.strip_suffix(b"\n").unwrap_or(&chunk.bytes),
+                Framing::AvroBlocks { .. } => &chunk.bytes[..],
+            };
+            effects.dead.push(DeadLetter {
+                origin: chunk.origin.clone(),
+                position: chunk.origin.first,
+                event_type: None,
+                reason: Reason::StageFailed,
+                message,
+                payload: payload.to_vec(),
+                arrived_at_ms: chunk.arrived_at_ms,
+            });
+            effects.tally.received += 1;
+            effects.tally.dead += 1;
+        }
+    }
+}

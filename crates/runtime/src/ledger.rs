@@ -1,0 +1,332 @@
+//! The ledger: the append-only, checksummed file of cuts. Its last whole record is where a restart goes on.
+//!
+//! A ledger file `ledger-<generation>.log` begins with the 8 bytes `TIDELDG1`. A record is: length of the payload (u32, little-endian),
+//! CRC32C of the payload (u32, little-endian), payload (JSON, see [`Record`]). The first record of a file is a *base* that says
+//! everything; each later one says what changed. A new file begins at every start and when the file has grown to 16 MiB.
+//!
+//! Only an incomplete tail may be dropped: a record that runs beyond the end of the file, or the very last one with a wrong checksum.
+//! Anything else is corruption, and is refused.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tidemill_core::{CutId, Horizon, LogName, Positions, Publication, Tally};
+use tidemill_topology::Fingerprint;
+
+use crate::error::RunError;
+use crate::failpoint;
+use crate::logs::{Lengths, sync_all};
+
+const MAGIC: &[u8; 8] = b"TIDELDG1";
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// One commit.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Record {
+    /// Whether everything before it is void.
+    pub(crate) base: bool,
+    pub(crate) cut: CutId,
+    /// Wall clock, milliseconds since 1970.
+    pub(crate) at_ms: i64,
+    /// All positions at the barrier.
+    pub(crate) positions: Positions,
+    /// Highest event time seen, by source and partition, in milliseconds.
+    pub(crate) progress: BTreeMap<Arc<str>, BTreeMap<Arc<str>, i64>>,
+    /// Types whose horizon moved.
+    pub(crate) horizons: Vec<Horizon>,
+    /// Hours that have events and are not sealed.
+    pub(crate) open: BTreeMap<Arc<str>, Vec<i64>>,
+    /// What the cut says of each stage.
+    pub(crate) stages: BTreeMap<Arc<str>, StageRecord>,
+    /// Fingerprint of the topology; in base records only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) fingerprint: Option<Fingerprint>,
+    /// The input was read to its end and everything is sealed.
+    #[serde(default)]
+    pub(crate) finished: bool,
+}
+
+/// What a cut says of one stage.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct StageRecord {
+    /// Bytes of its snapshot in the cut's snapshot file.
+    pub(crate) snapshot: (u64, u64),
+    /// Lengths of the Logs that were written since the cut before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) logs: Vec<(LogName, u64)>,
+    /// Logs that become files, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) publications: Vec<Publication>,
+    /// Logs that are not needed any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) retired: Vec<LogName>,
+    /// What became of all its records.
+    pub(crate) tally: Tally,
+}
+
+/// All records of a ledger, added up.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Committed {
+    pub(crate) last: Record,
+    pub(crate) sealed_before_ms: BTreeMap<Arc<str>, i64>,
+    pub(crate) logs: BTreeMap<Arc<str>, Lengths>,
+    pub(crate) fingerprint: Option<Fingerprint>,
+}
+
+impl Committed {
+    pub(crate) fn apply(&mut self, record: Record) {
+        if record.base {
+            *self = Self::default();
+        }
+        for horizon in &record.horizons {
+            self.sealed_before_ms.insert(horizon.event_type.clone(), horizon.sealed_before_ms);
+        }
+        for (stage, said) in &record.stages {
+            let logs = self.logs.entry(stage.clone()).or_default();
+            logs.extend(said.logs.iter().cloned());
+            for name in said.publications.iter().map(|publication| &publication.log).chain(&said.retired) {
+                logs.remove(name);
+            }
+        }
+        if record.fingerprint.is_some() {
+            self.fingerprint.clone_from(&record.fingerprint);
+        }
+        self.last = record;
+    }
+
+    /// One record that says everything.
+    fn base(&self) -> Record {
+        let mut record = Record { base: true, fingerprint: self.fingerprint.clone(), ..self.last.clone() };
+        record.horizons = (self.sealed_before_ms.iter())
+            .map(|(event_type, sealed_before_ms)| Horizon {
+                event_type: event_type.clone(),
+                sealed_before_ms: *sealed_before_ms,
+                reason: tidemill_core::SealReason::Watermark,
+            })
+            .collect();
+        for (stage, logs) in &self.logs {
+            let said = record.stages.entry(stage.clone()).or_default();
+            said.logs = logs.iter().map(|(name, length)| (name.clone(), *length)).collect();
+            said.publications.clear();
+            said.retired.clear();
+        }
+        record
+    }
+}
+
+/// An open ledger.
+pub(crate) struct Ledger {
+    dir: PathBuf,
+    generation: u64,
+    file: File,
+    length: u64,
+}
+
+/// What was found when a ledger was opened.
+pub(crate) struct Opened {
+    pub(crate) ledger: Ledger,
+    pub(crate) committed: Committed,
+    /// Bytes of an incomplete record at the end that were dropped.
+    pub(crate) dropped_bytes: u64,
+}
+
+impl Ledger {
+    /// What the ledger in `dir` says, without touching anything; `None` when there is none.
+    pub(crate) fn peek(dir: &Path) -> Result<Option<(Committed, u64)>, RunError> {
+        let mut generations = generations(dir)?;
+        while let Some(generation) = generations.pop() {
+            let path = path_of(dir, generation);
+            let (records, dropped) = read(&path)?;
+            // A crash while a new file was begun leaves it without its base; the one before still holds.
+            if records.is_empty() && !generations.is_empty() {
+                continue;
+            }
+            let mut committed = Committed::default();
+            records.into_iter().for_each(|record| committed.apply(record));
+            return Ok(Some((committed, dropped)));
+        }
+        Ok(None)
+    }
+
+    /// Opens the ledger in `dir`, or begins one. `effects_redone` is called with what it says before it is written to.
+    pub(crate) fn open(
+        dir: &Path,
+        prepare: impl FnOnce(&mut Committed) -> Result<(), RunError>,
+    ) -> Result<Opened, RunError> {
+        let (mut committed, dropped_bytes) = Self::peek(dir)?.unwrap_or_default();
+        prepare(&mut committed)?;
+        let generation = generations(dir)?.last().map_or(1, |last| last + 1);
+        let mut ledger = Self::begin(dir, generation, &committed)?;
+        ledger.remove_older()?;
+        ledger.dir = dir.to_owned();
+        Ok(Opened { ledger, committed, dropped_bytes })
+    }
+
+    fn begin(dir: &Path, generation: u64, committed: &Committed) -> Result<Self, RunError> {
+        let path = path_of(dir, generation);
+        let file = OpenOptions::new().create(true).truncate(true).write(true).open(&path);
+        let mut file = file.map_err(RunError::io("create", &path))?;
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(frame(&committed.base())?);
+        file.write_all(&bytes).map_err(RunError::io("write", &path))?;
+        file.sync_all().map_err(RunError::io("sync", &path))?;
+        sync_all([dir].into_iter())?;
+        Ok(Self { dir: dir.to_owned(), generation, file, length: bytes.len() as u64 })
+    }
+
+    fn remove_older(&self) -> Result<(), RunError> {
+        for generation in generations(&self.dir)?.into_iter().filter(|generation| *generation < self.generation) {
+            let path = path_of(&self.dir, generation);
+            std::fs::remove_file(&path).map_err(RunError::io("remove", &path))?;
+        }
+        Ok(())
+    }
+
+    /// Appends a record and makes it durable. After an error the file ends where it did, and the call may be repeated,
+    /// unless syncing failed: then nobody knows what is on the disk, and the run must go back to the last cut.
+    pub(crate) fn append(&mut self, record: &Record) -> Result<(), RunError> {
+        let path = path_of(&self.dir, self.generation);
+        let bytes = frame(record)?;
+        if let Err(error) = self.file.write_all(&bytes) {
+            self.file.set_len(self.length).map_err(RunError::io("truncate", &path))?;
+            std::io::Seek::seek(&mut self.file, std::io::SeekFrom::End(0)).map_err(RunError::io("seek in", &path))?;
+            self.file.sync_all().map_err(RunError::io("sync", &path))?;
+            return Err(RunError::io("append to", path)(error));
+        }
+        failpoint::hit("ledger-written");
+        self.file.sync_all().map_err(RunError::io("sync", &path))?;
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Begins a new file when this one has grown large. To be called when the effects of the last record are done.
+    pub(crate) fn rotate_if_large(&mut self, committed: &Committed) -> Result<(), RunError> {
+        if self.length > FILE_BYTES_MAX {
+            *self = Self::begin(&self.dir, self.generation + 1, committed)?;
+            self.remove_older()?;
+        }
+        Ok(())
+    }
+}
+
+fn path_of(dir: &Path, generation: u64) -> PathBuf {
+    dir.join(format!("ledger-{generation:08}.log"))
+}
+
+/// Generations of the ledger files in `dir`, ascending.
+fn generations(dir: &Path) -> Result<Vec<u64>, RunError> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(RunError::io("list", dir))? {
+        let name = entry.map_err(RunError::io("list", dir))?.file_name();
+        let name = name.to_string_lossy();
+        if let Some(number) = name.strip_prefix("ledger-").and_then(|rest| rest.strip_suffix(".log")) {
+            found.extend(number.parse::<u64>());
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn frame(record: &Record) -> Result<Vec<u8>, RunError> {
+    let payload = serde_json::to_vec(record).map_err(|error| RunError::Internal(format!("ledger record: {error}")))?;
+    let length = u32::try_from(payload.len()).map_err(|_| RunError::Internal("a ledger record over 4 GiB".into()))?;
+    let mut bytes = Vec::with_capacity(payload.len() + 8);
+    bytes.extend(length.to_le_bytes());
+    bytes.extend(crc32c::crc32c(&payload).to_le_bytes());
+    bytes.extend(payload);
+    Ok(bytes)
+}
+
+/// The records of a file, and how many bytes of an incomplete tail it ends with.
+fn read(path: &Path) -> Result<(Vec<Record>, u64), RunError> {
+    let corrupt = |what: String| RunError::Corrupt { what, path: path.to_owned() };
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(RunError::io("read", path))?;
+    if bytes.len() < MAGIC.len() {
+        return Ok((Vec::new(), bytes.len() as u64));
+    }
+    if !bytes.starts_with(MAGIC) {
+        return Err(corrupt("this is no ledger, or one of another version of Tidemill".into()));
+    }
+    let mut records: Vec<Record> = Vec::new();
+    let mut at = MAGIC.len();
+    while at < bytes.len() {
+        let left = &bytes[at..];
+        let tail = left.len() as u64;
+        let Some((head, rest)) = left.split_at_checked(8) else { return Ok((records, tail)) };
+        let word = |range: std::ops::Range<usize>| u32::from_le_bytes(head[range].try_into().expect("four bytes"));
+        let Some(payload) = rest.get(..word(0..4) as usize) else { return Ok((records, tail)) };
+        if crc32c::crc32c(payload) != word(4..8) {
+            // Bytes of the last record may be missing although the file has its length; a record behind it was written
+            // after this one was durable.
+            if rest.len() == payload.len() {
+                return Ok((records, tail));
+            }
+            return Err(corrupt(format!("the ledger record at byte {at} is damaged")));
+        }
+        let record: Record = serde_json::from_slice(payload)
+            .map_err(|error| corrupt(format!("the ledger record at byte {at} can't be understood: {error}")))?;
+        if records.last().is_some_and(|last| last.cut >= record.cut) {
+            return Err(corrupt(format!("the ledger record at byte {at} is out of order")));
+        }
+        records.push(record);
+        at += 8 + payload.len();
+    }
+    Ok((records, 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(cut: CutId) -> Record {
+        Record { cut, ..Record::default() }
+    }
+
+    fn written(cuts: u64) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut opened = Ledger::open(dir.path(), |_| Ok(())).unwrap();
+        for cut in 1..=cuts {
+            opened.ledger.append(&record(cut)).unwrap();
+        }
+        let path = path_of(dir.path(), 1);
+        (dir, path)
+    }
+
+    #[test]
+    fn a_torn_tail_of_any_length_falls_back_to_the_record_before() {
+        let (dir, path) = written(3);
+        let whole = std::fs::read(&path).unwrap();
+        let last = frame(&record(3)).unwrap().len();
+        for lost in 1..=last {
+            std::fs::write(&path, &whole[..whole.len() - lost]).unwrap();
+            let (committed, dropped) = Ledger::peek(dir.path()).unwrap().unwrap();
+            assert_eq!(committed.last.cut, 2, "{lost} bytes lost");
+            assert_eq!(dropped, (last - lost) as u64);
+        }
+    }
+
+    #[test]
+    fn a_flipped_byte_before_the_last_record_is_refused() {
+        let (dir, path) = written(3);
+        let whole = std::fs::read(&path).unwrap();
+        let last = frame(&record(3)).unwrap().len();
+        let second = frame(&record(2)).unwrap().len();
+        let payload_of_second = whole.len() - last - second + 8;
+        let mut bytes = whole.clone();
+        bytes[payload_of_second + 3] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        assert!(matches!(Ledger::peek(dir.path()), Err(RunError::Corrupt { .. })));
+    }
+
+    #[test]
+    fn a_new_file_without_its_base_leaves_the_old_one_in_force() {
+        let (dir, _) = written(2);
+        std::fs::write(path_of(dir.path(), 2), b"TIDE").unwrap();
+        assert_eq!(Ledger::peek(dir.path()).unwrap().unwrap().0.last.cut, 2);
+    }
+}

@@ -1,0 +1,211 @@
+//! Logs: the append-only files of one stage, whose lengths are part of the cut.
+//!
+//! Stage code names Logs, the runtime holds their descriptors. A Log is written without a buffer in the process, so that its
+//! length is what the file system has. Going back to a cut truncates each Log to its length there and removes the ones that it does not have.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use tidemill_core::{Home, LogName, LogReader};
+
+use crate::error::RunError;
+
+/// Ending of files that are not for readers yet.
+const STAGED: &str = ".staged";
+/// Descriptors that a stage keeps open; beyond it, Logs are opened for each append.
+const OPEN_MAX: usize = 128;
+
+/// Lengths of Logs in bytes.
+pub(crate) type Lengths = BTreeMap<LogName, u64>;
+
+/// The Logs of one stage.
+pub(crate) struct Logs {
+    state_dir: PathBuf,
+    output_dir: PathBuf,
+    live: BTreeMap<LogName, Log>,
+    open: usize,
+    /// Written since the last call of `take_dirty`.
+    dirty: BTreeSet<LogName>,
+}
+
+struct Log {
+    length: u64,
+    file: Option<File>,
+}
+
+impl Logs {
+    /// The Logs of a stage, set back to `lengths`: what is longer is truncated, what is not named is removed.
+    pub(crate) fn restore(state_dir: PathBuf, output_dir: PathBuf, lengths: &Lengths) -> Result<Self, RunError> {
+        for dir in [&state_dir, &output_dir] {
+            std::fs::create_dir_all(dir).map_err(RunError::io("create", dir))?;
+        }
+        let mut logs = Self { state_dir, output_dir, live: BTreeMap::new(), open: 0, dirty: BTreeSet::new() };
+        logs.go_back(lengths)?;
+        Ok(logs)
+    }
+
+    /// Sets every Log back to its length in a cut.
+    pub(crate) fn go_back(&mut self, lengths: &Lengths) -> Result<(), RunError> {
+        self.live.clear();
+        self.open = 0;
+        self.dirty.clear();
+        for (home, dir) in [(Home::State, self.state_dir.clone()), (Home::Output, self.output_dir.clone())] {
+            for entry in std::fs::read_dir(&dir).map_err(RunError::io("list", &dir))? {
+                let path = entry.map_err(RunError::io("list", &dir))?.path();
+                let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(STAGED));
+                let kept = name.is_some_and(|name| lengths.contains_key(&LogName { home, name: name.to_owned() }));
+                if !kept {
+                    std::fs::remove_file(&path).map_err(RunError::io("remove", &path))?;
+                }
+            }
+        }
+        for (name, length) in lengths {
+            let path = self.path(name);
+            let file = OpenOptions::new().write(true).open(&path).map_err(RunError::io("open", &path))?;
+            let found = file.metadata().map_err(RunError::io("look at", &path))?.len();
+            if found < *length {
+                let what = format!("a log has {found} bytes, but the last cut says {length}");
+                return Err(RunError::Corrupt { what, path });
+            }
+            if found > *length {
+                file.set_len(*length).map_err(RunError::io("truncate", &path))?;
+                self.dirty.insert(name.clone());
+            }
+            self.live.insert(name.clone(), Log { length: *length, file: None });
+        }
+        Ok(())
+    }
+
+    /// Where a Log lies.
+    pub(crate) fn path(&self, name: &LogName) -> PathBuf {
+        let dir = match name.home {
+            Home::State => &self.state_dir,
+            Home::Output => &self.output_dir,
+        };
+        dir.join(format!("{}{STAGED}", name.name))
+    }
+
+    /// Appends to a Log, whole or not at all: after an error the Log is as long as before.
+    pub(crate) fn append(&mut self, name: &LogName, bytes: &[u8]) -> Result<(), RunError> {
+        let path = self.path(name);
+        if !self.live.contains_key(name) {
+            self.live.insert(name.clone(), Log { length: 0, file: None });
+        }
+        if self.open >= OPEN_MAX && self.live.get(name).is_some_and(|log| log.file.is_none()) {
+            self.live.values_mut().for_each(|log| log.file = None);
+            self.open = 0;
+        }
+        let Some(log) = self.live.get_mut(name) else { return Err(RunError::Internal("a log vanished".into())) };
+        let file = match &mut log.file {
+            Some(file) => file,
+            None => {
+                let file = OpenOptions::new().create(true).append(true).open(&path);
+                self.open += 1;
+                log.file.insert(file.map_err(RunError::io("open", &path))?)
+            }
+        };
+        if let Err(error) = file.write_all(bytes) {
+            file.set_len(log.length).map_err(RunError::io("truncate", &path))?;
+            return Err(RunError::io("append to", path)(error));
+        }
+        log.length += bytes.len() as u64;
+        self.dirty.insert(name.clone());
+        Ok(())
+    }
+
+    /// The Logs written since the last call, with their lengths now.
+    pub(crate) fn take_dirty(&mut self) -> Lengths {
+        let dirty = std::mem::take(&mut self.dirty);
+        dirty.into_iter().filter_map(|name| self.live.get(&name).map(|log| (name.clone(), log.length))).collect()
+    }
+
+    /// A Log was published or retired: it is none any more.
+    pub(crate) fn forget(&mut self, name: &LogName) {
+        if self.live.remove(name).is_some_and(|log| log.file.is_some()) {
+            self.open -= 1;
+        }
+        self.dirty.remove(name);
+    }
+
+    /// Reads Logs as long as they are in `lengths`.
+    pub(crate) fn reader<'a>(&'a self, lengths: &'a Lengths) -> impl LogReader + 'a {
+        Reader { logs: self, lengths }
+    }
+}
+
+struct Reader<'a> {
+    logs: &'a Logs,
+    lengths: &'a Lengths,
+}
+
+impl LogReader for Reader<'_> {
+    fn open(&self, log: &LogName) -> std::io::Result<Box<dyn Read>> {
+        let length = self.lengths.get(log).ok_or_else(|| {
+            std::io::Error::new(std::io::ErrorKind::NotFound, format!("log `{}` is not in the cut", log.name))
+        })?;
+        let file = File::open(self.logs.path(log))?;
+        Ok(Box::new(std::io::BufReader::with_capacity(1 << 20, file.take(*length))))
+    }
+}
+
+/// Makes files and directories durable: each of them, or the whole file system at once when they are many.
+pub(crate) fn sync_all<'a>(paths: impl Iterator<Item = &'a Path> + Clone) -> Result<(), RunError> {
+    /// Above this, one `syncfs` is cheaper than as many `fsync`.
+    const SINGLE_MAX: usize = 64;
+    if paths.clone().count() <= SINGLE_MAX {
+        for path in paths {
+            let file = File::open(path).map_err(RunError::io("open", path))?;
+            file.sync_all().map_err(RunError::io("sync", path))?;
+        }
+        return Ok(());
+    }
+    let mut devices = BTreeSet::new();
+    for path in paths {
+        use std::os::unix::fs::MetadataExt;
+        let file = File::open(path).map_err(RunError::io("open", path))?;
+        let device = file.metadata().map_err(RunError::io("look at", path))?.dev();
+        if devices.insert(device) {
+            rustix::fs::syncfs(&file).map_err(|error| RunError::io("sync the file system of", path)(error.into()))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> LogName {
+        LogName { home: Home::State, name: text.to_owned() }
+    }
+
+    #[test]
+    fn going_back_truncates_what_grew_and_removes_what_is_new() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, output) = (dir.path().join("s"), dir.path().join("o"));
+        let mut logs = Logs::restore(state.clone(), output, &Lengths::new()).unwrap();
+        logs.append(&name("a"), b"12345").unwrap();
+        let cut = logs.take_dirty();
+        logs.append(&name("a"), b"678").unwrap();
+        logs.append(&name("b"), b"x").unwrap();
+        logs.go_back(&cut).unwrap();
+        assert_eq!(std::fs::read(logs.path(&name("a"))).unwrap(), b"12345");
+        assert!(!logs.path(&name("b")).exists());
+        logs.append(&name("a"), b"6").unwrap();
+        let mut text = String::new();
+        logs.reader(&cut).open(&name("a")).unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "12345", "a reader sees the cut only");
+    }
+
+    #[test]
+    fn a_log_shorter_than_its_cut_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, output) = (dir.path().join("s"), dir.path().join("o"));
+        let mut logs = Logs::restore(state.clone(), output.clone(), &Lengths::new()).unwrap();
+        logs.append(&name("a"), b"123").unwrap();
+        let cut = Lengths::from([(name("a"), 4)]);
+        assert!(matches!(Logs::restore(state, output, &cut), Err(RunError::Corrupt { .. })));
+    }
+}

@@ -1,0 +1,158 @@
+//! The catalogue of metrics, and their export. Nothing here is called per event: counts are copied from the status.
+
+use metrics::{Label, counter, gauge};
+
+use crate::status::Status;
+
+/// What a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// It only grows; a restart of the process starts it over.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+}
+
+/// One metric.
+#[derive(Debug)]
+pub struct MetricSpec {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: MetricKind,
+    /// Its labels, beyond `topology`.
+    pub labels: &'static [&'static str],
+    /// What it says.
+    pub help: &'static str,
+}
+
+const fn spec(
+    name: &'static str,
+    kind: MetricKind,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> MetricSpec {
+    MetricSpec { name, kind, labels, help }
+}
+
+use MetricKind::{Counter, Gauge};
+
+/// All metrics, in order of name.
+pub const METRICS: &[MetricSpec] = &[
+    spec("tidemill_cut_age_seconds", Gauge, &[], "Time since the barrier of the last committed cut."),
+    spec("tidemill_cut_commit_seconds", Gauge, &[], "How long the last commit took: syncs, ledger, effects."),
+    spec("tidemill_cut_duration_seconds", Gauge, &[], "How long the last cut took, from its barrier to the end of its effects."),
+    spec("tidemill_cuts_total", Counter, &[], "Number of the last committed cut; it goes on over restarts."),
+    spec("tidemill_held_bytes", Gauge, &[], "Received bytes that are not in a committed cut yet."),
+    spec("tidemill_partition_committed_position", Gauge, &["source", "partition"], "Position of the partition in the last committed cut."),
+    spec("tidemill_partition_max_event_timestamp_seconds", Gauge, &["source", "partition"], "Highest event time seen in the partition."),
+    spec("tidemill_partition_position", Gauge, &["source", "partition"], "Position behind what was read."),
+    spec("tidemill_read_bytes_total", Counter, &[], "Bytes that sources have handed on since the process started."),
+    spec("tidemill_source_back_pressure_seconds_total", Counter, &["source"], "Time that the source waited for room behind it."),
+    spec("tidemill_source_busy_seconds_total", Counter, &["source"], "Time that the source read."),
+    spec("tidemill_source_errors_total", Counter, &["source"], "Calls of the source that failed."),
+    spec("tidemill_source_restarts_total", Counter, &["source"], "Times that the source was opened again."),
+    spec("tidemill_stage_absorbed_total", Counter, &["stage"], "Records that went into aggregates."),
+    spec("tidemill_stage_back_pressure_seconds_total", Counter, &["stage"], "Time that results waited for room behind the stage."),
+    spec("tidemill_stage_busy_seconds_total", Counter, &["stage"], "Time in calls of the stage, over its workers; its rate divided by the workers is the busy ratio."),
+    spec("tidemill_stage_dead_lettered_total", Counter, &["stage"], "Records that became dead letters, late ones aside."),
+    spec("tidemill_stage_duplicates_total", Counter, &["stage"], "Records that were dropped as duplicates."),
+    spec("tidemill_stage_errors_total", Counter, &["stage"], "Calls that failed or panicked."),
+    spec("tidemill_stage_filtered_total", Counter, &["stage"], "Records that the stage was asked to leave out."),
+    spec("tidemill_stage_late_total", Counter, &["stage"], "Records for an hour that was sealed; they became dead letters."),
+    spec("tidemill_stage_open_hours", Gauge, &["stage"], "Hours that the stage held open at the last barrier."),
+    spec("tidemill_stage_queue_bytes", Gauge, &["stage"], "Bytes that wait in front of the stage."),
+    spec("tidemill_stage_queue_items", Gauge, &["stage"], "Items that wait in front of the stage."),
+    spec("tidemill_stage_received_total", Counter, &["stage"], "Records that came in."),
+    spec("tidemill_stage_restarts_total", Counter, &["stage"], "Workers that were replaced after a failure."),
+    spec("tidemill_stage_sent_total", Counter, &["stage"], "Records that went on, or were written by a sink."),
+    spec("tidemill_type_open_hours", Gauge, &["event_type"], "Hours with events that are not sealed."),
+    spec("tidemill_type_sealed_hours_total", Counter, &["event_type"], "Hours sealed since the process started."),
+    spec("tidemill_type_sealed_timestamp_seconds", Gauge, &["event_type"], "Hours that end at or before this time are sealed."),
+    spec("tidemill_type_watermark_held", Gauge, &["event_type", "partition"], "1 for the partition that holds the watermark."),
+    spec("tidemill_type_watermark_timestamp_seconds", Gauge, &["event_type"], "How far the events of the type have come."),
+];
+
+/// Describes all metrics to the recorder.
+pub fn describe() {
+    for spec in METRICS {
+        match spec.kind {
+            Counter => metrics::describe_counter!(spec.name, spec.help),
+            Gauge => metrics::describe_gauge!(spec.name, spec.help),
+        }
+    }
+}
+
+/// Copies a status into the recorder. Counters never go back, although a restored stage counts again.
+pub fn export(status: &Status, held_before: &mut Vec<(String, String)>) {
+    let topology = Label::new("topology", status.topology.clone());
+    let labels = |pairs: &[(&'static str, &str)]| -> Vec<Label> {
+        let rest = pairs.iter().map(|(name, value)| Label::new(*name, (*value).to_owned()));
+        std::iter::once(topology.clone()).chain(rest).collect()
+    };
+    let count = |name: &'static str, pairs: &[(&'static str, &str)], value: u64| {
+        counter!(name, labels(pairs)).absolute(value);
+    };
+    let set = |name: &'static str, pairs: &[(&'static str, &str)], value: f64| {
+        gauge!(name, labels(pairs)).set(value);
+    };
+    // Counters of seconds need fractions, which counters of this recorder do not have: nanoseconds are rounded to whole seconds.
+    let seconds = |ns: u64| ns / 1_000_000_000;
+    set("tidemill_cut_age_seconds", &[], status.cut_age_ms as f64 / 1e3);
+    set("tidemill_cut_commit_seconds", &[], status.cut_commit_ms as f64 / 1e3);
+    set("tidemill_cut_duration_seconds", &[], status.cut_duration_ms as f64 / 1e3);
+    count("tidemill_cuts_total", &[], status.cut);
+    set("tidemill_held_bytes", &[], status.held_bytes as f64);
+    count("tidemill_read_bytes_total", &[], status.read_bytes);
+    for source in &status.sources {
+        let label = [("source", source.name.as_str())];
+        count("tidemill_source_back_pressure_seconds_total", &label, seconds(source.back_pressure_ns));
+        count("tidemill_source_busy_seconds_total", &label, seconds(source.busy_ns));
+        count("tidemill_source_errors_total", &label, source.errors);
+        count("tidemill_source_restarts_total", &label, source.restarts);
+        for partition in &source.partitions {
+            let label = [("source", source.name.as_str()), ("partition", partition.name.as_str())];
+            set("tidemill_partition_committed_position", &label, partition.committed as f64);
+            set("tidemill_partition_position", &label, partition.position as f64);
+            if let Some(time) = partition.max_event_ms {
+                set("tidemill_partition_max_event_timestamp_seconds", &label, time as f64 / 1e3);
+            }
+        }
+    }
+    for stage in &status.stages {
+        let label = [("stage", stage.name.as_str())];
+        count("tidemill_stage_absorbed_total", &label, stage.tally.absorbed);
+        count("tidemill_stage_back_pressure_seconds_total", &label, seconds(stage.back_pressure_ns));
+        count("tidemill_stage_busy_seconds_total", &label, seconds(stage.busy_ns));
+        count("tidemill_stage_dead_lettered_total", &label, stage.tally.dead);
+        count("tidemill_stage_duplicates_total", &label, stage.tally.duplicates);
+        count("tidemill_stage_errors_total", &label, stage.errors);
+        count("tidemill_stage_filtered_total", &label, stage.tally.filtered);
+        count("tidemill_stage_late_total", &label, stage.tally.late);
+        set("tidemill_stage_open_hours", &label, stage.open_hours as f64);
+        set("tidemill_stage_queue_bytes", &label, stage.queue_bytes as f64);
+        set("tidemill_stage_queue_items", &label, stage.queue_items as f64);
+        count("tidemill_stage_received_total", &label, stage.tally.received);
+        count("tidemill_stage_restarts_total", &label, stage.restarts);
+        count("tidemill_stage_sent_total", &label, stage.tally.sent);
+    }
+    for (event_type, partition) in held_before.drain(..) {
+        set("tidemill_type_watermark_held", &[("event_type", &event_type), ("partition", &partition)], 0.0);
+    }
+    for event_type in &status.types {
+        let label = [("event_type", event_type.name.as_str())];
+        set("tidemill_type_open_hours", &label, event_type.open_hours as f64);
+        count("tidemill_type_sealed_hours_total", &label, event_type.sealed_hours);
+        if let Some(time) = event_type.sealed_before_ms {
+            set("tidemill_type_sealed_timestamp_seconds", &label, time as f64 / 1e3);
+        }
+        if let Some(time) = event_type.watermark_ms {
+            set("tidemill_type_watermark_timestamp_seconds", &label, time as f64 / 1e3);
+        }
+        if let Some(partition) = &event_type.held_by {
+            let label = [("event_type", event_type.name.as_str()), ("partition", partition.as_str())];
+            set("tidemill_type_watermark_held", &label, 1.0);
+            held_before.push((event_type.name.clone(), partition.clone()));
+        }
+    }
+}

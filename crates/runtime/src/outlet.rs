@@ -1,0 +1,127 @@
+//! The Outlet: hands on what a stage's calls have brought about, in the order in which their items were leased.
+//!
+//! A pool of workers is one sender: whoever finishes an item leaves its result here, and one of them releases the results in order.
+//! So a barrier stays where it was among the items, and what is behind sees the order that was in front.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use tidemill_core::{Batch, Input, Seals};
+use tidemill_topology::Port;
+
+use crate::inbox::Inbox;
+use crate::item::{Item, Part};
+
+/// Where a stage's results go.
+pub(crate) struct Outlet<T> {
+    pub(crate) targets: Vec<Target>,
+    order: Mutex<Order<T>>,
+}
+
+/// One edge.
+pub(crate) struct Target {
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) lane: usize,
+    pub(crate) port: Port,
+    pub(crate) types: Option<Vec<Arc<str>>>,
+}
+
+struct Order<T> {
+    next: u64,
+    done: BTreeMap<u64, T>,
+    releasing: bool,
+}
+
+impl<T> Outlet<T> {
+    pub(crate) fn new(targets: Vec<Target>) -> Self {
+        Self { targets, order: Mutex::new(Order { next: 0, done: BTreeMap::new(), releasing: false }) }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Order<T>> {
+        self.order.lock().expect("no code panics while it holds an outlet")
+    }
+
+    /// Whether an item's result was handed on before: it is being replayed.
+    pub(crate) fn is_repeat(&self, number: u64) -> bool {
+        number < self.lock().next
+    }
+
+    /// Leaves a result. `true` means that the caller has to release: take results until there is none.
+    pub(crate) fn leave(&self, number: u64, result: T) -> bool {
+        let mut order = self.lock();
+        order.done.insert(number, result);
+        !std::mem::replace(&mut order.releasing, true)
+    }
+
+    /// The next result in order, for the caller that releases; `None` ends its turn.
+    pub(crate) fn next(&self) -> Option<(u64, T)> {
+        let mut order = self.lock();
+        let number = order.next;
+        let result = order.done.remove(&number);
+        match result {
+            Some(result) => {
+                order.next += 1;
+                Some((number, result))
+            }
+            None => {
+                order.releasing = false;
+                None
+            }
+        }
+    }
+
+    /// Sends inputs to every edge that takes them: first room is reserved everywhere, then they are pushed, so that they
+    /// are handed over whole or not at all.
+    pub(crate) async fn send(&self, number: u64, data: Vec<Input>, dead: Option<Batch>) {
+        let mut pushes = Vec::with_capacity(self.targets.len());
+        for target in &self.targets {
+            let passes = |name: &str| target.types.as_ref().is_none_or(|types| types.iter().any(|ty| **ty == *name));
+            let parts: Arc<[Part]> = match target.port {
+                Port::Data => data
+                    .iter()
+                    .filter(|input| match input {
+                        Input::Raw(_) => true,
+                        Input::Rows(batch) => passes(&batch.event_type.name),
+                        Input::Note(note) => passes(&note.event_type),
+                    })
+                    .map(|input| Part::Live(input.clone()))
+                    .collect(),
+                Port::DeadLetters => dead.iter().map(|batch| Part::Live(Input::Rows(batch.clone()))).collect(),
+            };
+            if !parts.is_empty() {
+                let item = Item::Data(parts);
+                target.inbox.reserve(target.lane, item.weight_bytes()).await;
+                pushes.push((target, item));
+            }
+        }
+        for (target, item) in pushes {
+            target.inbox.push(target.lane, number, item);
+        }
+    }
+
+    /// Sends a barrier over every edge. It needs no room.
+    pub(crate) fn send_barrier(&self, number: u64, seals: &Arc<Seals>) {
+        for target in &self.targets {
+            target.inbox.push(target.lane, number, Item::Barrier(seals.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_released_in_the_order_of_their_numbers_by_one_worker_at_a_time() {
+        let outlet: Outlet<char> = Outlet::new(Vec::new());
+        assert!(outlet.leave(1, 'b'), "the first to come releases");
+        assert!(outlet.next().is_none(), "but number 0 is not there yet");
+        assert!(outlet.leave(0, 'a'));
+        assert_eq!(outlet.next(), Some((0, 'a')));
+        assert!(!outlet.leave(2, 'c'), "somebody is releasing");
+        assert_eq!(outlet.next(), Some((1, 'b')));
+        assert_eq!(outlet.next(), Some((2, 'c')));
+        assert_eq!(outlet.next(), None);
+        assert!(outlet.is_repeat(2) && !outlet.is_repeat(3));
+    }
+}

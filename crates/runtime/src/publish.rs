@@ -1,0 +1,118 @@
+//! The effects of a committed record: Logs become files for readers, Logs that are not needed go. All of it can be redone.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use tidemill_core::Publication;
+
+use crate::error::RunError;
+use crate::failpoint;
+use crate::logs::sync_all;
+
+/// Publishes Logs: `staged` pairs each with where its Log lies.
+///
+/// A file is moved to its place by a rename that replaces nothing; what is there already under that name, while the Log still is, is
+/// somebody else's, and is refused. A Log that is gone while the file is there was published before.
+pub(crate) fn publish(output: &Path, staged: &[(PathBuf, &Publication)]) -> Result<(), RunError> {
+    if staged.is_empty() {
+        return Ok(());
+    }
+    let mut touched: BTreeSet<PathBuf> = BTreeSet::new();
+    for (from, publication) in staged {
+        let to = output.join(checked(publication)?);
+        let dir = to.parent().unwrap_or(output);
+        make_dirs(output, dir, &mut touched)?;
+        match renameat_with(CWD, from, CWD, &to, RenameFlags::NOREPLACE) {
+            Ok(()) => {
+                touched.insert(dir.to_owned());
+                touched.extend(from.parent().map(Path::to_owned));
+            }
+            Err(rustix::io::Errno::NOENT) if to.exists() => {}
+            Err(rustix::io::Errno::NOENT) => {
+                let what = format!("{} is neither staged nor published", publication.path);
+                return Err(RunError::Corrupt { what, path: from.clone() });
+            }
+            Err(rustix::io::Errno::EXIST) => {
+                let what = format!("another file stands where {} is to be published", from.display());
+                return Err(RunError::Corrupt { what, path: to });
+            }
+            Err(error) => return Err(RunError::io("publish", to)(error.into())),
+        }
+        failpoint::hit("file-published");
+    }
+    sync_all(touched.iter().map(PathBuf::as_path))
+}
+
+/// Removes files; one that is gone already is fine.
+pub(crate) fn remove(paths: impl Iterator<Item = PathBuf>) -> Result<(), RunError> {
+    for path in paths {
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(RunError::io("remove", path)(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Makes a directory below `root` and notes every directory that got an entry.
+fn make_dirs(root: &Path, dir: &Path, touched: &mut BTreeSet<PathBuf>) -> Result<(), RunError> {
+    match std::fs::create_dir(dir) {
+        Ok(()) => {
+            touched.extend(dir.parent().map(Path::to_owned));
+            Ok(())
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && dir != root => {
+            make_dirs(root, dir.parent().unwrap_or(root), touched)?;
+            make_dirs(root, dir, touched)
+        }
+        Err(error) => Err(RunError::io("create", dir)(error)),
+    }
+}
+
+/// A publication's path, which must stay below the root.
+fn checked(publication: &Publication) -> Result<&Path, RunError> {
+    let bad = publication.path.split('/').any(|part| matches!(part, "" | "." | "..") || part.contains('\0'));
+    if bad {
+        return Err(RunError::Internal(format!("a sink wants to publish at `{}`", publication.path)));
+    }
+    Ok(Path::new(&publication.path))
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemill_core::{Home, LogName};
+
+    use super::*;
+
+    fn publication(path: &str) -> Publication {
+        Publication { log: LogName { home: Home::Output, name: "x".into() }, path: path.into() }
+    }
+
+    #[test]
+    fn publishing_twice_is_the_same_as_once_and_replaces_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let from = dir.path().join("x.staged");
+        let publication = publication("a/b/x.avro");
+        std::fs::write(&from, "1").unwrap();
+        publish(dir.path(), &[(from.clone(), &publication)]).unwrap();
+        publish(dir.path(), &[(from.clone(), &publication)]).unwrap();
+        assert_eq!(std::fs::read(dir.path().join("a/b/x.avro")).unwrap(), b"1");
+        std::fs::write(&from, "2").unwrap();
+        assert!(matches!(publish(dir.path(), &[(from, &publication)]), Err(RunError::Corrupt { .. })));
+        assert_eq!(std::fs::read(dir.path().join("a/b/x.avro")).unwrap(), b"1");
+    }
+
+    #[test]
+    fn nothing_is_published_outside_the_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let from = dir.path().join("x.staged");
+        for path in ["../x", "a/../../x", "/x", "a//x", ""] {
+            std::fs::write(&from, "1").unwrap();
+            assert!(publish(dir.path(), &[(from.clone(), &publication(path))]).is_err(), "{path}");
+        }
+    }
+}

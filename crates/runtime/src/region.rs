@@ -1,0 +1,186 @@
+//! What the actors of one region share.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+use actix::Addr;
+use dashmap::DashMap;
+use tidemill_core::{CutId, PartitionPosition, Tally};
+use tidemill_topology::{Node, Plan};
+use tokio::sync::Notify;
+
+use crate::coordinator::Coordinator;
+use crate::inbox::Inbox;
+use crate::ledger::Committed;
+use crate::logs::Logs;
+use crate::outlet::Outlet;
+use crate::horizon::Lineage;
+use crate::progress::Progress;
+use crate::registry::Registry;
+use crate::worker::Done;
+
+/// How a topology is run: the platform's part.
+#[derive(Clone, Debug)]
+pub struct RunConfig {
+    /// The state directory of this topology.
+    pub state_root: PathBuf,
+    /// The output root.
+    pub output_root: PathBuf,
+    /// Stop at the end of the input and seal what is open.
+    pub until_end: bool,
+    /// Longest time between two cuts while events flow, in milliseconds.
+    pub cut_interval_ms: u64,
+    /// Bound of each lane, in bytes.
+    pub lane_bytes: usize,
+    /// Received bytes that may be in flight since the last committed cut; at half of it a cut is due.
+    pub replay_bytes: u64,
+    /// Address of the admin server, for others to find it.
+    pub admin: Option<String>,
+}
+
+/// A stage or sink.
+pub(crate) struct StageShared {
+    /// Index of its node in the plan.
+    pub(crate) node: usize,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) outlet: Outlet<Done>,
+    pub(crate) logs: Mutex<Logs>,
+    /// What became of all records so far; goes back with a restored stage.
+    pub(crate) tally: Mutex<Tally>,
+    /// Last cut that the stage has acknowledged.
+    pub(crate) acked: AtomicU64,
+    pub(crate) counters: Counters,
+    /// Epoch of each worker.
+    pub(crate) epochs: DashMap<usize, u64>,
+    /// Hours that it holds open.
+    pub(crate) open_hours: AtomicU64,
+}
+
+/// Counts that only grow.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) errors: AtomicU64,
+    pub(crate) restarts: AtomicU64,
+    pub(crate) busy_ns: AtomicU64,
+    pub(crate) back_pressure_ns: AtomicU64,
+}
+
+/// A source.
+pub(crate) struct SourceShared {
+    pub(crate) node: usize,
+    pub(crate) outlet: Outlet<Done>,
+    pub(crate) counters: Counters,
+    pub(crate) epoch: AtomicU64,
+    pub(crate) state: Mutex<SourceState>,
+    pub(crate) control: Notify,
+}
+
+/// What a source says of itself.
+#[derive(Default)]
+pub(crate) struct SourceState {
+    /// All its partitions, behind what it has handed on; `None` until it has opened.
+    pub(crate) positions: Option<BTreeMap<Arc<str>, PartitionPosition>>,
+    /// Partitions that hold no hour.
+    pub(crate) idle: Vec<Arc<str>>,
+    pub(crate) ended: bool,
+}
+
+/// See the module.
+pub(crate) struct Region {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) config: RunConfig,
+    pub(crate) registry: Registry,
+    pub(crate) state_id: Arc<str>,
+    pub(crate) stages: Vec<Arc<StageShared>>,
+    pub(crate) sources: Vec<Arc<SourceShared>>,
+    pub(crate) committed: Mutex<Committed>,
+    /// Snapshots of the last committed cut.
+    pub(crate) snapshots: Mutex<BTreeMap<Arc<str>, Arc<[u8]>>>,
+    /// A cut was committed, or room for reading came free.
+    pub(crate) changed: Notify,
+    pub(crate) progress: Mutex<Progress>,
+    /// Bytes that sources have handed on, in all.
+    pub(crate) read_bytes: AtomicU64,
+    /// The part of them that lies before the last committed cut.
+    pub(crate) committed_bytes: AtomicU64,
+    pub(crate) lineage: Lineage,
+    pub(crate) coordinator: OnceLock<Addr<Coordinator>>,
+    pub(crate) hours_sealed: DashMap<Arc<str>, u64>,
+    /// Milliseconds from the start of the last barrier to the end of its effects, and of its commit alone.
+    pub(crate) cut_duration_ms: AtomicU64,
+    pub(crate) cut_commit_ms: AtomicU64,
+}
+
+impl Region {
+    pub(crate) fn node(&self, index: usize) -> &Node {
+        &self.plan.nodes[index]
+    }
+
+    pub(crate) fn coordinator(&self) -> &Addr<Coordinator> {
+        self.coordinator.get().expect("the coordinator is there before any worker")
+    }
+
+    pub(crate) fn committed(&self) -> MutexGuard<'_, Committed> {
+        self.committed.lock().expect("no code panics while it holds the committed cut")
+    }
+
+    pub(crate) fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().expect("no code panics while it holds the progress")
+    }
+
+    /// A stage's snapshot in the last committed cut, if it has any state.
+    pub(crate) fn snapshot_of(&self, stage: &str) -> Option<Arc<[u8]>> {
+        let snapshots = self.snapshots.lock().expect("no code panics while it holds the snapshots");
+        snapshots.get(stage).filter(|bytes| !bytes.is_empty()).cloned()
+    }
+
+    /// Bytes that would have to be replayed now.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.read_bytes.load(Ordering::Relaxed).saturating_sub(self.committed_bytes.load(Ordering::Relaxed))
+    }
+
+    /// Waits until the last cut that `stage` acknowledged is committed, effects and all.
+    pub(crate) async fn settled(&self, stage: &StageShared) -> CutId {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let cut = self.committed().last.cut;
+            if cut >= stage.acked.load(Ordering::SeqCst) {
+                return cut;
+            }
+            changed.await;
+        }
+    }
+
+    /// Waits until sources may read on.
+    pub(crate) async fn may_read(&self) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.held_bytes() < self.config.replay_bytes {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+impl StageShared {
+    pub(crate) fn logs(&self) -> MutexGuard<'_, Logs> {
+        self.logs.lock().expect("no code panics while it holds logs")
+    }
+
+    pub(crate) fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().expect("no code panics while it holds a tally")
+    }
+}
+
+impl SourceShared {
+    pub(crate) fn state(&self) -> MutexGuard<'_, SourceState> {
+        self.state.lock().expect("no code panics while it holds a source's state")
+    }
+}

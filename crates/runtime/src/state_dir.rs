@@ -1,0 +1,215 @@
+//! The state directory: one owner, one identity, and where everything in it lies.
+//!
+//! ```text
+//! <root>/<topology>/lock              held for life by the process that owns the directory; names it
+//!                   identity          16 hex digits, made once
+//!                   ledger-*.log      see `ledger`
+//!                   cuts/<cut>.snap   the snapshots of the last cut
+//!                   logs/<stage>/     Logs that stages read when they are restored
+//! <output>/.tidemill-claim            the state directory that the output root belongs to
+//! <output>/.tidemill-staging/<stage>/ Logs that become files for readers
+//! ```
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+use crate::error::RunError;
+
+const CLAIM: &str = ".tidemill-claim";
+const STAGING: &str = ".tidemill-staging";
+
+/// Who owns a state directory now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Process id.
+    pub pid: u32,
+    /// Address of its admin server, when it has one.
+    pub admin: Option<String>,
+}
+
+/// An owned state directory. The lock ends with the process.
+pub(crate) struct StateDir {
+    pub(crate) root: PathBuf,
+    pub(crate) output: PathBuf,
+    pub(crate) id: Arc<str>,
+    lock: File,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Claim {
+    state_id: String,
+    state: PathBuf,
+}
+
+impl StateDir {
+    /// Takes the state directory and the output root, making them if need be.
+    pub(crate) fn take(root: &Path, output: &Path) -> Result<Self, RunError> {
+        for dir in [root.join("cuts"), root.join("logs"), output.join(STAGING)] {
+            std::fs::create_dir_all(&dir).map_err(RunError::io("create", &dir))?;
+        }
+        let lock = lock(root)?;
+        let id = identity(root)?;
+        claim(output, root, &id)?;
+        Ok(Self { root: root.to_owned(), output: output.to_owned(), id, lock })
+    }
+
+    /// Writes into the lock file who holds it.
+    pub(crate) fn announce(&mut self, owner: &Owner) -> Result<(), RunError> {
+        let path = self.root.join("lock");
+        let text = serde_json::to_string(owner).map_err(|error| RunError::Internal(error.to_string()))?;
+        self.lock
+            .set_len(0)
+            .and_then(|()| self.lock.rewind())
+            .and_then(|()| self.lock.write_all(text.as_bytes()))
+            .map_err(RunError::io("write", path))
+    }
+
+    pub(crate) fn snapshot_path(&self, cut: u64) -> PathBuf {
+        self.root.join("cuts").join(format!("{cut:016}.snap"))
+    }
+
+    pub(crate) fn stage_logs(&self, stage: &str) -> (PathBuf, PathBuf) {
+        (self.root.join("logs").join(stage), self.output.join(STAGING).join(stage))
+    }
+}
+
+/// The process that owns the state directory now; `None` when nobody does.
+pub fn owner_of(root: &Path) -> Option<Owner> {
+    let mut file = File::open(root.join("lock")).ok()?;
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
+        return None;
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    Some(serde_json::from_str(&text).unwrap_or(Owner { pid: 0, admin: None }))
+}
+
+/// Sets the state directory, and the output root that belongs to it, aside under names that end in `.aside-<n>`.
+/// Returns what was moved, from and to.
+///
+/// # Errors
+/// When a process owns the state, or something can't be moved.
+pub fn set_aside(root: &Path, output: &Path) -> Result<Vec<(PathBuf, PathBuf)>, RunError> {
+    let mut moved = Vec::new();
+    if !root.exists() {
+        return Ok(moved);
+    }
+    let _lock = lock(root)?;
+    let id = identity(root)?;
+    let ours = read_claim(output)?.is_some_and(|claim| claim.state_id == *id);
+    for from in [Some(root), ours.then_some(output)].into_iter().flatten() {
+        let name = |n: u32| {
+            let mut name = from.as_os_str().to_owned();
+            name.push(format!(".aside-{n}"));
+            PathBuf::from(name)
+        };
+        let to = (1..).map(name).find(|to| !to.exists()).expect("some number is free");
+        std::fs::rename(from, &to).map_err(RunError::io("move aside", from))?;
+        moved.push((from.to_owned(), to));
+    }
+    Ok(moved)
+}
+
+fn lock(root: &Path) -> Result<File, RunError> {
+    let path = root.join("lock");
+    let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
+    let mut file = file.map_err(RunError::io("open", &path))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut text = String::new();
+            let _ = file.read_to_string(&mut text);
+            let owner = serde_json::from_str::<Owner>(&text)
+                .map_or_else(|_| "its process id is not known".to_owned(), |owner| format!("process {}", owner.pid));
+            Err(RunError::Locked { path: root.to_owned(), owner })
+        }
+        Err(error) => Err(RunError::io("lock", path)(error.into())),
+    }
+}
+
+fn identity(root: &Path) -> Result<Arc<str>, RunError> {
+    let path = root.join("identity");
+    match std::fs::read_to_string(&path) {
+        Ok(text) if text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) => Ok(text.into()),
+        Ok(_) => Err(RunError::Corrupt { what: "the identity is not 16 hex digits".into(), path }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let mut random = [0u8; 8];
+            File::open("/dev/urandom")
+                .and_then(|mut file| file.read_exact(&mut random))
+                .map_err(RunError::io("read", "/dev/urandom"))?;
+            let text = format!("{:016x}", u64::from_le_bytes(random));
+            write_whole(&path, text.as_bytes())?;
+            Ok(text.into())
+        }
+        Err(error) => Err(RunError::io("read", path)(error)),
+    }
+}
+
+fn read_claim(output: &Path) -> Result<Option<Claim>, RunError> {
+    let path = output.join(CLAIM);
+    match std::fs::read(&path) {
+        Ok(text) => serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(|error| RunError::Corrupt { what: format!("the claim can't be understood: {error}"), path }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(RunError::io("read", path)(error)),
+    }
+}
+
+fn claim(output: &Path, root: &Path, id: &str) -> Result<(), RunError> {
+    match read_claim(output)? {
+        Some(claim) if claim.state_id == id => Ok(()),
+        Some(claim) => {
+            Err(RunError::Claimed { path: output.to_owned(), owner: claim.state.display().to_string() })
+        }
+        None => {
+            let state = std::path::absolute(root).map_err(RunError::io("resolve", root))?;
+            let text = serde_json::to_vec(&Claim { state_id: id.to_owned(), state })
+                .map_err(|error| RunError::Internal(error.to_string()))?;
+            write_whole(&output.join(CLAIM), &text)
+        }
+    }
+}
+
+/// Writes a small file so that it is there whole or not at all.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
+    let temporary = path.with_extension("new");
+    let mut file = File::create(&temporary).map_err(RunError::io("create", &temporary))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(RunError::io("write", &temporary))?;
+    std::fs::rename(&temporary, path).map_err(RunError::io("rename to", path))?;
+    let dir = path.parent().unwrap_or(Path::new("."));
+    crate::logs::sync_all([dir].into_iter())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_root_that_belongs_to_another_state_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("out");
+        let first = StateDir::take(&dir.path().join("a"), &output).unwrap();
+        let id = first.id.clone();
+        drop(first);
+        assert!(matches!(StateDir::take(&dir.path().join("b"), &output), Err(RunError::Claimed { .. })));
+        assert_eq!(StateDir::take(&dir.path().join("a"), &output).unwrap().id, id, "its own state gets it again");
+    }
+
+    #[test]
+    fn setting_aside_moves_the_state_and_only_its_own_output() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b, output) = (dir.path().join("a"), dir.path().join("b"), dir.path().join("out"));
+        drop(StateDir::take(&a, &output).unwrap());
+        drop(StateDir::take(&b, &dir.path().join("other")).unwrap());
+        assert_eq!(set_aside(&b, &output).unwrap().len(), 1);
+        assert!(output.exists());
+        assert_eq!(set_aside(&a, &output).unwrap().len(), 2);
+        assert!(!output.exists());
+    }
+}

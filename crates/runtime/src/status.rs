@@ -1,0 +1,220 @@
+//! What a running topology is doing, for the display, the summary, `tidemill status` and the metrics.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use serde::{Deserialize, Serialize};
+use tidemill_core::{Role, Tally};
+
+use crate::coordinator::now_ms;
+use crate::horizon::watermark;
+use crate::region::Region;
+
+/// A look at everything at one moment. Counts are since the state began.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Name of the topology.
+    pub topology: String,
+    /// Process id.
+    pub pid: u32,
+    /// Last committed cut.
+    pub cut: u64,
+    /// Milliseconds since its barrier started.
+    pub cut_age_ms: i64,
+    /// Milliseconds from the start of its barrier to the end of its effects.
+    pub cut_duration_ms: u64,
+    /// The part of it that the commit took.
+    pub cut_commit_ms: u64,
+    /// Bytes that sources have handed on since the process started.
+    pub read_bytes: u64,
+    /// Bytes that would have to be replayed after a failure.
+    pub held_bytes: u64,
+    /// Sources.
+    pub sources: Vec<SourceStatus>,
+    /// Stages and sinks, in topological order.
+    pub stages: Vec<StageStatus>,
+    /// Types.
+    pub types: Vec<TypeStatus>,
+}
+
+/// A source.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SourceStatus {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// Whether it has come to its end.
+    pub ended: bool,
+    /// How often it was opened again after a failure.
+    pub restarts: u64,
+    /// Errors.
+    pub errors: u64,
+    /// Nanoseconds that it read.
+    pub busy_ns: u64,
+    /// Nanoseconds that it waited for room behind it.
+    pub back_pressure_ns: u64,
+    /// Its partitions.
+    pub partitions: Vec<PartitionStatus>,
+}
+
+/// A partition of a source.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PartitionStatus {
+    /// Its name.
+    pub name: String,
+    /// Position of the next record.
+    pub position: u64,
+    /// The part of it that is in the last committed cut.
+    pub committed: u64,
+    /// Highest event time, in milliseconds since 1970.
+    pub max_event_ms: Option<i64>,
+    /// Read to an end that stays.
+    pub ended: bool,
+    /// Holds no hour although it has not ended.
+    pub idle: bool,
+}
+
+/// A stage or sink.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StageStatus {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// Whether it is a sink.
+    pub is_sink: bool,
+    /// What became of its records.
+    pub tally: Tally,
+    /// Calls that failed.
+    pub errors: u64,
+    /// Workers that were replaced.
+    pub restarts: u64,
+    /// Items that wait.
+    pub queue_items: usize,
+    /// Bytes that wait.
+    pub queue_bytes: usize,
+    /// Items that are kept for replay.
+    pub replay_items: usize,
+    /// Nanoseconds in calls, over all workers.
+    pub busy_ns: u64,
+    /// Nanoseconds that results waited for room behind the stage.
+    pub back_pressure_ns: u64,
+    /// Hours that it held open at the last barrier.
+    pub open_hours: u64,
+    /// Its workers.
+    pub workers: Vec<WorkerStatus>,
+}
+
+/// A worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// Its index in the pool.
+    pub index: usize,
+    /// How often it was replaced.
+    pub epoch: u64,
+}
+
+/// An event type.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TypeStatus {
+    /// Its name.
+    pub name: String,
+    /// Hours that have events and are not sealed.
+    pub open_hours: usize,
+    /// Hours sealed since the process started.
+    pub sealed_hours: u64,
+    /// Hours that end at or before this are sealed, in milliseconds since 1970.
+    pub sealed_before_ms: Option<i64>,
+    /// How far its events have come, in milliseconds since 1970.
+    pub watermark_ms: Option<i64>,
+    /// The partition that holds the watermark.
+    pub held_by: Option<String>,
+}
+
+impl Region {
+    pub(crate) fn status(&self) -> Status {
+        let committed = self.committed().clone();
+        let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let sources = self.sources.iter().map(|source| {
+            let node = self.node(source.node);
+            let state = source.state();
+            let progress = self.progress();
+            let seen = progress.seen.get(&node.name);
+            let before = committed.last.positions.get(&node.name);
+            let partitions = state.positions.iter().flatten().map(|(name, position)| PartitionStatus {
+                name: name.to_string(),
+                position: position.next,
+                committed: before.and_then(|before| before.get(name)).map_or(0, |position| position.next),
+                max_event_ms: seen.and_then(|seen| seen.get(name)).copied(),
+                ended: position.ended,
+                idle: state.idle.contains(name),
+            });
+            SourceStatus {
+                name: node.name.to_string(),
+                kind: node.kind.name.to_owned(),
+                ended: state.ended,
+                restarts: load(&source.counters.restarts),
+                errors: load(&source.counters.errors),
+                busy_ns: load(&source.counters.busy_ns),
+                back_pressure_ns: load(&source.counters.back_pressure_ns),
+                partitions: partitions.collect(),
+            }
+        });
+        let stages = self.stages.iter().map(|stage| {
+            let node = self.node(stage.node);
+            let fill = stage.inbox.fill();
+            let mut workers: Vec<_> = (stage.epochs.iter())
+                .map(|entry| WorkerStatus { index: *entry.key(), epoch: *entry.value() })
+                .collect();
+            workers.sort_by_key(|worker| worker.index);
+            StageStatus {
+                name: node.name.to_string(),
+                kind: node.kind.name.to_owned(),
+                is_sink: node.role == Role::Sink,
+                tally: *stage.tally(),
+                errors: load(&stage.counters.errors),
+                restarts: load(&stage.counters.restarts),
+                queue_items: fill.items,
+                queue_bytes: fill.bytes,
+                replay_items: fill.replay_items,
+                busy_ns: load(&stage.counters.busy_ns),
+                back_pressure_ns: load(&stage.counters.back_pressure_ns),
+                open_hours: load(&stage.open_hours),
+                workers,
+            }
+        });
+        Status {
+            topology: self.plan.name.to_string(),
+            pid: std::process::id(),
+            cut: committed.last.cut,
+            cut_age_ms: if committed.last.cut == 0 { 0 } else { now_ms() - committed.last.at_ms },
+            cut_duration_ms: load(&self.cut_duration_ms),
+            cut_commit_ms: load(&self.cut_commit_ms),
+            read_bytes: load(&self.read_bytes),
+            held_bytes: self.held_bytes(),
+            sources: sources.collect(),
+            stages: stages.collect(),
+            types: self.type_status(&committed.sealed_before_ms),
+        }
+    }
+
+    fn type_status(&self, sealed: &std::collections::BTreeMap<Arc<str>, i64>) -> Vec<TypeStatus> {
+        let made = self.lineage.derived.iter().map(|(name, _)| (name, None));
+        let received = self.lineage.types.iter().map(|(name, sources)| (name, Some(sources)));
+        received
+            .chain(made)
+            .map(|(name, sources)| {
+                let watermark = sources.map(|sources| watermark(self, sources)).unwrap_or_default();
+                TypeStatus {
+                    name: name.to_string(),
+                    open_hours: self.progress().open.get(name).map_or(0, std::collections::BTreeSet::len),
+                    sealed_hours: self.hours_sealed.get(name).map_or(0, |sealed| *sealed),
+                    sealed_before_ms: sealed.get(name).copied(),
+                    watermark_ms: watermark.at_ms,
+                    held_by: watermark.held_by,
+                }
+            })
+            .collect()
+    }
+}
