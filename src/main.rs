@@ -1,2 +1,5 @@
-//! x
-fn main() {}
+//! The `tidemill` binary.
+
+fn main() -> std::process::ExitCode {
+    tidemill::main(tidemill::registry())
+}

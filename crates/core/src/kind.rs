@@ -63,6 +63,43 @@ pub struct KindSpec {
     pub guarantee: Option<Guarantee>,
 }
 
+impl KindSpec {
+    /// A sink of your own.
+    #[must_use]
+    pub const fn sink(
+        name: &'static str,
+        summary: &'static str,
+        guarantee: Guarantee,
+        options: &'static [OptionSpec],
+    ) -> Self {
+        Self {
+            name,
+            role: Role::Sink,
+            summary,
+            details: "",
+            options,
+            input: Shape::Rows,
+            output: Shape::Nothing,
+            state: State::Stateful,
+            guarantee: Some(guarantee),
+        }
+    }
+}
+
+impl OptionSpec {
+    /// An option that must be given.
+    #[must_use]
+    pub const fn required(name: &'static str, ty: OptionType, doc: &'static str) -> Self {
+        Self { name, ty, default: DefaultValue::Required, doc, shapes_state: false }
+    }
+
+    /// An option with a default, written as in TOML.
+    #[must_use]
+    pub const fn optional(name: &'static str, ty: OptionType, default: &'static str, doc: &'static str) -> Self {
+        Self { name, ty, default: DefaultValue::Toml(default), doc, shapes_state: false }
+    }
+}
+
 /// One option of a kind.
 #[derive(Debug)]
 pub struct OptionSpec {

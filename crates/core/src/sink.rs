@@ -106,8 +106,10 @@ pub trait SinkKind: Send + Sync + 'static {
     /// Name, options and documentation.
     fn spec(&self) -> &'static KindSpec;
 
-    /// What is promised about repeats.
-    fn guarantee(&self, config: &Self::Config) -> Guarantee;
+    /// What is promised about repeats with these options; what the description says, unless it depends on them.
+    fn guarantee(&self, _config: &Self::Config) -> Guarantee {
+        self.spec().guarantee.unwrap_or(Guarantee::AtLeastOnce)
+    }
 
     /// Checks what the descriptions of the options can't.
     fn check(&self, _config: &Self::Config, _input: &StageInput) -> Vec<Finding> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
-use tidemill_core::{Role, Tally};
+use tidemill_core::{Role, Shape, Tally};
 
 use crate::coordinator::now_ms;
 use crate::horizon::watermark;
@@ -84,6 +84,8 @@ pub struct StageStatus {
     pub kind: String,
     /// Whether it is a sink.
     pub is_sink: bool,
+    /// Whether it turns what sources read into events.
+    pub is_parser: bool,
     /// What became of its records.
     pub tally: Tally,
     /// Calls that failed.
@@ -172,6 +174,7 @@ impl Region {
                 name: node.name.to_string(),
                 kind: node.kind.name.to_owned(),
                 is_sink: node.role == Role::Sink,
+                is_parser: node.role == Role::Stage && node.kind.input != Shape::Rows,
                 tally: *stage.tally(),
                 errors: load(&stage.counters.errors),
                 restarts: load(&stage.counters.restarts),

@@ -1,0 +1,107 @@
+//! Kinds of stages that fail when a plan says so, and else do what the kind within them does.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tidemill_core::{
+    Effects, EventType, Finding, Input, KindSpec, Seals, Stage, StageContext, StageError, StageInput, StageKind,
+};
+
+/// How a call fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It panics before the stage has seen the input.
+    PanicBefore,
+    /// It panics after the stage has dealt with the input: its state has changed, its effects are lost.
+    PanicAfter,
+    /// It returns an error after the stage has dealt with the input.
+    Error,
+}
+
+/// Which calls fail.
+#[derive(Clone, Debug)]
+pub enum Trigger {
+    /// The n-th call of `process` (from 1), counted over all workers and their replacements.
+    Call(u64),
+    /// Every call whose input holds these bytes, as they were received.
+    Bytes(Vec<u8>),
+}
+
+/// A kind that fails as planned.
+pub struct Faulty {
+    inner: Arc<dyn StageKind>,
+    fault: Fault,
+    trigger: Trigger,
+    calls: Arc<AtomicU64>,
+}
+
+impl Faulty {
+    /// Wraps a kind. It keeps the kind's name, so it takes its place in a registry.
+    #[must_use]
+    pub fn new(inner: Arc<dyn StageKind>, fault: Fault, trigger: Trigger) -> Self {
+        Self { inner, fault, trigger, calls: Arc::default() }
+    }
+}
+
+impl StageKind for Faulty {
+    fn spec(&self) -> &'static KindSpec {
+        self.inner.spec()
+    }
+
+    fn plan(&self, input: &StageInput) -> Result<Vec<Arc<EventType>>, Vec<Finding>> {
+        self.inner.plan(input)
+    }
+
+    fn build(&self, context: &StageContext<'_>) -> Result<Box<dyn Stage>, StageError> {
+        let inner = self.inner.build(context)?;
+        Ok(Box::new(FaultyStage {
+            inner,
+            fault: self.fault,
+            trigger: self.trigger.clone(),
+            calls: self.calls.clone(),
+        }))
+    }
+}
+
+struct FaultyStage {
+    inner: Box<dyn Stage>,
+    fault: Fault,
+    trigger: Trigger,
+    calls: Arc<AtomicU64>,
+}
+
+impl FaultyStage {
+    fn is_due(&self, input: &Input) -> bool {
+        let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        let holds = |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
+        match (&self.trigger, input) {
+            (Trigger::Call(n), _) => call == *n,
+            (Trigger::Bytes(part), Input::Raw(chunk)) => holds(&chunk.bytes, part),
+            (Trigger::Bytes(part), Input::Rows(batch)) => batch.indexes().any(|row| holds(batch.received(row), part)),
+            (Trigger::Bytes(_), Input::Note(_)) => false,
+        }
+    }
+}
+
+impl Stage for FaultyStage {
+    fn process(&mut self, input: &Input, effects: &mut Effects) -> Result<(), StageError> {
+        let is_due = self.is_due(input);
+        assert!(!(is_due && self.fault == Fault::PanicBefore), "a planned panic, before the call");
+        self.inner.process(input, effects)?;
+        assert!(!(is_due && self.fault == Fault::PanicAfter), "a planned panic, after the call");
+        if is_due { Err(StageError::new("a planned error")) } else { Ok(()) }
+    }
+
+    fn seal(&mut self, seals: &Seals, effects: &mut Effects) -> Result<(), StageError> {
+        self.inner.seal(seals, effects)
+    }
+
+    fn snapshot(&mut self, effects: &mut Effects) -> Result<Vec<u8>, StageError> {
+        self.inner.snapshot(effects)
+    }
+
+    fn open_hours(&self) -> BTreeMap<Arc<str>, usize> {
+        self.inner.open_hours()
+    }
+}

@@ -1,0 +1,83 @@
+//! The admin server: `/metrics`, `/live`, `/ready`, `/status`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tidemill_runtime::{Handle, Status};
+
+use crate::exit::{Code, Failure};
+
+/// How often the status is copied into the metrics.
+const EXPORT_EVERY: Duration = Duration::from_millis(500);
+
+/// A listener that is bound, so that its address is known before the topology starts.
+pub(crate) struct Bound {
+    listener: std::net::TcpListener,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    recorder: PrometheusHandle,
+}
+
+/// Binds the address of the settings; `None` when nothing is to be served.
+pub(crate) fn bind(listen: &str) -> Result<Option<Bound>, Failure> {
+    if listen.is_empty() {
+        return Ok(None);
+    }
+    let failed = |error: &dyn std::fmt::Display| {
+        let help = "choose another with --set admin.listen=HOST:PORT, or serve nothing with --set admin.listen=\"\"";
+        Failure::new(Code::Unavailable, format!("can't listen on admin.listen = \"{listen}\": {error}; {help}"))
+    };
+    let listener = std::net::TcpListener::bind(listen).map_err(|error| failed(&error))?;
+    listener.set_nonblocking(true).map_err(|error| failed(&error))?;
+    let address = listener.local_addr().map_err(|error| failed(&error))?;
+    let recorder = PrometheusBuilder::new().install_recorder().map_err(|error| failed(&error))?;
+    tidemill_runtime::describe();
+    Ok(Some(Bound { listener, address, recorder }))
+}
+
+/// Serves on a thread of its own until the process ends.
+pub(crate) fn serve(bound: Bound, handle: Handle) {
+    let serving = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let Ok(runtime) = runtime else { return };
+        runtime.block_on(async move {
+            let exported = handle.clone();
+            let recorder = bound.recorder.clone();
+            tokio::spawn(async move {
+                let mut held_before = Vec::new();
+                loop {
+                    tidemill_runtime::export(&exported.status(), &mut held_before);
+                    recorder.run_upkeep();
+                    tokio::time::sleep(EXPORT_EVERY).await;
+                }
+            });
+            let ready = handle.clone();
+            let status = handle;
+            let recorder = bound.recorder;
+            let app = Router::new()
+                .route("/metrics", get(move || async move { recorder.render() }))
+                .route("/live", get(|| async { "live\n" }))
+                .route("/ready", get(move || async move { readiness(&ready) }))
+                .route("/status", get(move || async move { Json::<Status>(status.status()) }));
+            let Ok(listener) = tokio::net::TcpListener::from_std(bound.listener) else { return };
+            if let Err(error) = axum::serve(listener, app).await {
+                tracing::error!(%error, "the admin server ended");
+            }
+        });
+    };
+    if let Err(error) = std::thread::Builder::new().name("admin".into()).spawn(serving) {
+        tracing::error!(%error, "the admin server can't start");
+    }
+}
+
+fn readiness(handle: &Handle) -> (StatusCode, &'static str) {
+    if handle.is_ready() {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready: a source is not open yet\n")
+    }
+}

@@ -1,0 +1,214 @@
+//! The command line: what can be asked for, and who answers.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tidemill_runtime::Registry;
+
+use crate::commands;
+use crate::exit::{Code, Failure};
+use crate::settings::Settings;
+
+/// Event-delivery stream processor: a TOML topology becomes supervised actors that write sealed hourly Avro.
+#[derive(Parser, Debug)]
+#[command(name = "tidemill", version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run a topology; without one, the embedded quickstart, to its end.
+    Run(Run),
+    /// Check topologies and print every error at once; exit 78 when there are any.
+    Check(Check),
+    /// Print a topology's graph.
+    Graph(Graph),
+    /// Print the kinds of sources, stages and sinks with their options.
+    Kinds {
+        /// One kind only.
+        kind: Option<String>,
+    },
+    /// Print a JSON schema of topology files, for editors.
+    Schema,
+    /// Check that the files of every sealed hour are what their manifests say; exit 1 when not.
+    Verify(Verify),
+    /// Write generated listening events, and the truth about them, to files.
+    Generate(Generate),
+    /// Print an Avro file as JSON lines.
+    Cat {
+        /// The file.
+        file: PathBuf,
+        /// Print at most this many records.
+        #[arg(long)]
+        limit: Option<u64>,
+    },
+    /// Print each setting, its value, and where it came from.
+    Settings(SettingsArgs),
+    /// Print what the running process of a topology is doing.
+    Status {
+        /// Name of the topology; all of the state root when left out.
+        topology: Option<String>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+}
+
+/// Where settings come from, beyond the embedded default and `TIDEMILL__...` variables.
+#[derive(Args, Debug, Clone, Default)]
+pub(crate) struct SettingsArgs {
+    /// A settings file; later ones win.
+    #[arg(long = "settings", value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// One setting, such as `output.root=/data/out`; wins over everything.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+/// `tidemill run`
+#[derive(Args, Debug)]
+pub(crate) struct Run {
+    /// The topology file.
+    pub(crate) topology: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) settings: SettingsArgs,
+    /// Stop at the end of the input, and seal the hours that are open.
+    #[arg(long)]
+    pub(crate) until_end: bool,
+    /// Set the state and the output that belongs to it aside, and start afresh.
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    /// With --fresh: do not ask.
+    #[arg(long, requires = "fresh")]
+    pub(crate) yes: bool,
+    /// What to show meanwhile.
+    #[arg(long, value_enum, default_value_t = Progress::Auto)]
+    pub(crate) progress: Progress,
+}
+
+/// What `run` shows while it runs.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// A live display on a terminal, else a line every ten seconds.
+    Auto,
+    /// A line every ten seconds.
+    Plain,
+    /// The status as a JSON line every second.
+    Json,
+    /// Nothing.
+    None,
+}
+
+/// `tidemill check`
+#[derive(Args, Debug)]
+pub(crate) struct Check {
+    /// The topology files.
+    #[arg(required = true)]
+    pub(crate) topologies: Vec<PathBuf>,
+    /// Diagnostics as a JSON array.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `tidemill graph`
+#[derive(Args, Debug)]
+pub(crate) struct Graph {
+    /// The topology file.
+    pub(crate) topology: PathBuf,
+    /// The language to draw it in.
+    #[arg(long, value_enum, default_value_t = GraphFormat::Mermaid)]
+    pub(crate) format: GraphFormat,
+}
+
+/// Languages of graphs.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub(crate) enum GraphFormat {
+    /// Mermaid flowchart.
+    Mermaid,
+    /// Graphviz DOT.
+    Dot,
+}
+
+/// `tidemill verify`
+#[derive(Args, Debug)]
+pub(crate) struct Verify {
+    /// The output root, or a part of it.
+    pub(crate) dir: PathBuf,
+    /// The report as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `tidemill generate`
+#[derive(Args, Debug)]
+pub(crate) struct Generate {
+    /// Lines to write.
+    #[arg(long)]
+    pub(crate) events: u64,
+    /// Seed: the same one gives the same lines, for ever.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Directory to write to.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// Share of events that are sent twice.
+    #[arg(long, default_value_t = 0.02)]
+    pub(crate) duplicates: f64,
+    /// Hours of event time.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) hours: u32,
+    /// How far an event may be behind those before it, such as `30s`.
+    #[arg(long, default_value = "30s")]
+    pub(crate) disorder: String,
+    /// Lines a second; 0 is as fast as possible.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) rate: u64,
+    /// Files to spread the lines over.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) files: usize,
+    /// Compression of the files.
+    #[arg(long, value_enum, default_value_t = Compression::None)]
+    pub(crate) compression: Compression,
+}
+
+/// Compressions of generated files.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub(crate) enum Compression {
+    /// Plain text.
+    None,
+    /// gzip
+    Gzip,
+    /// zstd
+    Zstd,
+}
+
+/// Parses the arguments and does what they say.
+pub(crate) fn run(registry: Registry, args: impl Iterator<Item = OsString>) -> Result<(), Failure> {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            let code = if error.use_stderr() { Code::Usage } else { Code::Done };
+            return Err(Failure::silent(code));
+        }
+    };
+    match cli.command {
+        Command::Run(args) => commands::run::run(registry, &args),
+        Command::Check(args) => commands::check::run(&registry, &args),
+        Command::Graph(args) => commands::graph::run(&registry, &args),
+        Command::Kinds { kind } => commands::kinds::run(&registry, kind.as_deref()),
+        Command::Schema => commands::kinds::schema(&registry),
+        Command::Verify(args) => commands::verify::run(&args),
+        Command::Generate(args) => commands::generate::run(&args),
+        Command::Cat { file, limit } => commands::cat::run(&file, limit),
+        Command::Settings(args) => commands::settings::run(&args),
+        Command::Status { topology, json, settings } => {
+            commands::status::run(&Settings::load(&settings)?, topology.as_deref(), json)
+        }
+    }
+}

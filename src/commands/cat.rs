@@ -1,0 +1,18 @@
+//! `tidemill cat`
+
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use crate::exit::{Code, Failure};
+
+pub(crate) fn run(file: &Path, limit: Option<u64>) -> Result<(), Failure> {
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let done = tidemill_actors::verify::cat(file, limit, &mut out).map_err(|error| {
+        let broken_pipe = std::error::Error::source(&error)
+            .and_then(|cause| cause.downcast_ref::<std::io::Error>())
+            .is_some_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe);
+        if broken_pipe { Failure::silent(Code::Done) } else { Failure::new(Code::Fault, error.to_string()) }
+    });
+    let _ = out.flush();
+    done.map(|_| ())
+}

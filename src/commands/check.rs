@@ -1,0 +1,33 @@
+//! `tidemill check`
+
+use tidemill_runtime::Registry;
+use tidemill_topology::Severity;
+
+use crate::cli::Check;
+use crate::commands::topology::read;
+use crate::exit::{Code, Failure};
+
+pub(crate) fn run(registry: &Registry, args: &Check) -> Result<(), Failure> {
+    let mut all = Vec::new();
+    for path in &args.topologies {
+        let read = read(registry, Some(path))?;
+        if !args.json {
+            read.print();
+            if read.loaded.plan.is_some() {
+                println!("{}: ok", path.display());
+            }
+        }
+        all.extend(read.loaded.diagnostics);
+    }
+    if args.json {
+        let text = serde_json::to_string_pretty(&all).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
+        println!("{text}");
+    }
+    let errors = all.iter().filter(|found| found.severity == Severity::Error).count();
+    match errors {
+        0 => Ok(()),
+        _ if args.json => Err(Failure::silent(Code::Config)),
+        1 => Err(Failure::new(Code::Config, "1 error")),
+        _ => Err(Failure::new(Code::Config, format!("{errors} errors"))),
+    }
+}

@@ -1,0 +1,27 @@
+//! `tidemill kinds` and `tidemill schema`
+
+use tidemill_core::Role;
+use tidemill_runtime::Registry;
+use tidemill_topology::Kinds;
+
+use crate::exit::{Code, Failure};
+
+pub(crate) fn run(registry: &Registry, kind: Option<&str>) -> Result<(), Failure> {
+    let Some(name) = kind else {
+        print!("{}", tidemill_topology::describe(registry));
+        return Ok(());
+    };
+    let specs: Vec<_> = [Role::Source, Role::Stage, Role::Sink].into_iter().flat_map(|role| registry.specs(role)).collect();
+    let found: Vec<_> = specs.iter().filter(|spec| spec.name == name).collect();
+    if found.is_empty() {
+        let names = specs.iter().map(|spec| spec.name).collect::<Vec<_>>().join(", ");
+        return Err(Failure::new(Code::Usage, format!("there is no kind `{name}`; there are: {names}")));
+    }
+    found.iter().for_each(|spec| print!("{}", tidemill_topology::describe_kind(spec)));
+    Ok(())
+}
+
+pub(crate) fn schema(registry: &Registry) -> Result<(), Failure> {
+    println!("{:#}", tidemill_topology::json_schema(registry));
+    Ok(())
+}

@@ -1,0 +1,12 @@
+//! What the command line can be asked to do: one file a command.
+
+pub(crate) mod cat;
+pub(crate) mod check;
+pub(crate) mod generate;
+pub(crate) mod graph;
+pub(crate) mod kinds;
+pub(crate) mod run;
+pub(crate) mod settings;
+pub(crate) mod status;
+pub(crate) mod topology;
+pub(crate) mod verify;

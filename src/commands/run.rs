@@ -1,0 +1,170 @@
+//! `tidemill run`
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tidemill_runtime::{Ended, Handle, Registry, RunConfig, Running};
+use tidemill_topology::Plan;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::{Progress, Run};
+use crate::commands::topology::read;
+use crate::display;
+use crate::exit::{Code, Failure};
+use crate::settings::{LogLevel, Settings};
+use crate::{admin, logging};
+
+pub(crate) fn run(registry: Registry, args: &Run) -> Result<(), Failure> {
+    let mut settings = Settings::load(&args.settings)?;
+    let live = args.progress == Progress::Auto && std::io::stderr().is_terminal();
+    if live && matches!(settings.log.level, LogLevel::Info) {
+        // The display says what the lines would.
+        settings.log.level = LogLevel::Warn;
+    }
+    logging::start(&settings.log);
+    let plan = read(&registry, args.topology.as_deref())?.plan()?;
+    let until_end = args.until_end || args.topology.is_none();
+    let mut config = settings.run_config(&plan.name, until_end)?;
+    if args.fresh {
+        set_aside(&config, args.yes)?;
+    }
+    let _ = rayon::ThreadPoolBuilder::new()
+        .num_threads(settings.runtime.compute_threads)
+        .thread_name(|index| format!("compute-{index}"))
+        .build_global();
+    let bound = admin::bind(&settings.admin.listen)?;
+    config.admin = bound.as_ref().map(|bound| bound.address.to_string());
+    let progress = if live { Shown::Live } else { Shown::of(args.progress) };
+    let system = actix_rt::System::new();
+    let result = system.block_on(async move {
+        let outputs = config.output_root.clone();
+        let running = start(plan, registry, config)?;
+        let handle = running.handle();
+        if let Some(bound) = bound {
+            admin::serve(bound, handle.clone());
+        }
+        let begin = Instant::now();
+        let before = handle.status();
+        let facts = display::Facts { resumed_from: running.resumed_from, was_finished: running.was_finished };
+        let ended = watch(running, &handle, progress).await;
+        let after = handle.status();
+        let ended = ended?;
+        if args.progress != Progress::None {
+            eprint!("{}", display::summary(&before, &after, begin.elapsed(), ended, &facts, &outputs));
+        }
+        Ok::<_, Failure>(())
+    });
+    // Workers sit in threads of their own; the state is safe, so there is nothing to wait for.
+    result
+}
+
+fn start(plan: Plan, registry: Registry, config: RunConfig) -> Result<Running, Failure> {
+    let name = plan.name.clone();
+    let state = config.state_root.display().to_string();
+    let running = tidemill_runtime::start(plan, registry, config)?;
+    tracing::info!(topology = %name, state, resumed_from_cut = running.resumed_from, "running");
+    Ok(running)
+}
+
+/// What is shown while it runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    Live,
+    Plain,
+    Json,
+    Nothing,
+}
+
+impl Shown {
+    fn of(progress: Progress) -> Self {
+        match progress {
+            Progress::Auto | Progress::Plain => Self::Plain,
+            Progress::Json => Self::Json,
+            Progress::None => Self::Nothing,
+        }
+    }
+
+    fn period(self) -> Duration {
+        match self {
+            Self::Live => Duration::from_millis(200),
+            Self::Plain => Duration::from_secs(10),
+            Self::Json => Duration::from_secs(1),
+            Self::Nothing => Duration::from_secs(3_600),
+        }
+    }
+}
+
+/// Shows what is going on, obeys signals, and waits for the end.
+async fn watch(running: Running, handle: &Handle, shown: Shown) -> Result<Ended, Failure> {
+    let signals = |kind| signal(kind).map_err(|error| Failure::new(Code::Internal, format!("signals: {error}")));
+    let (mut term, mut int) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
+    let mut tick = tokio::time::interval(shown.period());
+    tick.tick().await;
+    let mut screen = display::Screen::default();
+    let mut asked = false;
+    let end = running.wait();
+    tokio::pin!(end);
+    let ended = loop {
+        tokio::select! {
+            ended = &mut end => break ended,
+            _ = tick.tick() => {
+                let status = handle.status();
+                match shown {
+                    Shown::Live => screen.draw(&status),
+                    Shown::Plain => screen.line(&status),
+                    Shown::Json => println!("{}", serde_json::to_string(&status).unwrap_or_default()),
+                    Shown::Nothing => {}
+                }
+            }
+            _ = async { tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} } } => {
+                if asked {
+                    tracing::warn!("asked twice: stopping at once; the next run goes on from the last cut");
+                    std::process::exit(Code::Stopped as i32);
+                }
+                asked = true;
+                tracing::info!("stopping: draining, then a last cut; a second signal stops at once");
+                handle.stop();
+            }
+        }
+    };
+    match shown {
+        Shown::Live => screen.draw(&handle.status()),
+        Shown::Json => println!("{}", serde_json::to_string(&handle.status()).unwrap_or_default()),
+        Shown::Plain | Shown::Nothing => {}
+    }
+    Ok(ended?)
+}
+
+fn set_aside(config: &RunConfig, yes: bool) -> Result<(), Failure> {
+    if !yes && config.state_root.exists() {
+        let what = format!(
+            "Set aside the state {} and the output {} that belongs to it?",
+            config.state_root.display(),
+            config.output_root.display()
+        );
+        if !confirmed(&what)? {
+            return Err(Failure::new(Code::Stopped, "nothing was changed"));
+        }
+    }
+    for (from, to) in tidemill_runtime::set_aside(&config.state_root, &config.output_root)? {
+        eprintln!("set aside: {} is now {}", show(&from), show(&to));
+    }
+    Ok(())
+}
+
+fn show(path: &Path) -> std::path::Display<'_> {
+    path.display()
+}
+
+fn confirmed(question: &str) -> Result<bool, Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::new(Code::Usage, "--fresh asks before it sets anything aside; say --yes where nobody can answer"));
+    }
+    eprint!("{question} [y/N] ");
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    read.map_err(|error| Failure::new(Code::Unavailable, format!("no answer: {error}")))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}

@@ -1,0 +1,72 @@
+//! `tidemill status`: asks the process that owns a state directory.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::Duration;
+
+use tidemill_runtime::{Status, owner_of};
+
+use crate::display;
+use crate::exit::{Code, Failure};
+use crate::settings::Settings;
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(crate) fn run(settings: &Settings, topology: Option<&str>, json: bool) -> Result<(), Failure> {
+    let root = &settings.state.root;
+    let names: Vec<String> = match topology {
+        Some(name) => vec![name.to_owned()],
+        None => std::fs::read_dir(root)
+            .map_err(|error| Failure::new(Code::Unavailable, format!("no state in {}: {error}", root.display())))?
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| settings.state_root(name).join("lock").exists() && !name.contains(".aside-"))
+            .collect(),
+    };
+    let mut running = 0;
+    for name in &names {
+        let state = settings.state_root(name);
+        if !state.exists() {
+            let message = format!("there is no state of a topology `{name}` in {}", root.display());
+            return Err(Failure::new(Code::Unavailable, message));
+        }
+        running += usize::from(show(name, &state, json)?);
+    }
+    if running == 0 { Err(Failure::new(Code::Unavailable, "nothing is running")) } else { Ok(()) }
+}
+
+/// Prints one topology's status; `false` when no process runs it.
+fn show(name: &str, state: &Path, json: bool) -> Result<bool, Failure> {
+    let Some(owner) = owner_of(state) else {
+        let cut = tidemill_runtime::last_cut(state)?;
+        if !json {
+            println!("{name}: not running; its last cut is {}", cut.map_or("none".to_owned(), |cut| cut.to_string()));
+        }
+        return Ok(false);
+    };
+    let Some(address) = owner.admin else {
+        let message = format!("{name} runs as process {}, without an admin server (admin.listen is empty)", owner.pid);
+        return Err(Failure::new(Code::Unavailable, message));
+    };
+    let body = get(&address, "/status")
+        .map_err(|error| Failure::new(Code::Unavailable, format!("{name} runs as process {}, but http://{address}/status does not answer: {error}", owner.pid)))?;
+    if json {
+        println!("{body}");
+        return Ok(true);
+    }
+    let status: Status = serde_json::from_str(&body)
+        .map_err(|error| Failure::new(Code::Unavailable, format!("http://{address}/status: {error}")))?;
+    print!("{}", display::table(&status, None));
+    Ok(true)
+}
+
+/// The body of a page of our own admin server, which answers with `Connection: close` when asked to.
+fn get(address: &str, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    let (_, body) = text.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::InvalidData)?;
+    Ok(body.to_owned())
+}

@@ -1,0 +1,26 @@
+//! Logs, on standard error.
+
+use tracing_subscriber::EnvFilter;
+
+use crate::settings::{Log, LogFormat, LogLevel};
+
+/// Starts logging. A second call does nothing.
+pub(crate) fn start(log: &Log) {
+    let level = match log.level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+        LogLevel::Trace => "trace",
+    };
+    let subscriber = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(level)).with_writer(std::io::stderr);
+    let _ = match log.format {
+        LogFormat::Text => subscriber.with_target(false).with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
+    };
+    // A panic in stage code is caught and reported with the stage; what is printed here says where it was.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::warn!(place, "a panic: {}", panic.payload_as_str().unwrap_or("no message"));
+    }));
+}

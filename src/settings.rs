@@ -1,0 +1,237 @@
+//! Platform settings, in layers: the embedded `configs/default.toml`, `--settings` files, `TIDEMILL__SECTION__KEY` variables,
+//! `--set section.key=value`. Later layers win. Unknown keys are errors.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use config::{Config, Environment, File, FileFormat, Map, Source, Value, ValueKind};
+use serde::Deserialize;
+use tidemill_core::{parse_duration_ms, parse_size_bytes};
+use tidemill_runtime::RunConfig;
+
+use crate::cli::SettingsArgs;
+use crate::exit::{Code, Failure};
+
+const DEFAULT: &str = include_str!("../configs/default.toml");
+
+/// The settings of a process.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settings {
+    pub(crate) state: Root,
+    pub(crate) output: Root,
+    pub(crate) admin: Admin,
+    pub(crate) log: Log,
+    pub(crate) cut: Cut,
+    pub(crate) runtime: Runtime,
+}
+
+/// `[state]`, `[output]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Root {
+    pub(crate) root: PathBuf,
+}
+
+/// `[admin]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Admin {
+    /// Empty: nothing is served.
+    pub(crate) listen: String,
+}
+
+/// `[log]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Log {
+    pub(crate) format: LogFormat,
+    pub(crate) level: LogLevel,
+}
+
+/// `log.format`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// `log.level`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// `[cut]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Cut {
+    interval: String,
+}
+
+/// `[runtime]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Runtime {
+    queue: String,
+    replay: String,
+    /// 0: as many as there are cores.
+    pub(crate) compute_threads: usize,
+}
+
+/// A setting, for `tidemill settings`.
+pub(crate) struct Origin {
+    pub(crate) key: String,
+    pub(crate) value: String,
+    pub(crate) from: String,
+}
+
+impl Settings {
+    /// All layers, checked.
+    pub(crate) fn load(args: &SettingsArgs) -> Result<Self, Failure> {
+        let layers = layers(args)?;
+        let known = keys(&layers.iter().take(1).flat_map(|(_, values)| values.clone()).collect());
+        for (layer, values) in &layers {
+            for key in keys(values).keys().filter(|key| !known.contains_key(*key)) {
+                let message = format!("{layer}: there is no setting `{key}`; there are: {}", list(&known));
+                return Err(Failure::new(Code::Config, message));
+            }
+        }
+        let mut builder = Config::builder();
+        for (_, values) in layers {
+            builder = builder.add_source(Layer(values));
+        }
+        let settings = builder.build().and_then(Config::try_deserialize);
+        let settings: Self = settings.map_err(|error| Failure::new(Code::Config, format!("settings: {error}")))?;
+        settings.run_config("x", false).map(|_| settings)
+    }
+
+    /// What the runtime needs of them.
+    pub(crate) fn run_config(&self, topology: &str, until_end: bool) -> Result<RunConfig, Failure> {
+        let bad = |key: &'static str| move |error: String| Failure::new(Code::Config, format!("settings: `{key}`: {error}"));
+        Ok(RunConfig {
+            state_root: self.state_root(topology),
+            output_root: self.output.root.clone(),
+            until_end,
+            cut_interval_ms: parse_duration_ms(&self.cut.interval).map_err(bad("cut.interval"))?.max(1),
+            lane_bytes: parse_size_bytes(&self.runtime.queue).map_err(bad("runtime.queue"))? as usize,
+            replay_bytes: parse_size_bytes(&self.runtime.replay).map_err(bad("runtime.replay"))?.max(1),
+            admin: None,
+        })
+    }
+
+    /// The state directory of a topology.
+    pub(crate) fn state_root(&self, topology: &str) -> PathBuf {
+        self.state.root.join(topology)
+    }
+
+    /// Every setting with the layer it comes from.
+    pub(crate) fn origins(args: &SettingsArgs) -> Result<Vec<Origin>, Failure> {
+        Self::load(args)?;
+        let mut merged: BTreeMap<String, Origin> = BTreeMap::new();
+        for (from, values) in layers(args)? {
+            for (key, value) in keys(&values) {
+                merged.insert(key.clone(), Origin { key, value, from: from.clone() });
+            }
+        }
+        Ok(merged.into_values().collect())
+    }
+}
+
+/// Each layer's name and what it says.
+fn layers(args: &SettingsArgs) -> Result<Vec<(String, Map<String, Value>)>, Failure> {
+    let bad = |error: config::ConfigError| Failure::new(Code::Config, format!("settings: {error}"));
+    let mut layers = vec![("default".to_owned(), File::from_str(DEFAULT, FileFormat::Toml).collect().map_err(bad)?)];
+    for path in &args.files {
+        layers.push((path.display().to_string(), read(path)?));
+    }
+    let variables = Environment::with_prefix("TIDEMILL").prefix_separator("__").separator("__").try_parsing(true);
+    layers.push(("TIDEMILL__ variables".to_owned(), variables.collect().map_err(bad)?));
+    for pair in &args.set {
+        let Some((key, value)) = pair.split_once('=') else {
+            return Err(Failure::new(Code::Usage, format!("--set {pair}: it takes key=value, such as output.root=/data")));
+        };
+        // As in TOML, so that numbers and booleans are what they look like; anything else is text.
+        let text = format!("{key} = {value}");
+        let quoted = format!("{key} = {}", serde_json::Value::from(value));
+        let parse = |text: &str| File::from_str(text, FileFormat::Toml).collect();
+        let values = parse(&text).or_else(|_| parse(&quoted));
+        layers.push((format!("--set {pair}"), values.map_err(|error| Failure::new(Code::Usage, format!("--set {pair}: {error}")))?));
+    }
+    Ok(layers)
+}
+
+fn read(path: &Path) -> Result<Map<String, Value>, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::new(Code::Config, format!("can't read settings file {}: {error}", path.display())))?;
+    let values = File::from_str(&text, FileFormat::Toml).collect();
+    values.map_err(|error| Failure::new(Code::Config, format!("settings file {}: {error}", path.display())))
+}
+
+/// Dotted keys and values as text.
+fn keys(values: &Map<String, Value>) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for (key, value) in values {
+        match &value.kind {
+            ValueKind::Table(table) => {
+                found.extend(keys(table).into_iter().map(|(rest, value)| (format!("{key}.{rest}"), value)));
+            }
+            _ => {
+                found.insert(key.clone(), value.to_string());
+            }
+        }
+    }
+    found
+}
+
+fn list(known: &BTreeMap<String, String>) -> String {
+    known.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// Values that were collected before.
+#[derive(Clone, Debug)]
+struct Layer(Map<String, Value>);
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, config::ConfigError> {
+        Ok(self.0.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(set: &[&str]) -> Result<Settings, Failure> {
+        Settings::load(&SettingsArgs { files: Vec::new(), set: set.iter().map(|pair| (*pair).to_owned()).collect() })
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_lists_the_known_ones() {
+        let error = load(&["output.rot=/x"]).unwrap_err();
+        assert_eq!(error.code, Code::Config);
+        assert!(error.message.contains("output.rot") && error.message.contains("output.root"), "{}", error.message);
+    }
+
+    #[test]
+    fn set_wins_over_the_default_and_takes_text_without_quotes() {
+        let settings = load(&["output.root=/data/out", "runtime.compute_threads=3"]).unwrap();
+        assert_eq!(settings.output.root, Path::new("/data/out"));
+        assert_eq!(settings.runtime.compute_threads, 3);
+    }
+
+    #[test]
+    fn a_duration_that_is_none_names_its_key() {
+        assert!(load(&["cut.interval=soon"]).unwrap_err().message.contains("cut.interval"));
+    }
+}
