@@ -1,5 +1,28 @@
 //! TOML text to a checked [`Plan`], or all diagnostics with their places.
+//!
+//! [`load`] is a pure function: it reads nothing but the schemas, and those through a function that it is given. The same
+//! descriptions of options ([`tidemill_core::OptionSpec`]) serve the checks, the text of [`describe`] and the [`json_schema`].
 
+mod codes;
+mod common;
+mod describe;
+mod diagnostic;
+mod fingerprint;
+mod graph;
+mod json_schema;
+mod load;
 mod plan;
+mod render;
+mod suggest;
+mod text;
+mod units;
 
+pub use codes::CODES;
+pub use common::{TOPOLOGY_KEYS, TYPE_KEYS};
+pub use describe::{describe, describe_kind, describe_type, suggest_kind};
+pub use diagnostic::{Diagnostic, Related};
+pub use fingerprint::{Change, Fingerprint};
+pub use graph::{GraphFormat, graph};
+pub use json_schema::json_schema;
+pub use load::{Loaded, load};
 pub use plan::{Edge, Kinds, Node, Plan, Port};

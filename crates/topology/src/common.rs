@@ -1,0 +1,143 @@
+//! The keys that do not belong to a kind, described like the options of kinds.
+
+use tidemill_core::{DefaultValue, KindSpec, OptionSpec, OptionType, Role, State};
+
+const YEAR_MS: u64 = 365 * DAY_MS;
+pub(crate) const DAY_MS: u64 = 86_400_000;
+
+const fn option(name: &'static str, ty: OptionType, default: DefaultValue, doc: &'static str) -> OptionSpec {
+    OptionSpec { name, ty, default, doc, shapes_state: false }
+}
+
+/// Keys of `[topology]`.
+pub const TOPOLOGY_KEYS: &[OptionSpec] = &[
+    option(
+        "name",
+        OptionType::Text,
+        DefaultValue::Required,
+        "Name of the topology: letters, digits, `-` and `_`. State on disk belongs to it.",
+    ),
+    OptionSpec {
+        name: "bucket",
+        ty: OptionType::Duration { min_ms: 60_000, max_ms: DAY_MS },
+        default: DefaultValue::Toml("\"1h\""),
+        doc: "Width of an hour of event time. It must divide a day.",
+        shapes_state: true,
+    },
+    option(
+        "allowed_lateness",
+        OptionType::Duration { min_ms: 0, max_ms: YEAR_MS },
+        DefaultValue::Toml("\"10m\""),
+        "How long after an hour's end, in event time, its events are still taken. Later ones become dead letters.",
+    ),
+    option(
+        "max_ahead",
+        OptionType::Duration { min_ms: 0, max_ms: 100 * YEAR_MS },
+        DefaultValue::Toml("\"1h\""),
+        "How far ahead of its arrival an event's time may be. Events further ahead become dead letters.",
+    ),
+    option(
+        "max_open_hours",
+        OptionType::Integer { min: 1, max: 10_000_000 },
+        DefaultValue::Toml("10000"),
+        "Hours open at the same time, over all types, in one stage. Events beyond it become dead letters.",
+    ),
+    option(
+        "max_groups",
+        OptionType::Integer { min: 1, max: 1_000_000_000 },
+        DefaultValue::Toml("100000"),
+        "Groups open at the same time in one stage. Events beyond it become dead letters.",
+    ),
+    option(
+        "max_path_values",
+        OptionType::Integer { min: 1, max: 10_000_000 },
+        DefaultValue::Toml("1000"),
+        "Different values that a path may take in one hour of a type. Events beyond it become dead letters.",
+    ),
+    option(
+        "max_event",
+        OptionType::Size { min_bytes: 1, max_bytes: 64 << 20 },
+        DefaultValue::Toml("\"1MiB\""),
+        "Longest record. Longer ones become dead letters.",
+    ),
+];
+
+/// Keys of `[types.NAME]`.
+pub const TYPE_KEYS: &[OptionSpec] = &[
+    option(
+        "schema",
+        OptionType::Text,
+        DefaultValue::Required,
+        "Path of an Avro record schema (JSON), from the folder of the topology file.",
+    ),
+    OptionSpec {
+        name: "time",
+        ty: OptionType::Text,
+        default: DefaultValue::Required,
+        doc: "The field that holds the event time: a timestamp-millis or timestamp-micros that is never null.",
+        shapes_state: true,
+    },
+    OptionSpec {
+        name: "id",
+        ty: OptionType::TextList { min_items: 0 },
+        default: DefaultValue::Absent,
+        doc: "The fields that tell one event from all others: single values that are never null.",
+        shapes_state: true,
+    },
+    option("owner", OptionType::Text, DefaultValue::Absent, "Who answers for the type."),
+];
+
+/// `kind`, of every source, stage and sink.
+pub(crate) const KIND: OptionSpec = option("kind", OptionType::Text, DefaultValue::Required, "Its kind.");
+
+const FROM: OptionSpec = option(
+    "from",
+    OptionType::TextList { min_items: 1 },
+    DefaultValue::Required,
+    "What it takes from: names of sources and stages, or `NAME.dead_letters` for what a stage or sink could not deal with.",
+);
+
+const TYPES: OptionSpec = option(
+    "types",
+    OptionType::TextList { min_items: 1 },
+    DefaultValue::Absent,
+    "Takes only events of these types. Without it, all that arrive.",
+);
+
+/// Workers of a stage without state.
+pub(crate) const WORKERS: OptionSpec = option(
+    "workers",
+    OptionType::Integer { min: 1, max: 64 },
+    DefaultValue::Toml("1"),
+    "Workers that run side by side, each on a thread of its own.",
+);
+
+const SOURCE_COMMON: &[OptionSpec] = &[KIND];
+const COMMON: &[OptionSpec] = &[KIND, FROM, TYPES];
+const POOL_COMMON: &[OptionSpec] = &[KIND, FROM, TYPES, WORKERS];
+
+/// The keys that every source, stage or sink has, beside the options of its kind; `None` stands for a kind that is not known.
+pub(crate) fn common_keys(role: Role, kind: Option<&KindSpec>) -> &'static [OptionSpec] {
+    match role {
+        Role::Source => SOURCE_COMMON,
+        Role::Stage if kind.is_none_or(|kind| kind.state == State::Stateless) => POOL_COMMON,
+        Role::Stage | Role::Sink => COMMON,
+    }
+}
+
+/// The name of a role, as a thing and as the table that holds all of them.
+pub(crate) fn role_names(role: Role) -> (&'static str, &'static str) {
+    match role {
+        Role::Source => ("source", "sources"),
+        Role::Stage => ("stage", "stages"),
+        Role::Sink => ("sink", "sinks"),
+    }
+}
+
+/// Pattern of names of topologies, types, sources, stages and sinks.
+pub(crate) const NAME_PATTERN: &str = "^[A-Za-z0-9_-]+$";
+
+/// Whether it fits [`NAME_PATTERN`].
+pub(crate) fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+}

@@ -1,0 +1,221 @@
+//! From text to plan.
+
+mod cx;
+mod dead_letters;
+mod findings;
+mod flow;
+mod nodes;
+mod options;
+mod order;
+mod syntax;
+mod types;
+mod values;
+mod wiring;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tidemill_core::{Limits, Role};
+use toml::de::DeTable;
+
+use crate::common::{self, DAY_MS};
+use crate::diagnostic::Diagnostic;
+use crate::plan::{Edge, Kinds, Node, Plan, Port};
+use crate::{codes, suggest, units};
+use cx::{Cx, Key, Problem, Span, entries};
+use flow::{Flow, Planner};
+use nodes::Draft;
+use options::{Owner, Verdict, check};
+
+/// What came of a topology's text.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The plan, if and only if no diagnostic is an error.
+    pub plan: Option<Plan>,
+    /// All that is wrong, errors and warnings, in the order of the text.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Checks a topology and makes a plan of it. `path` is the file's name for diagnostics, and its folder is where the paths of
+/// schemas start; they are read through `read`, nothing else is touched. Every error is found at once; one that only follows
+/// from another is not said. Cost: that of parsing the text and the schemas; the checks are quadratic in the number of
+/// stages at worst.
+pub fn load(
+    text: &str,
+    path: &Path,
+    kinds: &dyn Kinds,
+    read: &dyn Fn(&Path) -> std::io::Result<String>,
+) -> Loaded {
+    let cx = Cx::new(text, path);
+    // A byte order mark is no part of the text, but of its places.
+    let (document, errors) = DeTable::parse_recoverable(text);
+    let holes = syntax::report(&cx, &document, &errors);
+    let sections = sections(&cx, document.get_ref());
+    let (name, limits) = topology(&cx, sections.topology, &sections.header);
+    let types = types::declare(&cx, &sections.types, read);
+    let mut drafts: Vec<Draft<'_, '_>> = sections
+        .nodes
+        .iter()
+        .map(|(role, key, table)| nodes::draft(&cx, *role, key, table, kinds))
+        .collect();
+    drafts.sort_by_key(|draft| draft.span.start);
+    nodes::check_duplicates(&cx, &drafts);
+    wiring::resolve(&cx, &mut drafts);
+    wiring::check_shapes(&cx, &mut drafts, kinds);
+    wiring::check_ends(&cx, &drafts, &sections.header);
+    dead_letters::connect(&cx, &mut drafts, &sections.header, kinds);
+    let order = order::order(&cx, &drafts);
+    let limits = Arc::new(limits);
+    let planner = Planner { cx: &cx, drafts: &drafts, types: &types, limits: &limits, kinds };
+    let flows = planner.run(&order);
+    planner.check_unused_types(&flows);
+    let nodes = plan_nodes(&drafts, &order, flows);
+    let mut diagnostics = cx.finish();
+    syntax::keep_certain(text, &holes, &mut diagnostics);
+    let right = !diagnostics.iter().any(Diagnostic::is_error);
+    let plan = name.zip(nodes).filter(|_| right).map(|(name, nodes)| Plan {
+        name: name.into(),
+        base_dir: path.parent().unwrap_or(Path::new("")).to_owned(),
+        limits,
+        types: types.into_values().filter_map(|declared| declared.event_type).collect(),
+        nodes,
+    });
+    Loaded { plan, diagnostics }
+}
+
+type Named<'t, 'i> = (&'t Key<'i>, &'t DeTable<'i>);
+
+struct Sections<'t, 'i> {
+    topology: Option<&'t DeTable<'i>>,
+    /// Where `[topology]` is, or would be.
+    header: Span,
+    types: Vec<Named<'t, 'i>>,
+    nodes: Vec<(Role, &'t Key<'i>, &'t DeTable<'i>)>,
+}
+
+const SECTIONS: [&str; 5] = ["topology", "types", "sources", "stages", "sinks"];
+
+/// The tables at the top. One whose name is misspelt counts as what was meant, so that nothing else is said about it.
+fn sections<'t, 'i>(cx: &Cx<'_>, document: &'t DeTable<'i>) -> Sections<'t, 'i> {
+    let mut found = Sections { topology: None, header: 0..0, types: Vec::new(), nodes: Vec::new() };
+    for (key, value) in entries(document) {
+        let written = key.get_ref().as_ref();
+        let meant = SECTIONS.iter().copied().find(|section| *section == written);
+        let section = meant.or_else(|| {
+            let known = if value.get_ref().is_table() { "table" } else { "key" };
+            let message = format!("a topology has no {known} `{written}`");
+            let form = |section| if section == "topology" { "[topology]".into() } else { format!("[{section}.NAME]") };
+            let nearest = suggest::nearest(written, &SECTIONS).filter(|_| value.get_ref().is_table());
+            let help = match nearest {
+                Some(section) => format!("did you mean `{}`?", form(section)),
+                None => {
+                    let forms: Vec<String> = SECTIONS.iter().map(|section| form(section)).collect();
+                    format!("the tables there are: {}", suggest::list(&forms))
+                }
+            };
+            cx.push(Problem::error(codes::UNKNOWN_TABLE, key.span(), message).help(help));
+            nearest
+        });
+        let role = match section {
+            None => continue,
+            Some("topology") => {
+                found.header = key.span();
+                match value.get_ref().as_table() {
+                    Some(table) => found.topology = Some(table),
+                    None => {
+                        let message = format!("`topology` must be a table, not {}", cx::type_name(value.get_ref()));
+                        let problem = Problem::error(codes::WRONG_TYPE, key.span(), message);
+                        cx.push(problem.help("write `[topology]` on a line of its own"));
+                    }
+                }
+                continue;
+            }
+            Some("types") => {
+                found.types.extend(types::tables(cx, "types", value, key));
+                continue;
+            }
+            Some("sources") => Role::Source,
+            Some("stages") => Role::Stage,
+            Some(_) => Role::Sink,
+        };
+        let (_, section) = common::role_names(role);
+        found.nodes.extend(types::tables(cx, section, value, key).into_iter().map(|(key, table)| (role, key, table)));
+    }
+    if found.topology.is_none() && found.header == (0..0) {
+        let problem = Problem::error(codes::MISSING_TABLE, 0..0, "there is no `[topology]`");
+        cx.push(problem.help("begin with `[topology]` and `name = \"...\"`"));
+    }
+    found
+}
+
+/// Name and limits. Limits that are wrong are replaced by their defaults, so that the rest can be checked.
+fn topology(cx: &Cx<'_>, table: Option<&DeTable<'_>>, header: &Span) -> (Option<String>, Limits) {
+    let owner = Owner { name: "`[topology]`".to_owned(), span: header.clone(), kind: None };
+    let specs: Vec<_> = common::TOPOLOGY_KEYS.iter().collect();
+    let checked = table.map(|table| check(cx, &owner, table, &specs, &|_, _| Verdict::Unknown));
+    let number = |key: &str, default: u64| checked.as_ref().and_then(|checked| checked.number(key)).unwrap_or(default);
+    let span = |key: &str| table.and_then(|table| table.get(key)).map_or(header.clone(), |value| value.span());
+    let name = checked.as_ref().and_then(|checked| checked.text("name"));
+    if let Some(name) = name.filter(|name| !common::is_name(name)) {
+        let message = format!("`{name}` can't be the name of a topology");
+        cx.push(Problem::error(codes::BAD_NAME, span("name"), message).help("use letters, digits, `_` and `-`"));
+    }
+    let bucket = number("bucket", 3_600_000);
+    if DAY_MS % bucket != 0 {
+        let divides = |ms: &u64| DAY_MS % ms == 0;
+        // Whole minutes are enough to offer: nobody wants hours of 62.5 seconds.
+        let below = (1..bucket.div_ceil(60_000)).rev().map(|minutes| minutes * 60_000).find(divides);
+        let above = (bucket / 60_000 + 1..=1_440).map(|minutes| minutes * 60_000).find(divides);
+        let near: Vec<String> = below.into_iter().chain(above).map(|ms| format!("\"{}\"", units::duration(ms))).collect();
+        let message = format!("a day can't be divided into hours of {}", units::duration(bucket));
+        let help = format!("the nearest that divide a day: {}", near.join(" and "));
+        cx.push(Problem::error(codes::BAD_BUCKET, span("bucket"), message).help(help));
+    }
+    let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+    let limits = Limits {
+        bucket_ms: signed(bucket),
+        allowed_lateness_ms: signed(number("allowed_lateness", 600_000)),
+        max_ahead_ms: signed(number("max_ahead", 3_600_000)),
+        max_open_hours: size(number("max_open_hours", 10_000)),
+        max_groups: size(number("max_groups", 100_000)),
+        max_path_values: size(number("max_path_values", 1_000)),
+        max_event_bytes: size(number("max_event", 1 << 20)),
+    };
+    (name.map(str::to_owned), limits)
+}
+
+/// The drafts as nodes of a plan; `None` when one of them is wrong.
+fn plan_nodes(drafts: &[Draft<'_, '_>], order: &[usize], mut flows: Vec<Flow>) -> Option<Vec<Node>> {
+    if order.len() != drafts.len() {
+        return None;
+    }
+    let mut index = vec![0; drafts.len()];
+    order.iter().enumerate().for_each(|(new, old)| index[*old] = new);
+    let mut nodes: Vec<Node> = Vec::with_capacity(order.len());
+    for old in order {
+        let (draft, flow) = (&drafts[*old], std::mem::take(&mut flows[*old]));
+        let edge = |input: &nodes::Input| {
+            let passing = || match input.port {
+                Port::DeadLetters => vec![Arc::from(tidemill_core::DEAD_LETTER_TYPE)],
+                Port::Data => nodes[index[input.from]].sends.iter().map(|sent| sent.name.clone()).collect(),
+            };
+            let narrow = |all: Vec<Arc<str>>| all.into_iter().filter(|name| draft.lets_pass(name)).collect();
+            // Records that are yet to be parsed have no type: the stage that parses them does the narrowing.
+            let types = draft.types.as_ref().filter(|_| !draft.parses()).map(|_| narrow(passing()));
+            Edge { from: index[input.from], port: input.port, types }
+        };
+        let inputs = draft.inputs.iter().map(edge).collect();
+        nodes.push(Node {
+            name: draft.name.as_str().into(),
+            role: draft.role,
+            kind: draft.kind?,
+            options: draft.options.clone()?,
+            workers: draft.workers,
+            inputs,
+            accepts: flow.accepts,
+            sends: flow.sends,
+        });
+    }
+    Some(nodes)
+}
