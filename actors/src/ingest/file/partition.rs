@@ -1,0 +1,114 @@
+//! One file, or one generation of it, as a partition.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use tidemill_core::PartitionPosition;
+
+use super::identity::{FileId, Head};
+use super::reader::Reader;
+
+/// What a partition's file is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// It matches.
+    Live,
+    /// It matched, but has another name now, or none: it is read to its end.
+    Rotated,
+    /// It can't be found. Its position is kept.
+    Gone,
+    /// The paths do not name it any more. Its position is kept.
+    Unwanted,
+    /// It was read to its end, and another file took its place.
+    Closed,
+}
+
+/// What goes into [`PartitionPosition::resume`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct ResumePoint {
+    /// The name without its generation.
+    stem: String,
+    generation: u32,
+    /// Where the file was last.
+    path: String,
+    id: FileId,
+    head: Head,
+    #[serde(default)]
+    closed: bool,
+}
+
+pub(super) struct Partition {
+    pub(super) name: Arc<str>,
+    pub(super) stem: String,
+    pub(super) generation: u32,
+    pub(super) path: PathBuf,
+    pub(super) id: FileId,
+    pub(super) head: Head,
+    pub(super) position: u64,
+    pub(super) state: State,
+    /// Read to an end that stays.
+    pub(super) ended: bool,
+    pub(super) reader: Option<Reader>,
+    /// Since when it has been at its end; `None` when it has something to be read, as far as is known.
+    pub(super) quiet_since: Option<Instant>,
+    /// Length of the file when it was last looked at.
+    pub(super) len: u64,
+    /// Where reading stops (`--until-end`).
+    pub(super) limit: Option<u64>,
+    /// After a failure: not before.
+    pub(super) retry_at: Option<Instant>,
+}
+
+/// Name of the partition of a file's `generation`, from 1.
+pub(super) fn name_of(stem: &str, generation: u32) -> String {
+    if generation == 1 { stem.to_owned() } else { format!("{stem}@{generation}") }
+}
+
+impl Partition {
+    pub(super) fn new(stem: String, generation: u32, path: PathBuf, id: FileId, head: Head) -> Self {
+        let name = name_of(&stem, generation);
+        Self {
+            name: name.into(),
+            stem,
+            generation,
+            path,
+            id,
+            head,
+            position: 0,
+            state: State::Live,
+            ended: false,
+            reader: None,
+            quiet_since: None,
+            len: 0,
+            limit: None,
+            retry_at: None,
+        }
+    }
+
+    /// A partition as it was at the last cut.
+    pub(super) fn restore(name: &Arc<str>, position: &PartitionPosition) -> Result<Self, serde_json::Error> {
+        let resume: ResumePoint = serde_json::from_str(&position.resume)?;
+        let mut partition = Self::new(resume.stem, resume.generation, resume.path.into(), resume.id, resume.head);
+        partition.name = name.clone();
+        partition.position = position.next;
+        if resume.closed {
+            partition.state = State::Closed;
+            partition.ended = true;
+        }
+        Ok(partition)
+    }
+
+    pub(super) fn position(&self) -> PartitionPosition {
+        let resume = serde_json::json!(ResumePoint {
+            stem: self.stem.clone(),
+            generation: self.generation,
+            path: self.path.to_string_lossy().into_owned(),
+            id: self.id,
+            head: self.head,
+            closed: self.state == State::Closed,
+        });
+        PartitionPosition { next: self.position, resume: resume.to_string(), ended: self.ended }
+    }
+}

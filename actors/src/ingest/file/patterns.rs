@@ -1,0 +1,145 @@
+//! The option `paths`: which files there are.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Metadata};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use glob::{MatchOptions, Pattern};
+use tidemill_core::SourceError;
+
+use super::identity::FileId;
+use crate::ingest::broken;
+
+const OPTIONS: MatchOptions =
+    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+
+/// A file that matches.
+pub(super) struct Found {
+    /// As it is matched: relative to the topology's folder if the pattern is.
+    pub(super) name: String,
+    pub(super) path: PathBuf,
+    pub(super) id: FileId,
+    pub(super) len: u64,
+}
+
+/// Paths and globs, relative to a folder.
+pub(super) struct Patterns {
+    source: String,
+    base: PathBuf,
+    texts: Vec<String>,
+}
+
+/// What is wrong with one path or glob.
+pub(super) fn check(text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        return Err("an empty path names no file".to_owned());
+    }
+    Pattern::new(text).map(drop).map_err(|error| format!("`{text}` is not a glob: {error}"))
+}
+
+impl Patterns {
+    pub(super) fn new(source: &str, base: &Path, texts: Vec<String>) -> Self {
+        Self { source: source.to_owned(), base: base.to_owned(), texts }
+    }
+
+    /// Whether a file of that name would match.
+    pub(super) fn cover(&self, name: &str) -> bool {
+        let name = Path::new(name);
+        self.texts.iter().any(|text| {
+            // Components, so that `./a` and `a` are the same.
+            let plain: PathBuf = Path::new(text).components().skip_while(|part| part.as_os_str() == ".").collect();
+            let matches = |text: &Path| {
+                text.to_str()
+                    .and_then(|text| Pattern::new(text).ok())
+                    .is_some_and(|glob| glob.matches_path_with(name, OPTIONS))
+            };
+            plain == name || matches(&plain)
+        })
+    }
+
+    /// Every file that matches now, in order of name. With `all`, a pattern that matches nothing is an error.
+    pub(super) fn expand(&self, all: bool) -> Result<Vec<Found>, SourceError> {
+        let mut found = BTreeMap::new();
+        for text in &self.texts {
+            let mut matched = true;
+            let literal = self.base.join(text);
+            match fs::metadata(&literal) {
+                Ok(metadata) if !metadata.is_file() => {
+                    let message = format!(
+                        "source `{}`: `{}` is no file; for the files of a folder write \"{text}/*\"",
+                        self.source,
+                        literal.display()
+                    );
+                    return Err(broken(message, None));
+                }
+                Ok(metadata) => self.add(&mut found, literal, &metadata),
+                // Not there under this very name: it may be a glob.
+                Err(error) if error.kind() == ErrorKind::NotFound => matched = self.expand_glob(text, &mut found)?,
+                Err(error) => return Err(self.unreadable(&literal, error)),
+            }
+            if all && !matched {
+                let message = format!(
+                    "source `{}`: no file matches `{text}` in {}; put the files there or correct `paths`",
+                    self.source,
+                    self.base.display()
+                );
+                return Err(broken(message, None));
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+
+    /// Adds what matches; returns whether anything did.
+    fn expand_glob(&self, text: &str, found: &mut BTreeMap<PathBuf, Found>) -> Result<bool, SourceError> {
+        let pattern = match (Path::new(text).is_absolute(), self.base.to_str()) {
+            (true, _) => text.to_owned(),
+            (false, Some("")) => text.to_owned(),
+            (false, Some(base)) => format!("{}/{text}", Pattern::escape(base)),
+            (false, None) => {
+                let message = format!(
+                    "source `{}`: the folder {} is not UTF-8; write absolute paths",
+                    self.source,
+                    self.base.display()
+                );
+                return Err(broken(message, None));
+            }
+        };
+        let paths = glob::glob_with(&pattern, OPTIONS)
+            .map_err(|error| broken(format!("source `{}`: `{text}` is not a glob", self.source), Some(error.into())))?;
+        let mut matched = false;
+        for path in paths {
+            let path = path.map_err(|error| {
+                let path = error.path().to_owned();
+                self.unreadable(&path, error.into())
+            })?;
+            match fs::metadata(&path) {
+                Ok(metadata) if metadata.is_file() => {
+                    matched = true;
+                    self.add(found, path, &metadata);
+                }
+                Ok(_) => {}
+                // It went away just now, or is a link to nothing.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(self.unreadable(&path, error)),
+            }
+        }
+        Ok(matched)
+    }
+
+    fn add(&self, found: &mut BTreeMap<PathBuf, Found>, path: PathBuf, metadata: &Metadata) {
+        let name = path.strip_prefix(&self.base).unwrap_or(&path);
+        let name: PathBuf = name.components().skip_while(|part| part.as_os_str() == ".").collect();
+        let name = name.to_string_lossy().into_owned();
+        found.entry(path.clone()).or_insert(Found { name, path, id: FileId::of(metadata), len: metadata.len() });
+    }
+
+    fn unreadable(&self, path: &Path, error: std::io::Error) -> SourceError {
+        let message = format!(
+            "source `{}`: can't look at `{}`: {error}; make it readable or take it out of `paths`",
+            self.source,
+            path.display()
+        );
+        SourceError { message, retry: true, source: Some(error.into()) }
+    }
+}

@@ -1,0 +1,214 @@
+//! Which files there are, and which of them are which partition.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::path::PathBuf;
+
+use tidemill_core::SourceError;
+use tracing::{info, warn};
+
+use super::identity::{FileId, Head};
+use super::partition::{Partition, State, name_of};
+use super::patterns::Found;
+use super::source::FileSource;
+
+impl FileSource {
+    /// Looks at the files that match: takes up new ones, follows renamed ones, notices rewritten and missing ones.
+    pub(super) fn scan(&mut self) -> Result<(), SourceError> {
+        let found = self
+            .patterns
+            .expand(self.until_end)
+            .map_err(|error| SourceError { retry: error.retry && !self.until_end, ..error })?;
+        let known: BTreeMap<FileId, usize> = (self.partitions.iter().enumerate())
+            .filter(|(_, partition)| partition.state != State::Closed)
+            .map(|(index, partition)| (partition.id, index))
+            .collect();
+        let before = self.partitions.len();
+        // One file under several names (links) is one partition; it keeps the name that it has.
+        let mut files: BTreeMap<FileId, Vec<Found>> = BTreeMap::new();
+        for file in found {
+            files.entry(file.id).or_default().push(file);
+        }
+        let mut seen = HashSet::new();
+        let mut new = Vec::new();
+        for (id, mut names) in files {
+            let index = known.get(&id).copied();
+            let own = index.and_then(|index| names.iter().position(|name| name.path == self.partitions[index].path));
+            let file = names.swap_remove(own.unwrap_or(0));
+            match index {
+                Some(index) if self.is_still(index, &file) => {
+                    seen.insert(index);
+                    self.look_at(index, file);
+                }
+                _ => new.push(file),
+            }
+        }
+        // In order of name, so that generations are numbered the same way each time.
+        new.sort_by(|one, other| one.name.cmp(&other.name));
+        for file in new {
+            match self.copy_of(&file, &seen) {
+                Some(index) => {
+                    info!(source = %self.source, partition = %self.partitions[index].name, "the file is another one with the same beginning: read on");
+                    self.partitions[index].id = file.id;
+                    seen.insert(index);
+                    self.look_at(index, file);
+                }
+                None if self.finished(&file) => {}
+                None => self.take_up(file),
+            }
+        }
+        for index in 0..before {
+            if self.partitions[index].state == State::Live && !seen.contains(&index) {
+                self.look_for(index);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn next_generation(&self, stem: &str) -> u32 {
+        let of_stem = self.partitions.iter().filter(|partition| partition.stem == stem);
+        let mut generation = of_stem.map(|partition| partition.generation).max().unwrap_or(0) + 1;
+        // A file may really be called `path@2`.
+        while self.partitions.iter().any(|other| *other.name == *name_of(stem, generation)) {
+            generation += 1;
+        }
+        generation
+    }
+
+    /// Whether a file with the inode of a partition is its file. If it was rewritten in place, its contents become a new
+    /// generation; if the inode is another file's now, it is a new file.
+    fn is_still(&mut self, index: usize, file: &Found) -> bool {
+        let partition = &self.partitions[index];
+        if partition.head.matches(&file.path) {
+            return true;
+        }
+        if partition.path != file.path {
+            return false;
+        }
+        self.supersede(index, "begins otherwise than it did");
+        // The new generation has this inode too, and is in the list: nothing is to be taken up.
+        true
+    }
+
+    /// Notes how a partition's file is now.
+    fn look_at(&mut self, index: usize, file: Found) {
+        let until_end = self.until_end;
+        let partition = &mut self.partitions[index];
+        if partition.state == State::Closed {
+            return;
+        }
+        if partition.path != file.path {
+            info!(source = %self.source, partition = %partition.name, "the file is called {} now", file.path.display());
+            partition.path = file.path;
+        }
+        partition.state = State::Live;
+        if !partition.head.is_full()
+            && let Ok(head) = Head::of(&partition.path)
+        {
+            partition.head = head;
+        }
+        let changed = partition.len != file.len;
+        partition.len = file.len;
+        if until_end {
+            partition.limit = Some(file.len);
+        }
+        if partition.reader.is_none() && (changed || until_end || partition.quiet_since.is_none()) {
+            self.waiting.insert(partition.name.clone(), index);
+        }
+    }
+
+    /// A partition whose file is missing, when this file is a copy of it: of the same name, with the same first KiB.
+    fn copy_of(&self, file: &Found, seen: &HashSet<usize>) -> Option<usize> {
+        let mut missing = self.partitions.iter().enumerate().filter(|(index, partition)| {
+            !seen.contains(index)
+                && partition.reader.is_none()
+                && matches!(partition.state, State::Live | State::Gone)
+                && partition.stem == file.name
+                && partition.head.is_full()
+                && partition.head.matches(&file.path)
+        });
+        let (index, partition) = missing.next()?;
+        // The partition's own file may have been renamed, and this one only begin like it.
+        self.elsewhere(partition).is_none().then_some(index)
+    }
+
+    /// Whether the file was read to its end as a partition that is closed.
+    fn finished(&self, file: &Found) -> bool {
+        let closed = self.partitions.iter().rev().find(|partition| {
+            partition.state == State::Closed
+                && partition.id == file.id
+                && partition.path == file.path
+                && !partition.head.is_empty()
+                && partition.head.matches(&file.path)
+        });
+        let Some(closed) = closed else { return false };
+        if file.len > closed.len {
+            warn!(source = %self.source, partition = %closed.name, "{} has grown after it was finished: what was added is not read", file.path.display());
+        }
+        true
+    }
+
+    /// Makes a partition of a file.
+    fn take_up(&mut self, file: Found) {
+        let generation = self.next_generation(&file.name);
+        // A file that can't be read is a partition all the same: the failure shows when its turn comes.
+        let head = Head::of(&file.path).unwrap_or_default();
+        let mut partition = Partition::new(file.name, generation, file.path, file.id, head);
+        if generation > 1 {
+            warn!(source = %self.source, partition = %partition.name, "{} is another file than before", partition.path.display());
+        }
+        partition.len = file.len;
+        partition.limit = self.until_end.then_some(file.len);
+        self.waiting.insert(partition.name.clone(), self.partitions.len());
+        self.partitions.push(partition);
+    }
+
+    /// Where the file of a partition is in its folder, under whatever name.
+    fn elsewhere(&self, partition: &Partition) -> Option<PathBuf> {
+        let is_it = |path: &PathBuf| {
+            fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && FileId::of(&metadata) == partition.id)
+                && partition.head.matches(path)
+        };
+        let entries = fs::read_dir(partition.path.parent()?).ok()?;
+        let mut names: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        names.sort();
+        names.into_iter().find(is_it)
+    }
+
+    /// The file of a partition does not match any more: finds out what became of it.
+    pub(super) fn look_for(&mut self, index: usize) {
+        let place = self.elsewhere(&self.partitions[index]);
+        let wanted = self.patterns.cover(&self.partitions[index].stem);
+        let until_end = self.until_end;
+        let partition = &mut self.partitions[index];
+        let (source, name, position) = (&self.source, &partition.name, partition.position);
+        self.waiting.remove(name);
+        match place {
+            _ if !wanted => {
+                info!(%source, partition = %name, position, "`paths` do not name it any more: its position is kept");
+                partition.state = State::Unwanted;
+                self.close(index);
+            }
+            Some(path) => {
+                warn!(%source, partition = %name, position, "it is {} now and not matched any more: it is read to its end", path.display());
+                partition.limit = until_end.then(|| fs::metadata(&path).map_or(u64::MAX, |metadata| metadata.len()));
+                partition.path = path;
+                partition.state = State::Rotated;
+                if partition.reader.is_none() {
+                    partition.quiet_since = None;
+                    self.waiting.insert(name.clone(), index);
+                }
+            }
+            None if partition.reader.is_some() => {
+                warn!(%source, partition = %name, position, "{} was deleted: what is left of it is read", partition.path.display());
+                // The path, and maybe the inode number too, is another file's from now on.
+                partition.path = PathBuf::new();
+                partition.state = State::Rotated;
+            }
+            None => {
+                warn!(%source, partition = %name, position, "{} can't be found: its position is kept, nothing more is read", partition.path.display());
+                partition.state = State::Gone;
+            }
+        }
+    }
+}

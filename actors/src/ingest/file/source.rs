@@ -1,0 +1,369 @@
+//! Takes turns between files.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidemill_core::{Origin, PartitionPosition, Polled, RawChunk, Source, SourceContext, SourceError};
+use tracing::warn;
+
+use super::avro::AvroFrames;
+use super::identity::Head;
+use super::partition::{Partition, State};
+use super::patterns::Patterns;
+use super::reader::{Fault, Frames, Piece, Reader, Step};
+use super::stream::Stream;
+use super::{Config, FramingOption};
+use crate::ingest::{broken, now_ms};
+
+/// How long a call may go on without a whole record (long lines, decompressing up to a position).
+const LONGEST_CALL: Duration = Duration::from_millis(40);
+/// When to look again at files that are at their end.
+const NOTHING_NEW: Duration = Duration::from_millis(20);
+/// When to try a file again that could not be read.
+const RETRY: Duration = Duration::from_secs(5);
+
+pub(super) struct FileSource {
+    pub(super) source: Arc<str>,
+    pub(super) config: Config,
+    max_event: usize,
+    pub(super) until_end: bool,
+    pub(super) patterns: Patterns,
+    pub(super) partitions: Vec<Partition>,
+    /// Partitions with something to be read that are not open, by name.
+    pub(super) waiting: BTreeMap<Arc<str>, usize>,
+    /// Open ones.
+    open: Vec<usize>,
+    /// Index into `open` of the one that is next.
+    turn: usize,
+    next_scan: Instant,
+    scratch: Vec<u8>,
+}
+
+/// What became of a partition's turn.
+enum Turn {
+    Chunk(RawChunk),
+    /// Nothing now.
+    Quiet,
+    /// It is not among the open ones any more.
+    Left,
+    /// The call has taken long enough.
+    Later,
+}
+
+impl FileSource {
+    pub(super) fn open(context: &SourceContext, config: Config) -> Result<Self, SourceError> {
+        let patterns = Patterns::new(&context.name, &context.base_dir, config.paths.clone());
+        let mut source = Self {
+            source: context.name.clone(),
+            max_event: context.limits.max_event_bytes,
+            until_end: context.until_end,
+            patterns,
+            partitions: Vec::new(),
+            waiting: BTreeMap::new(),
+            open: Vec::new(),
+            turn: 0,
+            next_scan: Instant::now() + Duration::from_millis(config.rescan),
+            scratch: Vec::new(),
+            config,
+        };
+        for (name, position) in &context.positions {
+            let partition = Partition::restore(name, position).map_err(|error| {
+                let message = format!(
+                    "source `{}`: the position of `{name}` in the state was not written by `file`; start afresh with --fresh",
+                    context.name
+                );
+                broken(message, Some(error.into()))
+            })?;
+            source.partitions.push(partition);
+        }
+        source.scan()?;
+        if source.waiting.is_empty() {
+            warn!(source = %context.name, "there is no file to be read yet: nothing matches {:?}", source.config.paths);
+        }
+        Ok(source)
+    }
+
+    /// Opens files that wait, in order of name, as many as may be open.
+    fn open_waiting(&mut self) -> Result<(), SourceError> {
+        let now = Instant::now();
+        while self.open.len() < self.config.max_open_files {
+            let due = |index: &usize| self.partitions[*index].retry_at.is_none_or(|at| at <= now);
+            let Some((name, index)) = self.waiting.iter().find(|(_, index)| due(index)) else { return Ok(()) };
+            let (name, index) = (name.clone(), *index);
+            self.waiting.remove(&name);
+            let partition = &mut self.partitions[index];
+            let stream = Stream::open(&partition.path, self.config.compression, partition.limit, !self.until_end);
+            let fault = match stream {
+                // The path became another file's since the last scan.
+                Ok(Some(stream)) if stream.id().is_ok_and(|id| id != partition.id) => {
+                    self.look_for(index);
+                    continue;
+                }
+                // Too short to know what it is: the next scan sees whether it has grown.
+                Ok(None) => {
+                    partition.quiet_since.get_or_insert(now);
+                    continue;
+                }
+                Ok(Some(stream)) => {
+                    let frames = match self.config.framing {
+                        FramingOption::Lines => Frames::Lines,
+                        FramingOption::Avro => Frames::Avro(AvroFrames::default()),
+                    };
+                    match Reader::new(stream, frames, partition.position, self.config.read_size, self.max_event) {
+                        Ok(reader) => {
+                            partition.reader = Some(reader);
+                            self.open.push(index);
+                            continue;
+                        }
+                        Err(fault) => fault,
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    self.look_for(index);
+                    continue;
+                }
+                Err(error) => Fault::Io(error),
+            };
+            self.fault(index, fault)?;
+        }
+        Ok(())
+    }
+
+    /// Lets a partition read until it has a chunk.
+    fn take_turn(&mut self, index: usize, deadline: Instant) -> Result<Turn, SourceError> {
+        loop {
+            let partition = &mut self.partitions[index];
+            let Some(reader) = &mut partition.reader else {
+                self.close(index);
+                return Ok(Turn::Left);
+            };
+            let step = reader.step(&mut self.scratch);
+            partition.position = reader.position;
+            match step {
+                Ok(Step::Piece(piece)) => {
+                    partition.quiet_since = None;
+                    return Ok(Turn::Chunk(self.chunk(index, piece)));
+                }
+                Ok(Step::Busy) => {
+                    partition.quiet_since = None;
+                    if Instant::now() >= deadline {
+                        return Ok(Turn::Later);
+                    }
+                }
+                Ok(Step::Waiting { read }) => {
+                    match reader.stream.shrunk() {
+                        Ok(false) => {}
+                        Ok(true) => {
+                            self.fault(index, Fault::Shorter)?;
+                            continue;
+                        }
+                        Err(error) => {
+                            self.fault(index, Fault::Io(error))?;
+                            return Ok(Turn::Left);
+                        }
+                    }
+                    if read {
+                        partition.quiet_since = None;
+                    }
+                    let since = *partition.quiet_since.get_or_insert_with(Instant::now);
+                    let idle = since.elapsed() >= Duration::from_millis(self.config.idle_timeout);
+                    if partition.state == State::Rotated && idle {
+                        reader.stream.stop_following();
+                        continue;
+                    }
+                    return Ok(Turn::Quiet);
+                }
+                Ok(Step::End) => {
+                    partition.ended = true;
+                    if !self.until_end || partition.state == State::Rotated {
+                        partition.state = State::Closed;
+                    }
+                    self.close(index);
+                    return Ok(Turn::Left);
+                }
+                Err(fault) => {
+                    self.fault(index, fault)?;
+                    if self.partitions[index].reader.is_none() {
+                        return Ok(Turn::Left);
+                    }
+                }
+            }
+        }
+    }
+
+    fn chunk(&self, index: usize, piece: Piece) -> RawChunk {
+        let partition = self.partitions[index].name.clone();
+        let origin = Origin { source: self.source.clone(), partition, first: piece.first, next: piece.next };
+        RawChunk { origin: Arc::new(origin), bytes: piece.bytes, framing: piece.framing, arrived_at_ms: now_ms() }
+    }
+
+    pub(super) fn close(&mut self, index: usize) {
+        self.partitions[index].reader = None;
+        self.open.retain(|open| *open != index);
+    }
+
+    /// Deals with what went wrong with a partition's file.
+    fn fault(&mut self, index: usize, fault: Fault) -> Result<(), SourceError> {
+        let partition = &mut self.partitions[index];
+        let (source, name, position) = (self.source.clone(), partition.name.clone(), partition.position);
+        let file = partition.path.display().to_string();
+        if partition.state == State::Closed {
+            warn!(%source, partition = %name, position, "a record that is not complete is not read: the file was truncated");
+            partition.ended = true;
+            self.close(index);
+            return Ok(());
+        }
+        let packed = partition.reader.as_ref().and_then(|reader| reader.stream.compression());
+        let (message, cause, curable) = match fault {
+            Fault::Shorter => {
+                self.supersede(index, "is shorter than it was");
+                return Ok(());
+            }
+            Fault::Truncated(what) => (
+                format!(
+                    "source `{source}`: `{file}` ends in the middle of {what}, at byte {position}; all blocks before it were \
+                     delivered. Put the complete file in its place, or take it out of `paths`"
+                ),
+                None,
+                false,
+            ),
+            Fault::Form(what) => {
+                let message = format!(
+                    "source `{source}`: `{file}` can't be read on at byte {position}: {what}. Repair or replace the file, or \
+                     take it out of `paths`"
+                );
+                (message, None, false)
+            }
+            Fault::Io(error) => match packed {
+                Some(packed) if error.kind() == ErrorKind::UnexpectedEof => (
+                    format!(
+                        "source `{source}`: `{file}` ends in the middle of its {packed} data, at byte {position} of the \
+                         decompressed stream; all whole records before it were delivered. Put the complete file in its place \
+                         (reading goes on at that position), or take it out of `paths`"
+                    ),
+                    Some(error),
+                    false,
+                ),
+                Some(packed) if error.raw_os_error().is_none() => (
+                    format!(
+                        "source `{source}`: `{file}` is not sound {packed} data behind byte {position} of the decompressed \
+                         stream: {error}. Put a sound file in its place, take it out of `paths`, or set `compression`"
+                    ),
+                    Some(error),
+                    false,
+                ),
+                _ => (
+                    format!(
+                        "source `{source}`: can't read `{file}` at byte {position}: {error}; make it readable or take it out of \
+                         `paths`"
+                    ),
+                    Some(error),
+                    !self.until_end,
+                ),
+            },
+        };
+        partition.retry_at = curable.then(|| Instant::now() + RETRY);
+        self.close(index);
+        self.waiting.insert(name, index);
+        let source = cause.map(|cause| Box::new(cause) as Box<dyn std::error::Error + Send + Sync>);
+        Err(SourceError { message, retry: curable, source })
+    }
+
+    /// Ends a partition whose file has other contents now, which become a partition of their own.
+    pub(super) fn supersede(&mut self, index: usize, what: &str) {
+        let generation = self.next_generation(&self.partitions[index].stem);
+        let partition = &mut self.partitions[index];
+        let head = Head::of(&partition.path).unwrap_or_default();
+        let mut next = Partition::new(partition.stem.clone(), generation, partition.path.clone(), partition.id, head);
+        next.len = partition.len;
+        warn!(
+            source = %self.source, partition = %partition.name, position = partition.position, next = %next.name,
+            "{} {what}: it is read from its start as a partition of its own", partition.path.display()
+        );
+        partition.state = State::Closed;
+        self.waiting.remove(&partition.name);
+        match &mut partition.reader {
+            // What was read of an unfinished line is delivered, as the last line.
+            Some(reader) => reader.end_here(),
+            None => partition.ended = true,
+        }
+        if self.until_end {
+            next.limit = std::fs::metadata(&next.path).map(|metadata| metadata.len()).ok();
+        }
+        self.waiting.insert(next.name.clone(), self.partitions.len());
+        self.partitions.push(next);
+    }
+
+    /// Makes room for files that wait by closing one that has nothing new.
+    fn make_room(&mut self, index: usize) -> bool {
+        let now = Instant::now();
+        let full = self.open.len() >= self.config.max_open_files;
+        let wanted = || self.waiting.values().any(|at| self.partitions[*at].retry_at.is_none_or(|at| at <= now));
+        let close = full && self.partitions[index].state == State::Live && wanted();
+        if close {
+            self.partitions[index].len =
+                self.partitions[index].reader.as_ref().map_or(0, |reader| reader.stream.read_bytes());
+            self.close(index);
+        }
+        close
+    }
+}
+
+impl Source for FileSource {
+    fn poll(&mut self) -> Result<Polled, SourceError> {
+        let now = Instant::now();
+        if !self.until_end && now >= self.next_scan {
+            self.next_scan = now + Duration::from_millis(self.config.rescan);
+            self.scan()?;
+        }
+        let deadline = now + LONGEST_CALL;
+        let mut quiet = 0;
+        loop {
+            self.open_waiting()?;
+            if self.open.is_empty() || quiet >= self.open.len() {
+                break;
+            }
+            self.turn %= self.open.len();
+            let index = self.open[self.turn];
+            match self.take_turn(index, deadline)? {
+                Turn::Chunk(chunk) => {
+                    self.turn += 1;
+                    return Ok(Polled::Chunk(chunk));
+                }
+                Turn::Later => {
+                    self.turn += 1;
+                    return Ok(Polled::Idle(Duration::ZERO));
+                }
+                Turn::Left => {}
+                Turn::Quiet if self.make_room(index) => {}
+                Turn::Quiet => {
+                    self.turn += 1;
+                    quiet += 1;
+                }
+            }
+        }
+        if self.until_end && self.open.is_empty() && self.waiting.is_empty() {
+            return Ok(Polled::Ended);
+        }
+        Ok(Polled::Idle(NOTHING_NEW))
+    }
+
+    fn positions(&self) -> BTreeMap<Arc<str>, PartitionPosition> {
+        self.partitions.iter().map(|partition| (partition.name.clone(), partition.position())).collect()
+    }
+
+    fn idle_partitions(&self) -> Vec<Arc<str>> {
+        let timeout = Duration::from_millis(self.config.idle_timeout);
+        let idle = |partition: &&Partition| match partition.state {
+            State::Gone | State::Unwanted => true,
+            State::Closed => false,
+            State::Live | State::Rotated => {
+                partition.quiet_since.is_some_and(|since| since.elapsed() >= timeout)
+                    && !self.waiting.contains_key(&partition.name)
+            }
+        };
+        self.partitions.iter().filter(idle).map(|partition| partition.name.clone()).collect()
+    }
+}
