@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use tidemill_core::StageKind;
 
+pub(crate) use stage::late_message;
 pub use table::IdSet;
 
 /// The kind `dedup`.

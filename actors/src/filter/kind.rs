@@ -57,7 +57,7 @@ impl StageKind for Filter {
     }
 
     fn plan(&self, input: &StageInput) -> Result<Vec<Arc<EventType>>, Vec<Finding>> {
-        conditions(input).map_err(|faults| faults.into_iter().map(finding).collect())?;
+        conditions(input).map_err(|faults| faults.into_iter().map(finding).collect::<Vec<_>>())?;
         Ok(input.types.clone())
     }
 
