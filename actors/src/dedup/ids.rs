@@ -102,10 +102,7 @@ mod tests {
 
     #[test]
     fn hex_digits_give_their_number_and_nothing_else_does() {
-        assert_eq!(
-            hex_bytes(b"0123456789abcdef00ff10203040506f"),
-            Some(0x0123_4567_89ab_cdef_00ff_1020_3040_506f)
-        );
+        assert_eq!(hex_bytes(b"0123456789abcdef00ff10203040506f"), Some(0x0123_4567_89ab_cdef_00ff_1020_3040_506f));
         let valid = *b"0123456789abcdef00ff10203040506f";
         for at in [0, 7, 8, 31] {
             for byte in 0..=255u8 {

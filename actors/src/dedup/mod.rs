@@ -18,6 +18,8 @@ mod ids;
 mod kind;
 mod stage;
 mod state;
+#[cfg(test)]
+pub(crate) mod support;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -26,7 +28,7 @@ use std::sync::Arc;
 
 use tidemill_core::StageKind;
 
-pub(crate) use stage::late_message;
+pub(crate) use stage::{first_open_ms, late_message};
 pub use table::IdSet;
 
 /// The kind `dedup`.

@@ -40,7 +40,7 @@ impl DedupStage {
         let ids = maker.ids(batch);
         let times: Vec<i64> = batch.indexes().map(|row| column.ms(row)).collect();
         let known = self.memory.known(&ids, &times);
-        let sealed = self.sealed_before_ms.get(name).map_or(i64::MIN, |sealed| Hour::of(*sealed, self.bucket_ms).start_ms);
+        let sealed = self.sealed_before_ms.get(name).map_or(i64::MIN, |sealed| first_open_ms(*sealed, self.bucket_ms));
         Ok(Decision { ids, times, known, sealed_ms: sealed })
     }
 
@@ -62,7 +62,12 @@ impl DedupStage {
                 }
                 Verdict::Late => {
                     tally.late += 1;
-                    effects.dead.push(DeadLetter::of_row(batch, row, Reason::Late, late_message(time_ms, self.bucket_ms)));
+                    effects.dead.push(DeadLetter::of_row(
+                        batch,
+                        row,
+                        Reason::Late,
+                        late_message(time_ms, self.bucket_ms),
+                    ));
                 }
                 Verdict::TooOld(oldest) => {
                     tally.dead += 1;
@@ -117,6 +122,13 @@ impl Stage for DedupStage {
     }
 }
 
+/// Start of the first hour that does not end at or before a horizon. Works for the ends of the number range too, which mean
+/// that nothing, or everything, is sealed.
+pub(crate) fn first_open_ms(sealed_before_ms: i64, bucket_ms: i64) -> i64 {
+    sealed_before_ms.div_euclid(bucket_ms).saturating_mul(bucket_ms)
+}
+
+/// What is wrong with an event of a sealed hour.
 pub(crate) fn late_message(time_ms: i64, bucket_ms: i64) -> String {
     format!("its time {} falls in hour {}, which is sealed", format_time_ms(time_ms), Hour::of(time_ms, bucket_ms))
 }
@@ -146,6 +158,10 @@ impl Duplicates {
             *self.earlier.entry(hour).or_default() += count;
         }
         let event_type = event_type.clone();
-        self.earlier.into_iter().map(move |(hour, duplicates)| HourNote { event_type: event_type.clone(), hour, duplicates })
+        self.earlier.into_iter().map(move |(hour, duplicates)| HourNote {
+            event_type: event_type.clone(),
+            hour,
+            duplicates,
+        })
     }
 }

@@ -72,13 +72,18 @@ impl Memory {
     /// Whether each id is known in a bucket within reach of its time. The loop has nothing to wait for between two
     /// ids, so that the processor fetches several of them from memory at once.
     pub(super) fn known(&self, ids: &[u128], times: &[i64]) -> Vec<bool> {
-        let mut reach = Reach::default();
+        // A batch touches few buckets, often in turns.
+        let mut reaches: Vec<Reach<'_>> = Vec::new();
+        let mut current = 0;
         let probe = |(id, time): (&u128, &i64)| {
             let bucket = time.div_euclid(self.width_ms);
-            if reach.bucket != Some(bucket) {
-                reach = self.reach(bucket);
+            if reaches.get(current).is_none_or(|reach| reach.bucket != bucket) {
+                current = reaches.iter().position(|reach| reach.bucket == bucket).unwrap_or_else(|| {
+                    reaches.push(self.reach(bucket));
+                    reaches.len() - 1
+                });
             }
-            reach.sets.iter().any(|set| set.contains(*id))
+            reaches[current].sets.iter().any(|set| set.contains(*id))
         };
         ids.iter().zip(times).map(probe).collect()
     }
@@ -88,7 +93,7 @@ impl Memory {
         let own = self.buckets.get(&bucket);
         let others = self.buckets.range(bucket - REACH..=bucket + REACH).rev().filter(|(number, _)| **number != bucket);
         let sets = own.into_iter().chain(others.map(|(_, other)| other)).map(|bucket| &bucket.ids);
-        Reach { bucket: Some(bucket), sets: sets.filter(|set| !set.is_empty()).collect() }
+        Reach { bucket, sets: sets.filter(|set| !set.is_empty()).collect() }
     }
 
     /// Judges one event and remembers it if it is taken. `known`: what [`Memory::known`] said before the batch.
@@ -154,12 +159,6 @@ impl Memory {
         effects.retired.extend(self.retired.drain(..).map(log_name));
     }
 
-    /// Number of ids held.
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.buckets.values().map(|bucket| bucket.ids.len()).sum()
-    }
-
     pub(super) fn snapshot(&self, sealed_before_ms: &BTreeMap<Arc<str>, i64>) -> Result<Vec<u8>, StageError> {
         let kept = Kept {
             window_ms: self.window_ms,
@@ -201,9 +200,8 @@ impl Memory {
 }
 
 /// The sets within reach of a bucket.
-#[derive(Default)]
 struct Reach<'a> {
-    bucket: Option<i64>,
+    bucket: i64,
     sets: Vec<&'a IdSet>,
 }
 

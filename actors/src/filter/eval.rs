@@ -171,7 +171,10 @@ fn real<T: ArrowPrimitiveType<Native: Into<f64>>>(array: &ArrayRef, op: Compare,
     Some(compare(values.len(), op, value, |row| values[row].into()))
 }
 
-fn any_of<T: ArrowPrimitiveType<Native: Into<V>>, V: PartialEq>(array: &ArrayRef, wanted: &[V]) -> Option<BooleanBuffer> {
+fn any_of<T: ArrowPrimitiveType<Native: Into<V>>, V: PartialEq>(
+    array: &ArrayRef,
+    wanted: &[V],
+) -> Option<BooleanBuffer> {
     let values = array.as_primitive_opt::<T>()?.values();
     Some(BooleanBuffer::collect_bool(values.len(), |row| wanted.contains(&values[row].into())))
 }

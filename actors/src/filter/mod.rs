@@ -1,7 +1,7 @@
 //! `filter`: lets events pass for which an expression over their fields is true.
 //!
-//! Text goes through [`lexer`] and [`parser`], is bound to the fields of each type that arrives in [`typed`], and is worked
-//! out a column at a time in [`eval`].
+//! Text goes through `lexer` and `parser`, is bound to the fields of each type that arrives in `typed`, and is worked
+//! out a column at a time in `eval`.
 
 mod eval;
 mod kind;

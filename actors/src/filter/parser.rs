@@ -14,9 +14,19 @@ pub(super) enum Node {
     Or(Vec<Node>),
     And(Vec<Node>),
     Not(Box<Node>),
-    Compare { left: Operand, op: Compare, right: Operand },
-    In { left: Operand, items: Vec<Operand> },
-    IsNull { operand: Operand, negated: bool },
+    Compare {
+        left: Operand,
+        op: Compare,
+        right: Operand,
+    },
+    In {
+        left: Operand,
+        items: Vec<Operand>,
+    },
+    IsNull {
+        operand: Operand,
+        negated: bool,
+    },
     /// A boolean field, `true` or `false` on its own.
     Test(Operand),
 }

@@ -14,11 +14,21 @@ pub(super) enum Typed {
     And(Vec<Typed>),
     Not(Box<Typed>),
     Constant(bool),
-    IsNull { column: usize, negated: bool },
+    IsNull {
+        column: usize,
+        negated: bool,
+    },
     /// A column against literals.
-    Test { column: usize, test: Test },
+    Test {
+        column: usize,
+        test: Test,
+    },
     /// Two columns of one domain.
-    Columns { left: usize, op: Compare, right: usize },
+    Columns {
+        left: usize,
+        op: Compare,
+        right: usize,
+    },
 }
 
 /// A test of the values of one column. A null is neither true nor false.
@@ -26,11 +36,20 @@ pub(super) enum Typed {
 pub(super) enum Test {
     /// The same for every value.
     Fixed(bool),
-    Whole { op: Compare, value: i64 },
+    Whole {
+        op: Compare,
+        value: i64,
+    },
     WholeIn(Vec<i64>),
-    Real { op: Compare, value: f64 },
+    Real {
+        op: Compare,
+        value: f64,
+    },
     RealIn(Vec<f64>),
-    Text { op: Compare, value: String },
+    Text {
+        op: Compare,
+        value: String,
+    },
     TextIn(Vec<String>),
     /// For each symbol of an enum.
     Symbols(Vec<bool>),
@@ -107,7 +126,8 @@ impl Binder<'_> {
     fn comparable(&mut self, operand: &Operand) -> Option<(usize, FieldKind, Domain)> {
         let (column, kind) = self.field(operand)?;
         let Some(domain) = domain(&kind) else {
-            let message = format!("field `{}` of type `{}` is {}", self.name(column), self.of.name, with_article(&kind));
+            let message =
+                format!("field `{}` of type `{}` is {}", self.name(column), self.of.name, with_article(&kind));
             let fault = Fault::types(operand.at.clone(), format!("{message}, which can't be compared"));
             return self.fault(fault.help("only `is null` and `is not null` work with it"));
         };
@@ -140,11 +160,8 @@ impl Binder<'_> {
                 let (first, second) = (self.comparable(left), self.comparable(right));
                 let ((left, left_kind, domain), (other, right_kind, right_domain)) = (first?, second?);
                 if domain != right_domain {
-                    let message = format!(
-                        "{} can't be compared with {}",
-                        with_article(&right_kind),
-                        with_article(&left_kind)
-                    );
+                    let message =
+                        format!("{} can't be compared with {}", with_article(&right_kind), with_article(&left_kind));
                     return self.fault(Fault::types(right.at.clone(), message));
                 }
                 self.ordered(domain, op, right)?;

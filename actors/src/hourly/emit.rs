@@ -17,7 +17,13 @@ use super::stage::OpenHour;
 const BATCH_ROWS: usize = 8192;
 
 /// All groups of an hour, in order of their values.
-pub(super) fn records(plan: &Plan, output: &EventType, input: &str, start_ms: i64, hour: &OpenHour) -> Vec<RecordBatch> {
+pub(super) fn records(
+    plan: &Plan,
+    output: &EventType,
+    input: &str,
+    start_ms: i64,
+    hour: &OpenHour,
+) -> Vec<RecordBatch> {
     let members = hour.groups.members();
     let mut groups: Vec<u32> = (0..hour.groups.len() as u32).collect();
     let ranks: Vec<Vec<u32>> =
@@ -77,7 +83,9 @@ fn column<'a>(field: &Field, cells: impl Iterator<Item = Cell<'a>>) -> ArrayRef 
         FieldKind::TimestampMicros => {
             Arc::new(words(cells).map(longs).collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
         }
-        FieldKind::Float => Arc::new(words(cells).map(reals).map(|value| Some(value? as f32)).collect::<Float32Array>()),
+        FieldKind::Float => {
+            Arc::new(words(cells).map(reals).map(|value| Some(value? as f32)).collect::<Float32Array>())
+        }
         FieldKind::Double => Arc::new(words(cells).map(reals).collect::<Float64Array>()),
         FieldKind::Decimal { precision, scale, .. } => {
             let array: Decimal128Array = words(cells).map(|word| Some(word? as i128)).collect();

@@ -78,7 +78,12 @@ pub(super) fn for_cells<'a>(
 ) -> Option<()> {
     let nulls = array.logical_nulls();
     let nulls = nulls.as_ref().filter(|nulls| nulls.null_count() > 0);
-    fn run<'a>(nulls: Option<&NullBuffer>, rows: &[u32], mut each: impl FnMut(Cell<'a>), cell: impl Fn(usize) -> Cell<'a>) {
+    fn run<'a>(
+        nulls: Option<&NullBuffer>,
+        rows: &[u32],
+        mut each: impl FnMut(Cell<'a>),
+        cell: impl Fn(usize) -> Cell<'a>,
+    ) {
         match nulls {
             None => rows.iter().for_each(|row| each(cell(*row as usize))),
             Some(nulls) => rows.iter().for_each(|row| {

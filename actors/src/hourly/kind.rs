@@ -79,8 +79,10 @@ impl StageKind for Hourly {
         };
         let input_type = |of: &Arc<EventType>| {
             let groups = plan.groups.iter().map(|field| column(of, &field.name));
-            let measures =
-                plan.measures.iter().map(|measure| measure.of.as_ref().map(|field| column(of, &field.name)).transpose());
+            let measures = plan
+                .measures
+                .iter()
+                .map(|measure| measure.of.as_ref().map(|field| column(of, &field.name)).transpose());
             Ok(InputType {
                 name: of.name.clone(),
                 groups: groups.collect::<Result<_, StageError>>()?,

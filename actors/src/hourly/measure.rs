@@ -33,8 +33,14 @@ pub(super) enum Accumulator {
     /// Sum, and number of values that are not null.
     Whole(Vec<(i128, u64)>),
     Real(Vec<(f64, u64)>),
-    WholeExtreme { greatest: bool, values: Vec<Option<i64>> },
-    RealExtreme { greatest: bool, values: Vec<Option<f64>> },
+    WholeExtreme {
+        greatest: bool,
+        values: Vec<Option<i64>>,
+    },
+    RealExtreme {
+        greatest: bool,
+        values: Vec<Option<f64>>,
+    },
     #[serde(with = "sketches")]
     Distinct(Vec<HllSketch>),
 }
@@ -55,7 +61,13 @@ impl Accumulator {
 
     /// Takes the rows in, `groups` being the group of each and `len` the number of groups there are now.
     /// `None` when the column is not of its field's kind.
-    pub(super) fn add(&mut self, of: Option<(&Field, &ArrayRef)>, rows: &[u32], groups: &[u32], len: usize) -> Option<()> {
+    pub(super) fn add(
+        &mut self,
+        of: Option<(&Field, &ArrayRef)>,
+        rows: &[u32],
+        groups: &[u32],
+        len: usize,
+    ) -> Option<()> {
         match (self, of) {
             (Self::Count(counts), _) => {
                 counts.resize(len, 0);
@@ -133,9 +145,8 @@ impl Accumulator {
                 Arc::new(groups.map(|group| mean(sums[group])).collect::<Float64Array>())
             }
             Self::Whole(sums) => {
-                let sum = |(sum, count): (i128, u64)| {
-                    (count > 0).then(|| sum.clamp(i64::MIN.into(), i64::MAX.into()) as i64)
-                };
+                let sum =
+                    |(sum, count): (i128, u64)| (count > 0).then(|| sum.clamp(i64::MIN.into(), i64::MAX.into()) as i64);
                 Arc::new(groups.map(|group| sum(sums[group])).collect::<Int64Array>())
             }
             Self::Real(sums) => {
@@ -164,7 +175,9 @@ impl Accumulator {
             Self::RealExtreme { values, .. } => {
                 let values = groups.map(|group| values[group]);
                 match kind {
-                    Some(FieldKind::Float) => Arc::new(values.map(|value| Some(value? as f32)).collect::<Float32Array>()),
+                    Some(FieldKind::Float) => {
+                        Arc::new(values.map(|value| Some(value? as f32)).collect::<Float32Array>())
+                    }
                     _ => Arc::new(values.collect::<Float64Array>()),
                 }
             }

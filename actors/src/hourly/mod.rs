@@ -2,13 +2,13 @@
 //!
 //! | concept | module |
 //! | --- | --- |
-//! | what the options ask for, and what is wrong with them | [`plan`], [`kind`] |
-//! | the type of the rows | [`output`] |
-//! | values of a column as small numbers | [`interner`] |
-//! | groups of one hour | [`groups`] |
-//! | what is counted for each group | [`measure`] |
-//! | rows of a sealed hour | [`emit`] |
-//! | the worker's value, and its snapshot | [`stage`], [`snapshot`] |
+//! | what the options ask for, and what is wrong with them | `plan`, `kind` |
+//! | the type of the rows | `output` |
+//! | values of a column as small numbers | `interner` |
+//! | groups of one hour | `groups` |
+//! | what is counted for each group | `measure` |
+//! | rows of a sealed hour | `emit` |
+//! | the worker's value, and its snapshot | `stage`, `snapshot` |
 
 mod emit;
 mod groups;

@@ -29,7 +29,8 @@ pub(super) fn event_type(stage: &str, plan: &Plan) -> Result<EventType, Vec<Find
         id.clear();
     }
     EventType::new(stage, &schema.to_string(), "hour", &id, None).map_err(|errors| {
-        let finding = |error: tidemill_core::TypeError| Finding::error("bad-output-type", "measures", error.to_string());
+        let finding =
+            |error: tidemill_core::TypeError| Finding::error("bad-output-type", "measures", error.to_string());
         errors.into_iter().map(finding).collect()
     })
 }

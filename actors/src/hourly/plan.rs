@@ -96,7 +96,8 @@ impl Plan {
             let field = common_field(name, types, "group_by", &mut |finding| findings.push(place(finding)));
             match field {
                 Some(field) if !field.kind.is_scalar() => {
-                    let message = format!("field `{name}` is a {}; groups are made of single values", field.kind.name());
+                    let message =
+                        format!("field `{name}` is a {}; groups are made of single values", field.kind.name());
                     findings.push(place(Finding::error("bad-group", "group_by", message)));
                 }
                 Some(field) => groups.push(field),
@@ -128,7 +129,12 @@ impl Plan {
         let kind = |field: &Field| format!("{:?}", field.kind);
         let groups = self.groups.iter().map(|field| format!("group {} {}", field.name, kind(field)));
         let measures = self.measures.iter().map(|measure| {
-            format!("measure {} {} {}", measure.name, measure.call(), measure.of.as_ref().map_or_else(String::new, kind))
+            format!(
+                "measure {} {} {}",
+                measure.name,
+                measure.call(),
+                measure.of.as_ref().map_or_else(String::new, kind)
+            )
         });
         groups.chain(measures).collect()
     }

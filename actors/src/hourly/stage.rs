@@ -15,7 +15,7 @@ use super::groups::Groups;
 use super::measure::Accumulator;
 use super::plan::Plan;
 use super::snapshot;
-use crate::dedup::late_message;
+use crate::dedup::{first_open_ms, late_message};
 
 /// One type that arrives.
 pub(super) struct InputType {
@@ -77,7 +77,7 @@ impl HourlyStage {
             return Err(StageError::new(format!("the time column of type `{name}` is no timestamp")));
         };
         let width = self.limits.bucket_ms;
-        let sealed_ms = Hour::of(input.sealed_before_ms, width).start_ms;
+        let sealed_ms = first_open_ms(input.sealed_before_ms, width);
         let mut hours: Vec<(i64, Vec<u32>)> = Vec::new();
         let mut late = Vec::new();
         let mut current = 0;
@@ -201,7 +201,8 @@ impl Stage for HourlyStage {
             Input::Rows(batch) if batch.is_empty() => Ok(()),
             Input::Rows(batch) => {
                 let decision = self.decide(batch)?;
-                let wrong = || StageError::new(format!("a column of type `{}` is not of its kind", batch.event_type.name));
+                let wrong =
+                    || StageError::new(format!("a column of type `{}` is not of its kind", batch.event_type.name));
                 self.apply(batch, decision, effects).ok_or_else(wrong)
             }
             // What is said about the events' hours does not hold for the rows made of them.
@@ -215,7 +216,7 @@ impl Stage for HourlyStage {
             let Some(at) = self.inputs.iter().position(|input| input.name == horizon.event_type) else { continue };
             let input = &mut self.inputs[at];
             input.sealed_before_ms = input.sealed_before_ms.max(horizon.sealed_before_ms);
-            let end = Hour::of(input.sealed_before_ms, self.limits.bucket_ms).start_ms;
+            let end = first_open_ms(input.sealed_before_ms, self.limits.bucket_ms);
             let closing: Vec<(usize, i64)> = self.open.range((at, i64::MIN)..(at, end)).map(|(key, _)| *key).collect();
             closing.into_iter().for_each(|key| self.emit(key, seals.at_ms, effects));
         }
