@@ -1,1 +1,38 @@
-//! dedup
+//! `dedup`: drops events that were taken before.
+//!
+//! An event is a **duplicate** when an event of the same type with an equal key was taken earlier and their event times are
+//! close. Close is told by buckets of a quarter of `window` (rounded up to a millisecond): both lie in the same bucket or
+//! at most four buckets apart. So two equal keys within `window` of each other are always recognised, and two that are
+//! more than one and a quarter windows apart never are.
+//!
+//! Each row is judged in this order:
+//!
+//! 1. older than the newest event taken so far less `window`: dead letter `too_old_to_judge`;
+//! 2. its id is known in a bucket within reach: duplicate;
+//! 3. its hour is sealed for its type: dead letter `late`;
+//! 4. else it is taken: its id is remembered and the row goes on.
+//!
+//! A bucket is forgotten whole as soon as no event can reach it any more, which is eight buckets behind the newest event.
+
+mod ids;
+mod kind;
+mod stage;
+mod state;
+#[cfg(test)]
+pub(crate) mod support;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use tidemill_core::StageKind;
+
+pub(crate) use stage::{first_open_ms, late_message};
+pub use table::IdSet;
+
+/// The kind `dedup`.
+#[must_use]
+pub fn kind() -> Arc<dyn StageKind> {
+    Arc::new(kind::Dedup)
+}

@@ -1,1 +1,33 @@
-//! hourly
+//! `hourly`: one row for each group of events of an hour.
+//!
+//! | concept | module |
+//! | --- | --- |
+//! | what the options ask for, and what is wrong with them | `plan`, `kind` |
+//! | the type of the rows | `output` |
+//! | values of a column as small numbers | `interner` |
+//! | groups of one hour | `groups` |
+//! | what is counted for each group | `measure` |
+//! | rows of a sealed hour | `emit` |
+//! | the worker's value, and its snapshot | `stage`, `snapshot` |
+
+mod emit;
+mod groups;
+mod interner;
+mod kind;
+mod measure;
+mod output;
+mod plan;
+mod snapshot;
+mod stage;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use tidemill_core::StageKind;
+
+/// The kind `hourly`.
+#[must_use]
+pub fn kind() -> Arc<dyn StageKind> {
+    Arc::new(kind::Hourly)
+}

@@ -136,6 +136,11 @@ pub trait StageKind: Send + Sync + 'static {
     /// Everything that is wrong.
     fn plan(&self, input: &StageInput) -> Result<Vec<Arc<EventType>>, Vec<Finding>>;
 
+    /// What is probably not as meant although the stage can run. Asked only when `plan` found nothing wrong.
+    fn warnings(&self, _input: &StageInput) -> Vec<Finding> {
+        Vec::new()
+    }
+
     /// Builds a worker's value, from the snapshot if there is one.
     ///
     /// # Errors

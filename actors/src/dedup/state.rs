@@ -1,0 +1,245 @@
+//! What `dedup` remembers, and how it is kept in cuts.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tidemill_core::{Effects, Home, LogName, LogReader, StageError};
+
+use super::table::IdSet;
+
+/// Buckets that an event reaches on either side of its own.
+const REACH: i64 = 4;
+/// First byte of a snapshot.
+const VERSION: u8 = 1;
+
+/// The ids of one quarter of a window.
+#[derive(Default)]
+struct Bucket {
+    ids: IdSet,
+    /// Ids taken by this call, as they go into the Log.
+    taken: Vec<u8>,
+    /// Ids that are in the Log.
+    logged: u64,
+}
+
+/// The ids taken so far, by bucket of event time.
+pub(super) struct Memory {
+    window_ms: i64,
+    width_ms: i64,
+    /// Event time of the newest event taken.
+    newest_ms: Option<i64>,
+    buckets: BTreeMap<i64, Bucket>,
+    /// Buckets that this call has added to.
+    fresh: Vec<i64>,
+    /// Buckets that are forgotten but still have a Log.
+    retired: Vec<i64>,
+}
+
+/// Snapshot: one version byte, then this in postcard.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    window_ms: i64,
+    newest_ms: Option<i64>,
+    /// Bucket and number of ids in its Log.
+    buckets: Vec<(i64, u64)>,
+    sealed_before_ms: BTreeMap<Arc<str>, i64>,
+}
+
+/// What became of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Taken,
+    Duplicate,
+    Late,
+    /// Older than this event time.
+    TooOld(i64),
+}
+
+impl Memory {
+    pub(super) fn new(window_ms: i64) -> Self {
+        Self {
+            window_ms,
+            width_ms: (window_ms + REACH - 1) / REACH,
+            newest_ms: None,
+            buckets: BTreeMap::new(),
+            fresh: Vec::new(),
+            retired: Vec::new(),
+        }
+    }
+
+    /// Whether each id is known in a bucket within reach of its time. The loop has nothing to wait for between two
+    /// ids, so that the processor fetches several of them from memory at once.
+    pub(super) fn known(&self, ids: &[u128], times: &[i64]) -> Vec<bool> {
+        // A batch touches few buckets, often in turns.
+        let mut reaches: Vec<Reach<'_>> = Vec::new();
+        let mut current = 0;
+        let probe = |(id, time): (&u128, &i64)| {
+            let bucket = time.div_euclid(self.width_ms);
+            if reaches.get(current).is_none_or(|reach| reach.bucket != bucket) {
+                current = reaches.iter().position(|reach| reach.bucket == bucket).unwrap_or_else(|| {
+                    reaches.push(self.reach(bucket));
+                    reaches.len() - 1
+                });
+            }
+            reaches[current].sets.iter().any(|set| set.contains(*id))
+        };
+        ids.iter().zip(times).map(probe).collect()
+    }
+
+    /// The buckets within reach of `bucket`, itself first.
+    fn reach(&self, bucket: i64) -> Reach<'_> {
+        let own = self.buckets.get(&bucket);
+        let others = self.buckets.range(bucket - REACH..=bucket + REACH).rev().filter(|(number, _)| **number != bucket);
+        let sets = own.into_iter().chain(others.map(|(_, other)| other)).map(|bucket| &bucket.ids);
+        Reach { bucket, sets: sets.filter(|set| !set.is_empty()).collect() }
+    }
+
+    /// Judges one event and remembers it if it is taken. `known`: what [`Memory::known`] said before the batch.
+    /// `sealed_ms`: hours of the type that begin before it are sealed.
+    #[inline]
+    pub(super) fn judge(&mut self, id: u128, time_ms: i64, known: bool, sealed_ms: i64) -> Verdict {
+        if let Some(oldest) = self.newest_ms.map(|newest| newest.saturating_sub(self.window_ms))
+            && time_ms < oldest
+        {
+            return Verdict::TooOld(oldest);
+        }
+        if known {
+            return Verdict::Duplicate;
+        }
+        let bucket = time_ms.div_euclid(self.width_ms);
+        // Only ids of the same batch can be found now, in buckets that this call has added to. Mostly that is `bucket`
+        // alone, where adding the id will tell.
+        let within_reach = |other: &i64| *other != bucket && other.abs_diff(bucket) <= REACH as u64;
+        let there = |other: &i64| self.buckets.get(other).is_some_and(|other| other.ids.contains(id));
+        if self.fresh.iter().any(|other| within_reach(other) && there(other)) {
+            return Verdict::Duplicate;
+        }
+        if time_ms < sealed_ms {
+            let own = self.buckets.get(&bucket).is_some_and(|own| own.ids.contains(id));
+            return if own { Verdict::Duplicate } else { Verdict::Late };
+        }
+        let own = self.buckets.entry(bucket).or_default();
+        if !own.ids.insert(id) {
+            return Verdict::Duplicate;
+        }
+        if own.taken.is_empty() {
+            self.fresh.push(bucket);
+        }
+        own.taken.extend_from_slice(&id.to_le_bytes());
+        if self.newest_ms.is_none_or(|newest| time_ms > newest) {
+            self.newest_ms = Some(time_ms);
+            self.forget(bucket - 2 * REACH);
+        }
+        Verdict::Taken
+    }
+
+    /// Drops the buckets before `first`: no event that is not too old reaches them. None of them comes back, so their
+    /// Logs' names are not used again.
+    fn forget(&mut self, first: i64) {
+        while let Some(entry) = self.buckets.first_entry().filter(|entry| *entry.key() < first) {
+            let (number, bucket) = entry.remove_entry();
+            if bucket.logged > 0 {
+                self.retired.push(number);
+            }
+        }
+    }
+
+    /// Hands over the ids taken by this call, and the Logs that are not needed any more.
+    pub(super) fn flush(&mut self, effects: &mut Effects) {
+        self.fresh.sort_unstable();
+        for number in self.fresh.drain(..) {
+            // A bucket that this call has added to and forgotten again leaves nothing to keep.
+            let Some(bucket) = self.buckets.get_mut(&number) else { continue };
+            let taken = std::mem::take(&mut bucket.taken);
+            bucket.logged += (taken.len() / 16) as u64;
+            effects.appends.push((log_name(number), taken));
+        }
+        effects.retired.extend(self.retired.drain(..).map(log_name));
+    }
+
+    pub(super) fn snapshot(&self, sealed_before_ms: &BTreeMap<Arc<str>, i64>) -> Result<Vec<u8>, StageError> {
+        let kept = Kept {
+            window_ms: self.window_ms,
+            newest_ms: self.newest_ms,
+            buckets: self.buckets.iter().map(|(number, bucket)| (*number, bucket.logged)).collect(),
+            sealed_before_ms: sealed_before_ms.clone(),
+        };
+        postcard::to_extend(&kept, vec![VERSION])
+            .map_err(|error| StageError { message: "can't write the snapshot".into(), source: Some(error.into()) })
+    }
+
+    /// The memory of a cut, and the horizons that belong to it.
+    pub(super) fn restore(
+        window_ms: i64,
+        snapshot: &[u8],
+        logs: &dyn LogReader,
+    ) -> Result<(Self, BTreeMap<Arc<str>, i64>), StageError> {
+        let Some((&VERSION, bytes)) = snapshot.split_first() else {
+            return Err(StageError::new(format!(
+                "the snapshot has version {:?}, this program reads version {VERSION}: start with the program that wrote it",
+                snapshot.first()
+            )));
+        };
+        let kept: Kept = postcard::from_bytes(bytes)
+            .map_err(|error| StageError { message: "can't read the snapshot".into(), source: Some(error.into()) })?;
+        if kept.window_ms != window_ms {
+            return Err(StageError::new(format!(
+                "the state was made with a window of {} ms, the topology has {window_ms} ms: change it back or start afresh",
+                kept.window_ms
+            )));
+        }
+        let mut memory = Self { newest_ms: kept.newest_ms, ..Self::new(window_ms) };
+        for (number, count) in kept.buckets {
+            let ids = read_ids(logs, &log_name(number), count)?;
+            memory.buckets.insert(number, Bucket { ids, taken: Vec::new(), logged: count });
+        }
+        Ok((memory, kept.sealed_before_ms))
+    }
+}
+
+/// The sets within reach of a bucket.
+struct Reach<'a> {
+    bucket: i64,
+    sets: Vec<&'a IdSet>,
+}
+
+fn log_name(bucket: i64) -> LogName {
+    LogName { home: Home::State, name: format!("ids-{bucket}") }
+}
+
+fn read_ids(logs: &dyn LogReader, log: &LogName, count: u64) -> Result<IdSet, StageError> {
+    let failed = |error: std::io::Error| StageError {
+        message: format!("can't read the ids in Log `{}`", log.name),
+        source: Some(error.into()),
+    };
+    let mut set = IdSet::with_capacity(usize::try_from(count).unwrap_or(0));
+    let mut reader = logs.open(log).map_err(failed)?.take(count.saturating_mul(16).saturating_add(1));
+    let mut buffer = vec![0; 1 << 16];
+    let mut held = 0;
+    loop {
+        let read = match reader.read(&mut buffer[held..]) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(failed(error)),
+        };
+        held += read;
+        let (ids, rest) = buffer[..held].as_chunks::<16>();
+        ids.iter().for_each(|id| {
+            set.insert(u128::from_le_bytes(*id));
+        });
+        let (from, rest) = (held - rest.len(), rest.len());
+        buffer.copy_within(from..held, 0);
+        held = rest;
+    }
+    if held > 0 || set.len() as u64 != count {
+        return Err(StageError::new(format!(
+            "Log `{}` holds {} ids and {held} bytes, the snapshot says {count} ids: the state is damaged",
+            log.name,
+            set.len()
+        )));
+    }
+    Ok(set)
+}

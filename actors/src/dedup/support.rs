@@ -1,0 +1,104 @@
+//! What the tests of keyed stages and filters share.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, RecordBatch};
+use serde_json::Value;
+use tidemill_core::{
+    Batch, Effects, EventType, Horizon, Limits, LogName, LogReader, Options, Origin, RowOrigins, SealReason, Seals,
+    Stage, StageContext, StageInput, StageKind,
+};
+
+pub(crate) const HOUR: i64 = 3_600_000;
+
+/// Logs in memory.
+#[derive(Clone, Default)]
+pub(crate) struct Logs(pub(crate) HashMap<LogName, Vec<u8>>);
+
+impl LogReader for Logs {
+    fn open(&self, log: &LogName) -> std::io::Result<Box<dyn Read>> {
+        let bytes = self.0.get(log).ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotFound))?;
+        // Some bytes at a time, so that no read ends at the end of an id.
+        struct Few(std::io::Cursor<Vec<u8>>);
+        impl Read for Few {
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                let most = buffer.len().min(1_001);
+                self.0.read(&mut buffer[..most])
+            }
+        }
+        Ok(Box::new(Few(std::io::Cursor::new(bytes.clone()))))
+    }
+}
+
+pub(crate) fn limits() -> Limits {
+    Limits {
+        bucket_ms: HOUR,
+        allowed_lateness_ms: 600_000,
+        max_ahead_ms: HOUR,
+        max_open_hours: 1_000,
+        max_groups: 100_000,
+        max_path_values: 1_000,
+        max_event_bytes: 1 << 20,
+    }
+}
+
+pub(crate) fn input(name: &str, options: Value, types: &[Arc<EventType>], limits: Limits) -> StageInput {
+    let Value::Object(options) = options else { panic!("options are a table") };
+    StageInput { name: name.into(), options: Options(options), types: types.to_vec(), limits: Arc::new(limits) }
+}
+
+pub(crate) fn build(
+    kind: &dyn StageKind,
+    input: &StageInput,
+    snapshot: Option<&[u8]>,
+    logs: &Logs,
+) -> Result<Box<dyn Stage>, String> {
+    let outputs = kind.plan(input).map_err(|findings| format!("{findings:?}"))?;
+    let context = StageContext {
+        input: input.clone(),
+        outputs,
+        state_id: "5eed".into(),
+        topology: "t".into(),
+        sealed_before_ms: BTreeMap::new(),
+        snapshot,
+        logs,
+    };
+    kind.build(&context).map_err(|error| error.to_string())
+}
+
+pub(crate) fn event_type(name: &str, fields: &str, id: &[&str]) -> Arc<EventType> {
+    let time = r#"{"name":"at","type":{"type":"long","logicalType":"timestamp-millis"}}"#;
+    let schema = format!(r#"{{"type":"record","name":"{name}","fields":[{time},{fields}]}}"#);
+    let id: Vec<String> = id.iter().map(|name| (*name).to_owned()).collect();
+    Arc::new(EventType::new(name, &schema, "at", &id, None).unwrap())
+}
+
+pub(crate) fn batch(of: &Arc<EventType>, columns: Vec<ArrayRef>) -> Batch {
+    Batch {
+        event_type: of.clone(),
+        records: RecordBatch::try_new(of.arrow.clone(), columns).unwrap(),
+        selection: None,
+        rows: RowOrigins::default(),
+        origin: Arc::new(Origin { source: "s".into(), partition: "p".into(), first: 0, next: 100 }),
+        arrived_at_ms: 0,
+        payload_bytes: 1_000,
+    }
+}
+
+pub(crate) fn seals(event_type: &str, sealed_before_ms: i64) -> Seals {
+    let horizon = Horizon { event_type: event_type.into(), sealed_before_ms, reason: SealReason::Watermark };
+    Seals { cut: 1, at_ms: 77, horizons: vec![horizon], positions: BTreeMap::new() }
+}
+
+/// Calls the stage with a batch and checks that no record is lost.
+pub(crate) fn process(stage: &mut dyn Stage, batch: Batch) -> Effects {
+    let received = batch.len() as u64;
+    let mut effects = Effects::default();
+    stage.process(&tidemill_core::Input::Rows(batch), &mut effects).unwrap();
+    assert!(effects.tally.is_conserved(), "{:?}", effects.tally);
+    assert_eq!(effects.tally.received, received);
+    assert_eq!(effects.tally.dead + effects.tally.late, effects.dead.len() as u64);
+    effects
+}

@@ -1,0 +1,242 @@
+//! What is counted for each group: one vector a measure, one entry a group.
+//!
+//! Nulls are left out, as in SQL. A sum of whole numbers is kept in 128 bits, which can't overflow, and saturates at the ends
+//! of a long when it is written. NaN is greater than every number.
+
+use std::cmp::Ordering::{Greater, Less};
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    ArrowPrimitiveType, Date32Type, Float32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
+    TimestampMillisecondType,
+};
+use arrow_array::{
+    Array, ArrayRef, Date32Array, Float32Array, Float64Array, Int32Array, Int64Array, TimestampMicrosecondArray,
+    TimestampMillisecondArray,
+};
+use datasketches::hash::value::raw_bytes;
+use datasketches::hll::{HllSketch, HllType};
+use serde::{Deserialize, Serialize};
+use tidemill_core::{Field, FieldKind};
+
+use super::interner::{Cell, for_cells};
+use super::plan::{Function, Measure};
+
+/// Registers of a sketch are 2 to the power of this: a standard error of 1.04 / sqrt(4096), 1.6 %.
+const SKETCH_SIZE: u8 = 12;
+
+/// A measure of all groups of an hour.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Accumulator {
+    Count(Vec<u64>),
+    /// Sum, and number of values that are not null.
+    Whole(Vec<(i128, u64)>),
+    Real(Vec<(f64, u64)>),
+    WholeExtreme {
+        greatest: bool,
+        values: Vec<Option<i64>>,
+    },
+    RealExtreme {
+        greatest: bool,
+        values: Vec<Option<f64>>,
+    },
+    #[serde(with = "sketches")]
+    Distinct(Vec<HllSketch>),
+}
+
+impl Accumulator {
+    pub(super) fn new(measure: &Measure) -> Self {
+        let real = measure.of.as_ref().is_some_and(|field| matches!(field.kind, FieldKind::Float | FieldKind::Double));
+        let greatest = measure.function == Function::Max;
+        match measure.function {
+            Function::Count => Self::Count(Vec::new()),
+            Function::Distinct => Self::Distinct(Vec::new()),
+            Function::Sum | Function::Mean if real => Self::Real(Vec::new()),
+            Function::Sum | Function::Mean => Self::Whole(Vec::new()),
+            Function::Min | Function::Max if real => Self::RealExtreme { greatest, values: Vec::new() },
+            Function::Min | Function::Max => Self::WholeExtreme { greatest, values: Vec::new() },
+        }
+    }
+
+    /// Takes the rows in, `groups` being the group of each and `len` the number of groups there are now.
+    /// `None` when the column is not of its field's kind.
+    pub(super) fn add(
+        &mut self,
+        of: Option<(&Field, &ArrayRef)>,
+        rows: &[u32],
+        groups: &[u32],
+        len: usize,
+    ) -> Option<()> {
+        match (self, of) {
+            (Self::Count(counts), _) => {
+                counts.resize(len, 0);
+                groups.iter().for_each(|group| counts[*group as usize] += 1);
+            }
+            (Self::Whole(sums), Some((_, array))) => {
+                sums.resize(len, (0, 0));
+                for_whole(array, rows, groups, |group, value| {
+                    let sum = &mut sums[group];
+                    *sum = (sum.0 + i128::from(value), sum.1 + 1);
+                })?;
+            }
+            (Self::Real(sums), Some((_, array))) => {
+                sums.resize(len, (0.0, 0));
+                for_real(array, rows, groups, |group, value| {
+                    let sum = &mut sums[group];
+                    *sum = (sum.0 + value, sum.1 + 1);
+                })?;
+            }
+            (Self::WholeExtreme { greatest, values }, Some((_, array))) => {
+                values.resize(len, None);
+                let greatest = *greatest;
+                for_whole(array, rows, groups, |group, value| {
+                    let held = &mut values[group];
+                    if held.is_none_or(|held| if greatest { value > held } else { value < held }) {
+                        *held = Some(value);
+                    }
+                })?;
+            }
+            (Self::RealExtreme { greatest, values }, Some((_, array))) => {
+                values.resize(len, None);
+                let greatest = *greatest;
+                for_real(array, rows, groups, |group, value| {
+                    let value = if value.is_nan() { f64::NAN } else { value };
+                    let held = &mut values[group];
+                    let better = |held: f64| value.total_cmp(&held) == if greatest { Greater } else { Less };
+                    if held.is_none_or(better) {
+                        *held = Some(value);
+                    }
+                })?;
+            }
+            (Self::Distinct(sketches), Some((field, array))) => {
+                while sketches.len() < len {
+                    sketches.push(HllSketch::new(SKETCH_SIZE, HllType::Hll6).ok()?);
+                }
+                let mut groups = groups.iter();
+                for_cells(array, &field.kind, rows, |cell| {
+                    let Some(group) = groups.next() else { return };
+                    let sketch = &mut sketches[*group as usize];
+                    match cell {
+                        Cell::Null => {}
+                        Cell::Word(word) => sketch.update(raw_bytes::from_slice(&word.to_le_bytes())),
+                        Cell::Long(bytes) => sketch.update(raw_bytes::from_slice(bytes)),
+                    }
+                })?;
+            }
+            (_, None) => return None,
+        }
+        Some(())
+    }
+
+    /// The values of these groups as a column of the output type.
+    pub(super) fn column(&self, measure: &Measure, groups: &[u32]) -> ArrayRef {
+        let groups = groups.iter().map(|group| *group as usize);
+        let kind = measure.of.as_ref().map(|field| &field.kind);
+        match self {
+            Self::Count(counts) => Arc::new(Int64Array::from_iter_values(groups.map(|group| counts[group] as i64))),
+            Self::Distinct(sketches) => {
+                // The estimate that does not depend on the order of the values.
+                let estimate = |group: usize| sketches[group].composite_estimate().round() as i64;
+                Arc::new(Int64Array::from_iter_values(groups.map(estimate)))
+            }
+            Self::Whole(sums) if measure.function == Function::Mean => {
+                let mean = |(sum, count): (i128, u64)| (count > 0).then(|| sum as f64 / count as f64);
+                Arc::new(groups.map(|group| mean(sums[group])).collect::<Float64Array>())
+            }
+            Self::Whole(sums) => {
+                let sum =
+                    |(sum, count): (i128, u64)| (count > 0).then(|| sum.clamp(i64::MIN.into(), i64::MAX.into()) as i64);
+                Arc::new(groups.map(|group| sum(sums[group])).collect::<Int64Array>())
+            }
+            Self::Real(sums) => {
+                let mean = measure.function == Function::Mean;
+                let value = |(sum, count): (f64, u64)| match count {
+                    0 => None,
+                    count if mean => Some(sum / count as f64),
+                    _ => Some(sum),
+                };
+                Arc::new(groups.map(|group| value(sums[group])).collect::<Float64Array>())
+            }
+            Self::WholeExtreme { values, .. } => {
+                let values = groups.map(|group| values[group]);
+                match kind {
+                    Some(FieldKind::Int) => Arc::new(values.map(|value| Some(value? as i32)).collect::<Int32Array>()),
+                    Some(FieldKind::Date) => Arc::new(values.map(|value| Some(value? as i32)).collect::<Date32Array>()),
+                    Some(FieldKind::TimestampMillis) => {
+                        Arc::new(values.collect::<TimestampMillisecondArray>().with_timezone("UTC"))
+                    }
+                    Some(FieldKind::TimestampMicros) => {
+                        Arc::new(values.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
+                    }
+                    _ => Arc::new(values.collect::<Int64Array>()),
+                }
+            }
+            Self::RealExtreme { values, .. } => {
+                let values = groups.map(|group| values[group]);
+                match kind {
+                    Some(FieldKind::Float) => {
+                        Arc::new(values.map(|value| Some(value? as f32)).collect::<Float32Array>())
+                    }
+                    _ => Arc::new(values.collect::<Float64Array>()),
+                }
+            }
+        }
+    }
+}
+
+fn for_whole(array: &ArrayRef, rows: &[u32], groups: &[u32], each: impl FnMut(usize, i64)) -> Option<()> {
+    use arrow_schema::{DataType, TimeUnit};
+    match array.data_type() {
+        DataType::Int32 => for_values::<Int32Type, i64>(array, rows, groups, each),
+        DataType::Date32 => for_values::<Date32Type, i64>(array, rows, groups, each),
+        DataType::Timestamp(TimeUnit::Millisecond, _) => {
+            for_values::<TimestampMillisecondType, i64>(array, rows, groups, each)
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            for_values::<TimestampMicrosecondType, i64>(array, rows, groups, each)
+        }
+        _ => for_values::<Int64Type, i64>(array, rows, groups, each),
+    }
+}
+
+fn for_real(array: &ArrayRef, rows: &[u32], groups: &[u32], each: impl FnMut(usize, f64)) -> Option<()> {
+    match array.data_type() {
+        arrow_schema::DataType::Float32 => for_values::<Float32Type, f64>(array, rows, groups, each),
+        _ => for_values::<Float64Type, f64>(array, rows, groups, each),
+    }
+}
+
+fn for_values<T: ArrowPrimitiveType<Native: Into<V>>, V>(
+    array: &ArrayRef,
+    rows: &[u32],
+    groups: &[u32],
+    mut each: impl FnMut(usize, V),
+) -> Option<()> {
+    let array = array.as_primitive_opt::<T>()?;
+    let values = array.values();
+    let pairs = rows.iter().map(|row| *row as usize).zip(groups.iter().map(|group| *group as usize));
+    match array.nulls() {
+        None => pairs.for_each(|(row, group)| each(group, values[row].into())),
+        Some(nulls) => {
+            pairs.filter(|(row, _)| nulls.is_valid(*row)).for_each(|(row, group)| each(group, values[row].into()));
+        }
+    }
+    Some(())
+}
+
+/// Sketches in a snapshot: each in the form of Apache DataSketches.
+mod sketches {
+    use super::{Deserialize, HllSketch, Serialize};
+    use serde::de::Error as _;
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(sketches: &[HllSketch], serializer: S) -> Result<S::Ok, S::Error> {
+        sketches.iter().map(HllSketch::serialize).collect::<Vec<_>>().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<HllSketch>, D::Error> {
+        let kept = Vec::<Vec<u8>>::deserialize(deserializer)?;
+        kept.iter().map(|bytes| HllSketch::deserialize(bytes).map_err(D::Error::custom)).collect()
+    }
+}
