@@ -1,1 +1,33 @@
-//! sink
+//! Sinks: hourly Avro files, the console, nothing at all; and the reading side of the files.
+
+mod avro_files;
+mod blackhole;
+mod cat;
+mod codec;
+mod console;
+mod container;
+mod encode;
+mod json;
+mod manifest;
+mod reader;
+mod template;
+pub mod verify;
+
+use std::sync::Arc;
+
+use tidemill_core::StageKind;
+
+pub use avro_files::AvroFiles;
+pub use blackhole::{Blackhole, BlackholeConfig, BlackholeSink};
+pub use cat::{CatError, cat};
+pub use console::{Console, ConsoleConfig, ConsoleSink};
+pub use manifest::{
+    EventTimes, FileEntry, Ids, MANIFEST_FORMAT, MANIFEST_NAME, MANIFEST_VERSION, Manifest, ManifestError,
+    ManifestHour, SUCCESS_NAME, WriterInfo,
+};
+
+/// The kinds of sink that write through Logs.
+#[must_use]
+pub fn kinds() -> Vec<Arc<dyn StageKind>> {
+    vec![Arc::new(AvroFiles)]
+}

@@ -1,0 +1,267 @@
+//! One open directory: an hour of a type, for one list of values in its path.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tidemill_core::{
+    Effects, EventType, Home, Hour, IdSum, LogName, Publication, SealReason, Seals, format_time_ms, ids_algorithm,
+};
+
+use super::blocks::Finished;
+use crate::sink::container::{Format, Identity, SYNC_LEN, header};
+use crate::sink::json::hex;
+use crate::sink::manifest::{
+    EventTimes, FileEntry, Ids, MANIFEST_FORMAT, MANIFEST_NAME, MANIFEST_VERSION, Manifest, ManifestHour, SUCCESS_NAME,
+    WriterInfo, success_text,
+};
+
+/// The only revision there is while late events become dead letters.
+const REVISION: u32 = 0;
+
+/// What all directories of a sink have in common.
+pub(super) struct Owner {
+    pub(super) topology: String,
+    pub(super) state_id: String,
+    pub(super) sink: String,
+    pub(super) path_template: String,
+}
+
+/// What is counted of a directory's events.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Counts {
+    pub(super) rows: u64,
+    pub(super) id_sum: u128,
+    pub(super) min_ms: i64,
+    pub(super) max_ms: i64,
+    pub(super) late: u64,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self { rows: 0, id_sum: 0, min_ms: i64::MAX, max_ms: i64::MIN, late: 0 }
+    }
+}
+
+/// A file that is being written.
+pub(super) struct Part {
+    pub(super) number: u32,
+    pub(super) format: Arc<Format>,
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+    pub(super) sha256: Sha256,
+    sync: [u8; SYNC_LEN],
+    name: String,
+    log: String,
+}
+
+/// A file that is finished.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct FinishedPart {
+    entry: FileEntry,
+    log: String,
+}
+
+pub(super) struct Directory {
+    pub(super) event_type: Arc<EventType>,
+    pub(super) hour: Hour,
+    /// Below the output root, without the revision.
+    pub(super) path: String,
+    pub(super) path_values: BTreeMap<String, String>,
+    pub(super) counts: Counts,
+    /// Rows that are not yet in a block.
+    pub(super) pending: Vec<u8>,
+    pub(super) pending_rows: u64,
+    pub(super) pending_format: Arc<Format>,
+    pub(super) next_part: u32,
+    pub(super) part: Option<Part>,
+    pub(super) finished: Vec<FinishedPart>,
+    /// Its place among the groups of the batch in hand.
+    pub(super) group: Option<usize>,
+}
+
+impl Directory {
+    pub(super) fn new(
+        event_type: Arc<EventType>,
+        hour: Hour,
+        path: String,
+        path_values: BTreeMap<String, String>,
+        format: Arc<Format>,
+    ) -> Self {
+        Self {
+            event_type,
+            hour,
+            path,
+            path_values,
+            counts: Counts::default(),
+            pending: Vec::new(),
+            pending_rows: 0,
+            pending_format: format,
+            next_part: 0,
+            part: None,
+            finished: Vec::new(),
+            group: None,
+        }
+    }
+
+    fn identity<'a>(&'a self, owner: &'a Owner, part: u32, fingerprint: &'a str) -> Identity<'a> {
+        Identity {
+            state_id: &owner.state_id,
+            sink: &owner.sink,
+            event_type: &self.event_type.name,
+            hour_start_ms: self.hour.start_ms,
+            path: &self.path,
+            revision: REVISION,
+            part,
+            fingerprint,
+        }
+    }
+
+    /// A name within the sink that is never used again: it holds a hash of all that tells one file from another.
+    fn log_name(&self, identity: &Identity<'_>, ending: &str) -> String {
+        let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '_' };
+        let event_type: String = self.event_type.name.chars().take(100).map(plain).collect();
+        format!("{event_type}-{}-{}-{ending}", self.hour.start_ms, identity.hex())
+    }
+
+    /// A part as it begins, or as it was when `rows`, `bytes` and `sha256` were saved.
+    pub(super) fn make_part(&self, owner: &Owner, number: u32, format: Arc<Format>) -> Part {
+        let identity = self.identity(owner, number, &format.fingerprint);
+        Part {
+            number,
+            rows: 0,
+            bytes: 0,
+            sha256: Sha256::new(),
+            sync: identity.sync(),
+            name: identity.part_name(),
+            log: self.log_name(&identity, &format!("p{number:05}.avro")),
+            format,
+        }
+    }
+
+    /// Appends a block to the open part; begins one if there is none, or if the open one has another format; ends it when it
+    /// has reached `roll_size`. Which part a block is in depends on the blocks before it only, not on when it was compressed.
+    pub(super) fn append(&mut self, owner: &Owner, block: Finished, roll_size: u64, effects: &mut Effects) {
+        if self.part.as_ref().is_some_and(|part| part.format != block.format) {
+            self.finish_part();
+        }
+        let mut part = match self.part.take() {
+            Some(part) => part,
+            None => {
+                let mut part = self.make_part(owner, self.next_part, block.format);
+                self.next_part += 1;
+                let sync = part.sync;
+                let header = header(&part.format, sync);
+                part.push(header, effects);
+                part
+            }
+        };
+        let mut bytes = block.bytes;
+        bytes.extend_from_slice(&part.sync);
+        part.rows += block.rows;
+        part.push(bytes, effects);
+        let full = part.bytes >= roll_size;
+        self.part = Some(part);
+        if full {
+            self.finish_part();
+        }
+    }
+
+    fn finish_part(&mut self) {
+        let Some(part) = self.part.take() else { return };
+        let entry = FileEntry {
+            name: part.name,
+            rows: part.rows,
+            bytes: part.bytes,
+            sha256: hex(&part.sha256.finalize()),
+            schema_fingerprint: part.format.fingerprint.clone(),
+            codec: part.format.codec.name().to_owned(),
+        };
+        self.finished.push(FinishedPart { entry, log: part.log });
+    }
+
+    /// Ends the directory: publishes its parts, its manifest and its mark. All blocks must have been appended.
+    pub(super) fn close(
+        mut self,
+        owner: &Owner,
+        seals: &Seals,
+        reason: SealReason,
+        duplicates: u64,
+        effects: &mut Effects,
+    ) {
+        self.finish_part();
+        let path = format!("{}/rev={REVISION}", self.path);
+        let manifest = self.manifest(owner, seals, reason, duplicates, path.clone()).to_text();
+        let identity = self.identity(owner, u32::MAX, "");
+        let log = |ending: &str| self.log_name(&identity, ending);
+        let (manifest_log, success_log) = (log("manifest.json"), log("success"));
+        let success = success_text(&manifest);
+        let publication = |log: &str, name: &str| Publication { log: output_log(log), path: format!("{path}/{name}") };
+        effects.publications.extend(self.finished.iter().map(|part| publication(&part.log, &part.entry.name)));
+        effects.publications.push(publication(&manifest_log, MANIFEST_NAME));
+        effects.publications.push(publication(&success_log, SUCCESS_NAME));
+        effects.appends.push((output_log(&manifest_log), manifest.into_bytes()));
+        effects.appends.push((output_log(&success_log), success.into_bytes()));
+    }
+
+    fn manifest(&self, owner: &Owner, seals: &Seals, reason: SealReason, duplicates: u64, path: String) -> Manifest {
+        let event_type = &self.event_type;
+        let some = self.counts.rows > 0;
+        let ids = (!event_type.id.is_empty()).then(|| Ids {
+            algorithm: ids_algorithm().to_owned(),
+            fields: event_type.id.iter().map(|at| event_type.fields[*at].name.clone()).collect(),
+            sum: IdSum(self.counts.id_sum).to_string(),
+        });
+        let positions = seals.positions.iter().map(|(source, partitions)| {
+            let next = partitions.iter().map(|(partition, position)| (partition.to_string(), position.next));
+            (source.to_string(), next.collect())
+        });
+        Manifest {
+            format: MANIFEST_FORMAT.to_owned(),
+            version: MANIFEST_VERSION,
+            topology: owner.topology.clone(),
+            sink: owner.sink.clone(),
+            state_id: owner.state_id.clone(),
+            event_type: event_type.name.to_string(),
+            owner: event_type.owner.clone(),
+            hour: ManifestHour {
+                start: format_time_ms(self.hour.start_ms),
+                end: format_time_ms(self.hour.end_ms()),
+                width_ms: self.hour.width_ms,
+            },
+            path_template: owner.path_template.clone(),
+            path_values: self.path_values.clone(),
+            path,
+            revision: REVISION,
+            mode: "complete".to_owned(),
+            count: self.counts.rows,
+            ids,
+            event_time: EventTimes {
+                field: event_type.fields[event_type.time].name.clone(),
+                min: some.then(|| format_time_ms(self.counts.min_ms)),
+                max: some.then(|| format_time_ms(self.counts.max_ms)),
+            },
+            duplicates_dropped: duplicates,
+            late_within_allowed: self.counts.late,
+            files: self.finished.iter().map(|part| part.entry.clone()).collect(),
+            positions: positions.collect(),
+            cut: seals.cut,
+            sealed_at: format_time_ms(seals.at_ms),
+            reason,
+            writer: WriterInfo { name: "tidemill".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
+        }
+    }
+}
+
+impl Part {
+    fn push(&mut self, bytes: Vec<u8>, effects: &mut Effects) {
+        self.sha256.update(&bytes);
+        self.bytes += bytes.len() as u64;
+        effects.appends.push((output_log(&self.log), bytes));
+    }
+}
+
+fn output_log(name: &str) -> LogName {
+    LogName { home: Home::Output, name: name.to_owned() }
+}

@@ -1,0 +1,136 @@
+//! `avro_files`: events as Avro container files, one directory an hour, with a manifest when the hour is sealed.
+
+mod blocks;
+mod directory;
+mod stage;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use tidemill_core::{
+    DefaultValue, EventType, Finding, Guarantee, KindSpec, OptionSpec, OptionType, Role, Shape, Stage, StageContext,
+    StageError, StageInput, StageKind, State,
+};
+
+use super::codec::Codec;
+use super::template::Template;
+
+/// The kind `avro_files`.
+pub struct AvroFiles;
+
+/// Its options.
+#[derive(Clone, Debug, Deserialize)]
+struct Config {
+    path: String,
+    codec: Codec,
+    #[serde(default)]
+    level: Option<i32>,
+    block_size: usize,
+    roll_size: u64,
+}
+
+impl Config {
+    /// The level to compress with; codecs without levels ignore it.
+    fn level_for(&self, codec: Codec) -> i32 {
+        match (self.level, codec.levels()) {
+            (Some(level), Some(_)) if codec == self.codec => level,
+            (_, Some((default, _))) => default,
+            (_, None) => 0,
+        }
+    }
+}
+
+static SPEC: KindSpec = KindSpec {
+    name: "avro_files",
+    role: Role::Sink,
+    summary: "Writes each hour of each type as Avro container files, with a manifest when the hour is sealed.",
+    details: "Below the output root, a sealed hour is a directory `<path>/rev=0` with the files \
+        `part-00000-<identity>.avro`, `_manifest.json` and `_SUCCESS`, published in this order and never changed. \
+        All times are UTC.\n\n\
+        An event whose hour is sealed becomes a dead letter `late`. Dead letters themselves are never late: \
+        one that comes behind its hour's seal is put into the first hour that is not sealed.\n\n\
+        Blocks are compressed on all cores; at most two blocks a core are in memory beside one pending block for each open \
+        directory. A directory's file costs no descriptor while it is open.\n\n\
+        Values of fields in the path are percent-encoded, all but letters, digits, `_`, `-`, `.` and `=`; null is `__null__`, the \
+        empty text `__empty__`; over 96 bytes the value is cut and a hash put behind it.",
+    options: &[
+        OptionSpec {
+            name: "path",
+            ty: OptionType::PathTemplate,
+            default: DefaultValue::Toml("\"{event_type}/year={year}/month={month}/day={day}/hour={hour}\""),
+            doc: "Directory of an hour below the output root. Variables: event_type, year, month, day, hour, minute (the start \
+                of the hour, UTC), and the names of fields that hold a single value. Every type and hour must get a path of its own.",
+            shapes_state: true,
+        },
+        OptionSpec {
+            name: "codec",
+            ty: OptionType::Choice(&["null", "deflate", "snappy", "zstandard"]),
+            default: DefaultValue::Toml("\"zstandard\""),
+            doc: "How blocks are compressed. A change begins a new file.",
+            shapes_state: false,
+        },
+        OptionSpec {
+            name: "level",
+            ty: OptionType::Integer { min: 1, max: 22 },
+            default: DefaultValue::Absent,
+            doc: "Level of zstandard (1 to 22; 1 when left out) or deflate (1 to 9; 6 when left out).",
+            shapes_state: false,
+        },
+        OptionSpec {
+            name: "block_size",
+            ty: OptionType::Size { min_bytes: 4 << 10, max_bytes: 4 << 20 },
+            default: DefaultValue::Toml("\"128KiB\""),
+            doc: "Bytes of a block before compression. A cut may end a block early, at 16KiB or more.",
+            shapes_state: false,
+        },
+        OptionSpec {
+            name: "roll_size",
+            ty: OptionType::Size { min_bytes: 64 << 10, max_bytes: 1 << 50 },
+            default: DefaultValue::Toml("\"256MiB\""),
+            doc: "A file that has reached this size is finished and the next part begun.",
+            shapes_state: false,
+        },
+    ],
+    input: Shape::Rows,
+    output: Shape::Nothing,
+    state: State::Stateful,
+    guarantee: Some(Guarantee::Transactional),
+};
+
+impl StageKind for AvroFiles {
+    fn spec(&self) -> &'static KindSpec {
+        &SPEC
+    }
+
+    fn plan(&self, input: &StageInput) -> Result<Vec<Arc<EventType>>, Vec<Finding>> {
+        let config: Config = match input.options.parse() {
+            Ok(config) => config,
+            Err(error) => {
+                return Err(vec![Finding::error("bad-options", "path", format!("the options can't be read: {error}"))]);
+            }
+        };
+        let mut findings = match Template::parse(&config.path) {
+            Ok(template) => template.check(input),
+            Err(findings) => findings,
+        };
+        match (config.level, config.codec.levels()) {
+            (Some(_), None) => {
+                let message = format!("codec `{}` has no levels", config.codec.name());
+                findings.push(Finding::error("bad-level", "level", message).help("leave `level` out"));
+            }
+            (Some(level), Some((_, max))) if level > max => {
+                let message = format!("codec `{}` has no level {level}", config.codec.name());
+                findings.push(Finding::error("bad-level", "level", message).help(format!("use 1 to {max}")));
+            }
+            _ => {}
+        }
+        if findings.is_empty() { Ok(Vec::new()) } else { Err(findings) }
+    }
+
+    fn build(&self, context: &StageContext<'_>) -> Result<Box<dyn Stage>, StageError> {
+        Ok(Box::new(stage::AvroFilesStage::new(context)?))
+    }
+}

@@ -1,0 +1,500 @@
+//! The worker: which directory a row belongs to, when blocks are cut, what a seal closes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+use tidemill_core::{
+    Batch, DEAD_LETTER_TYPE, DeadLetter, Effects, EventType, Hour, Input, KeyColumns, Limits, Reason, SealReason,
+    Seals, Stage, StageContext, StageError, TimeColumn, key_hash,
+};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::Config;
+use super::blocks::Blocks;
+use super::directory::{Directory, Owner};
+use super::state::Saved;
+use crate::sink::container::Format;
+use crate::sink::encode::RowEncoder;
+use crate::sink::json::scalar_text;
+use crate::sink::template::{Template, encode_value};
+
+/// A cut compresses pending rows of this many bytes and more; fewer go into the snapshot, since tiny blocks compress badly.
+const SNAPSHOT_BLOCK: usize = 16 << 10;
+
+/// The worker of `avro_files`.
+pub(super) struct AvroFilesStage {
+    files: Files,
+    template: Template,
+    limits: Arc<Limits>,
+    types: Vec<TypeState>,
+    /// Greatest event time by source and partition.
+    seen: BTreeMap<(Arc<str>, Arc<str>), i64>,
+    groups: Vec<Group>,
+    /// Bytes of the path's fields: of the row in hand, and of the row before it.
+    key: Vec<u8>,
+    last_key: Vec<u8>,
+}
+
+/// The open directories and the blocks on their way to them.
+struct Files {
+    owner: Owner,
+    config: Config,
+    blocks: Blocks,
+    directories: Vec<Option<Directory>>,
+    free: Vec<usize>,
+}
+
+struct TypeState {
+    event_type: Arc<EventType>,
+    format: Arc<Format>,
+    /// Columns whose values are in the path.
+    path_fields: Vec<usize>,
+    sealed_before_ms: i64,
+    /// Open hours by start.
+    hours: BTreeMap<i64, OpenHour>,
+    /// Duplicates dropped, by start of the hour.
+    duplicates: BTreeMap<i64, u64>,
+}
+
+#[derive(Default)]
+struct OpenHour {
+    by_path: BTreeMap<String, usize>,
+    /// Finds a directory without making its path: bytes of the path's fields.
+    by_key: HashTable<(Box<[u8]>, usize)>,
+}
+
+/// Rows of the batch in hand that go into one directory.
+#[derive(Default)]
+struct Group {
+    directory: usize,
+    rows: Vec<u32>,
+}
+
+impl AvroFilesStage {
+    pub(super) fn new(context: &StageContext<'_>) -> Result<Self, StageError> {
+        let input = &context.input;
+        let config: Config = input
+            .options
+            .parse()
+            .map_err(|error| StageError { message: format!("sink `{}`", input.name), source: Some(error.into()) })?;
+        let template = Template::parse(&config.path)
+            .map_err(|_| StageError::new(format!("sink `{}`: bad path `{}`", input.name, config.path)))?;
+        let owner = Owner {
+            topology: context.topology.to_string(),
+            state_id: context.state_id.to_string(),
+            sink: input.name.to_string(),
+            path_template: template.text().to_owned(),
+        };
+        let state_of = |event_type: &Arc<EventType>| {
+            let column = |name: &str| {
+                event_type.field(name).map(|(at, _)| at).ok_or_else(|| {
+                    StageError::new(format!("type `{}` has no field `{name}` for the path", event_type.name))
+                })
+            };
+            Ok(TypeState {
+                event_type: event_type.clone(),
+                format: Arc::new(Format {
+                    event_type: event_type.name.to_string(),
+                    schema_json: event_type.schema_json.clone(),
+                    fingerprint: event_type.fingerprint.clone(),
+                    codec: config.codec,
+                }),
+                path_fields: template.fields().into_iter().map(column).collect::<Result<_, _>>()?,
+                sealed_before_ms: context.sealed_before_ms.get(&event_type.name).copied().unwrap_or(i64::MIN),
+                hours: BTreeMap::new(),
+                duplicates: BTreeMap::new(),
+            })
+        };
+        let types = input.types.iter().map(state_of).collect::<Result<_, StageError>>()?;
+        let mut stage = Self {
+            files: Files { owner, config, blocks: Blocks::new(), directories: Vec::new(), free: Vec::new() },
+            template,
+            limits: input.limits.clone(),
+            types,
+            seen: BTreeMap::new(),
+            groups: Vec::new(),
+            key: Vec::new(),
+            last_key: Vec::new(),
+        };
+        if let Some(snapshot) = context.snapshot {
+            stage.restore(snapshot)?;
+        }
+        Ok(stage)
+    }
+
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), StageError> {
+        let types = self.types.iter().map(|state| (state.event_type.name.clone(), state.event_type.clone())).collect();
+        let (saved, directories) = Saved::read(snapshot, &self.files.owner, self.limits.bucket_ms, &types)?;
+        for (source, partition, time_ms) in saved.seen {
+            self.seen.insert((source.into(), partition.into()), time_ms);
+        }
+        for (name, horizon) in saved.sealed {
+            if let Some(state) = self.types.iter_mut().find(|state| *state.event_type.name == *name) {
+                state.sealed_before_ms = state.sealed_before_ms.max(horizon);
+            }
+        }
+        for (name, hour, duplicates) in saved.duplicates {
+            if let Some(state) = self.types.iter_mut().find(|state| *state.event_type.name == *name) {
+                state.duplicates.insert(hour, duplicates);
+            }
+        }
+        for directory in directories {
+            let name = &directory.event_type.name;
+            if let Some(state) = self.types.iter_mut().find(|state| state.event_type.name == *name) {
+                let paths = &mut state.hours.entry(directory.hour.start_ms).or_default().by_path;
+                paths.insert(directory.path.clone(), self.files.directories.len());
+                self.files.directories.push(Some(directory));
+            }
+        }
+        Ok(())
+    }
+
+    fn type_index(&self, name: &str) -> Option<usize> {
+        self.types.iter().position(|state| *state.event_type.name == *name)
+    }
+
+    fn write(&mut self, batch: &Batch, effects: &mut Effects) -> Result<(), StageError> {
+        let name = &batch.event_type.name;
+        let index = self
+            .type_index(name)
+            .ok_or_else(|| StageError::new(format!("type `{name}` arrives, which the sink was not planned for")))?;
+        let event_type = self.types[index].event_type.clone();
+        let records = &batch.records;
+        if records.num_columns() != event_type.fields.len() {
+            let columns = records.num_columns();
+            return Err(StageError::new(format!("{columns} columns for {} fields", event_type.fields.len())));
+        }
+        let encoder = RowEncoder::new(&event_type.fields, 0..event_type.fields.len(), records)?;
+        let times = TimeColumn::of(records, event_type.time)
+            .ok_or_else(|| StageError::new(format!("the time column of type `{name}` is no timestamp")))?;
+        effects.tally.received += batch.len() as u64;
+        let groups = self.group(index, batch, &times, effects)?;
+        let keys = (!event_type.id.is_empty()).then(|| KeyColumns::new(&event_type, &event_type.id, records));
+        let format = self.types[index].format.clone();
+        for group in &mut self.groups[..groups] {
+            self.files.write(group, &encoder, keys.as_ref(), &times, &format, &mut self.key, effects)?;
+            effects.tally.sent += group.rows.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Puts the rows into groups by directory; refuses those that have none. Returns the number of groups.
+    fn group(
+        &mut self,
+        index: usize,
+        batch: &Batch,
+        times: &TimeColumn<'_>,
+        effects: &mut Effects,
+    ) -> Result<usize, StageError> {
+        let path_fields = self.types[index].path_fields.clone();
+        let fields = &self.types[index].event_type.clone().fields;
+        let path = RowEncoder::new(fields, path_fields.iter().copied(), &batch.records)?;
+        let partition = (batch.origin.source.clone(), batch.origin.partition.clone());
+        let mut seen = self.seen.get(&partition).copied().unwrap_or(i64::MIN);
+        let mut used = 0;
+        // The row's own hour, and the group of the row before.
+        let mut hour = Hour { start_ms: i64::MAX, width_ms: 0 };
+        let mut current = None;
+        for row in batch.indexes() {
+            let time = times.ms(row);
+            let same_hour = hour.start_ms <= time && time < hour.end_ms();
+            if !same_hour {
+                hour = Hour::of(time, self.limits.bucket_ms);
+            }
+            let mut same = same_hour;
+            if !path_fields.is_empty() {
+                self.key.clear();
+                path.put(row, &mut self.key);
+                if self.key != self.last_key {
+                    same = false;
+                    std::mem::swap(&mut self.key, &mut self.last_key);
+                }
+            }
+            let late = hour.end_ms() <= seen;
+            seen = seen.max(time);
+            let group = match current {
+                Some(group) if same => group,
+                _ => match self.find(index, hour, &path_fields, batch, row) {
+                    Ok(directory) => {
+                        let directory_state = self.files.open(directory);
+                        let group = *directory_state.group.get_or_insert_with(|| {
+                            if used == self.groups.len() {
+                                self.groups.push(Group::default());
+                            }
+                            self.groups[used].directory = directory;
+                            self.groups[used].rows.clear();
+                            used += 1;
+                            used - 1
+                        });
+                        current = Some(group);
+                        group
+                    }
+                    Err((reason, message)) => {
+                        current = None;
+                        if reason == Reason::Late {
+                            effects.tally.late += 1;
+                        } else {
+                            effects.tally.dead += 1;
+                        }
+                        effects.dead.push(DeadLetter::of_row(batch, row, reason, message));
+                        continue;
+                    }
+                },
+            };
+            let group = &mut self.groups[group];
+            group.rows.push(row as u32);
+            if late {
+                self.files.open(group.directory).counts.late += 1;
+            }
+        }
+        self.seen.insert(partition, seen);
+        Ok(used)
+    }
+
+    /// The directory of a row; opens it if need be and if it may be.
+    fn find(
+        &mut self,
+        index: usize,
+        mut hour: Hour,
+        path_fields: &[usize],
+        batch: &Batch,
+        row: usize,
+    ) -> Result<usize, (Reason, String)> {
+        let open_hours: usize = self.types.iter().map(|state| state.hours.len()).sum();
+        let state = &mut self.types[index];
+        let name = &state.event_type.name;
+        if hour.end_ms() <= state.sealed_before_ms {
+            if **name != *DEAD_LETTER_TYPE {
+                return Err((Reason::Late, format!("hour {hour} of type `{name}` is sealed")));
+            }
+            // A dead letter must not get lost: it goes into the first hour that is still open to it.
+            hour = Hour::of(state.sealed_before_ms, hour.width_ms);
+        }
+        let key = &self.last_key[..if path_fields.is_empty() { 0 } else { self.last_key.len() }];
+        let hash = xxh3_64(key);
+        let there = state.hours.get(&hour.start_ms);
+        if let Some((_, directory)) = there.and_then(|open| open.by_key.find(hash, |(other, _)| **other == *key)) {
+            return Ok(*directory);
+        }
+        if there.is_none() && open_hours >= self.limits.max_open_hours {
+            let message = format!(
+                "{open_hours} hours are open, which is the limit (`max_open_hours`), so hour {hour} of type `{name}` can't be opened"
+            );
+            return Err((Reason::TooManyOpenHours, message));
+        }
+        let mut values = BTreeMap::new();
+        for at in path_fields {
+            let field = &state.event_type.fields[*at];
+            let text = scalar_text(field, batch.records.column(*at).as_ref(), row);
+            values.insert(field.name.clone(), encode_value(text.as_deref()));
+        }
+        let value = |name: &str| values.get(name).map(String::as_str);
+        let Some(path) = self.template.render(name, hour, value) else {
+            return Err((Reason::TimeOutOfRange, format!("hour {hour} is outside the years 1 to 9999")));
+        };
+        let limit = self.limits.max_path_values;
+        let by_path = there.map(|open| &open.by_path);
+        let directory = match by_path.and_then(|paths| paths.get(&path)) {
+            Some(directory) => *directory,
+            None => {
+                if !path_fields.is_empty() && by_path.is_some_and(|paths| paths.len() >= limit) {
+                    let message = format!(
+                        "hour {hour} of type `{name}` has {limit} different paths, which is the limit (`max_path_values`), \
+                         so `{path}` can't be opened"
+                    );
+                    return Err((Reason::TooManyPathValues, message));
+                }
+                let made = Directory::new(state.event_type.clone(), hour, path.clone(), values, state.format.clone());
+                self.files.insert(made)
+            }
+        };
+        let open = state.hours.entry(hour.start_ms).or_default();
+        open.by_path.insert(path, directory);
+        // Some values have many forms of bytes (not-a-number), so the short cut is bounded on its own.
+        if open.by_key.len() < limit.max(1) {
+            open.by_key.insert_unique(hash, (key.into(), directory), |(key, _)| xxh3_64(key));
+        }
+        Ok(directory)
+    }
+
+    /// Open directories in order of type, hour and path.
+    fn in_order(&self) -> impl Iterator<Item = usize> + Clone + '_ {
+        self.types.iter().flat_map(|state| state.hours.values()).flat_map(|open| open.by_path.values()).copied()
+    }
+}
+
+impl Files {
+    fn open(&mut self, directory: usize) -> &mut Directory {
+        self.directories[directory].as_mut().expect("indexes of closed directories are forgotten with them")
+    }
+
+    fn insert(&mut self, directory: Directory) -> usize {
+        match self.free.pop() {
+            Some(index) => {
+                self.directories[index] = Some(directory);
+                index
+            }
+            None => {
+                self.directories.push(Some(directory));
+                self.directories.len() - 1
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // the parts of one batch, taken apart once for all its groups
+    fn write(
+        &mut self,
+        group: &Group,
+        encoder: &RowEncoder<'_>,
+        keys: Option<&KeyColumns<'_>>,
+        times: &TimeColumn<'_>,
+        format: &Arc<Format>,
+        key: &mut Vec<u8>,
+        effects: &mut Effects,
+    ) -> Result<(), StageError> {
+        let index = group.directory;
+        let directory = self.open(index);
+        directory.group = None;
+        let mut counts = directory.counts;
+        counts.rows += group.rows.len() as u64;
+        for row in &group.rows {
+            let time = times.ms(*row as usize);
+            counts.min_ms = counts.min_ms.min(time);
+            counts.max_ms = counts.max_ms.max(time);
+        }
+        if let Some(keys) = keys {
+            for row in &group.rows {
+                keys.key_bytes(*row as usize, key);
+                counts.id_sum = counts.id_sum.wrapping_add(key_hash(key));
+            }
+        }
+        directory.counts = counts;
+        if directory.pending_format != *format {
+            self.give(index, effects)?;
+            self.open(index).pending_format = format.clone();
+        }
+        let block_size = self.config.block_size;
+        let mut rows = &group.rows[..];
+        while !rows.is_empty() {
+            let directory = self.open(index);
+            let mut taken = 0;
+            while taken < rows.len() && directory.pending.len() < block_size {
+                encoder.put(rows[taken] as usize, &mut directory.pending);
+                taken += 1;
+            }
+            directory.pending_rows += taken as u64;
+            rows = &rows[taken..];
+            if directory.pending.len() >= block_size {
+                self.give(index, effects)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the pending rows of a directory compressed, if there are any.
+    fn give(&mut self, index: usize, effects: &mut Effects) -> Result<(), StageError> {
+        if self.open(index).pending.is_empty() {
+            return Ok(());
+        }
+        while self.blocks.is_full() {
+            self.take(true, effects)?;
+        }
+        let buffer = self.blocks.buffer();
+        let directory = self.open(index);
+        let raw = std::mem::replace(&mut directory.pending, buffer);
+        let rows = std::mem::take(&mut directory.pending_rows);
+        let format = directory.pending_format.clone();
+        let level = self.config.level_for(format.codec);
+        self.blocks.give(index, rows, format, level, raw);
+        Ok(())
+    }
+
+    /// Appends the oldest block to its file; false when there is none, or, without `wait`, when it is not ready.
+    fn take(&mut self, wait: bool, effects: &mut Effects) -> Result<bool, StageError> {
+        let Some(block) = self.blocks.take(wait)? else { return Ok(false) };
+        let roll_size = self.config.roll_size;
+        let index = block.directory;
+        let directory = self.directories[index].as_mut().expect("a directory is closed after its last block");
+        directory.append(&self.owner, block, roll_size, effects);
+        Ok(true)
+    }
+
+    fn take_all(&mut self, wait: bool, effects: &mut Effects) -> Result<(), StageError> {
+        while self.take(wait, effects)? {}
+        Ok(())
+    }
+}
+
+impl Stage for AvroFilesStage {
+    fn process(&mut self, input: &Input, effects: &mut Effects) -> Result<(), StageError> {
+        self.files.take_all(false, effects)?;
+        match input {
+            Input::Rows(batch) => self.write(batch, effects),
+            Input::Note(note) => {
+                if let Some(index) = self.type_index(&note.event_type) {
+                    let state = &mut self.types[index];
+                    if note.hour.end_ms() > state.sealed_before_ms {
+                        *state.duplicates.entry(note.hour.start_ms).or_default() += note.duplicates;
+                    }
+                }
+                Ok(())
+            }
+            Input::Raw(_) => Err(StageError::new("records that are not parsed arrive at a sink of files")),
+        }
+    }
+
+    fn seal(&mut self, seals: &Seals, effects: &mut Effects) -> Result<(), StageError> {
+        let mut closing: Vec<(usize, u64, SealReason)> = Vec::new();
+        let width_ms = self.limits.bucket_ms;
+        for horizon in &seals.horizons {
+            let Some(index) = self.type_index(&horizon.event_type) else { continue };
+            let state = &mut self.types[index];
+            state.sealed_before_ms = state.sealed_before_ms.max(horizon.sealed_before_ms);
+            let sealed = |start_ms: &i64| Hour { start_ms: *start_ms, width_ms }.end_ms() <= state.sealed_before_ms;
+            for (start_ms, open) in state.hours.iter().take_while(|(start_ms, _)| sealed(start_ms)) {
+                let duplicates = state.duplicates.get(start_ms).copied().unwrap_or_default();
+                closing.extend(open.by_path.values().map(|directory| (*directory, duplicates, horizon.reason)));
+            }
+            state.hours.retain(|start_ms, _| !sealed(start_ms));
+            state.duplicates.retain(|start_ms, _| !sealed(start_ms));
+        }
+        for (directory, ..) in &closing {
+            self.files.give(*directory, effects)?;
+        }
+        if !closing.is_empty() {
+            self.files.take_all(true, effects)?;
+        }
+        for (index, duplicates, reason) in closing {
+            if let Some(directory) = self.files.directories[index].take() {
+                self.files.free.push(index);
+                directory.close(&self.files.owner, seals, reason, duplicates, effects);
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshot(&mut self, effects: &mut Effects) -> Result<Vec<u8>, StageError> {
+        for index in self.in_order().collect::<Vec<_>>() {
+            if self.files.open(index).pending.len() >= SNAPSHOT_BLOCK {
+                self.files.give(index, effects)?;
+            }
+        }
+        self.files.take_all(true, effects)?;
+        let mut saved = Saved::new(self.limits.bucket_ms);
+        for ((source, partition), time_ms) in &self.seen {
+            saved.seen.push((source.to_string(), partition.to_string(), *time_ms));
+        }
+        for state in &self.types {
+            let name = &state.event_type.name;
+            saved.sealed.push((name.to_string(), state.sealed_before_ms));
+            saved.duplicates.extend(state.duplicates.iter().map(|(hour, count)| (name.to_string(), *hour, *count)));
+        }
+        saved.write(self.in_order().filter_map(|index| self.files.directories[index].as_ref()))
+    }
+
+    fn open_hours(&self) -> BTreeMap<Arc<str>, usize> {
+        let open = self.types.iter().filter(|state| !state.hours.is_empty());
+        open.map(|state| (state.event_type.name.clone(), state.hours.len())).collect()
+    }
+}

@@ -1,0 +1,270 @@
+//! The sink as the runtime drives it, with the Logs in memory.
+
+mod encoding;
+mod hours;
+mod restart;
+mod verifying;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, RecordBatch, StringViewArray, TimestampMillisecondArray};
+use serde_json::{Value, json};
+use tidemill_core::{
+    Batch, DeadLetter, Effects, EventType, Horizon, Hour, HourNote, Input, Limits, LogName, LogReader, Options, Origin,
+    PartitionPosition, RowOrigins, SealReason, Seals, Stage, StageContext, StageError, StageInput, StageKind, Tally,
+};
+
+use super::AvroFiles;
+
+pub(super) const HOUR: i64 = 3_600_000;
+
+const PLAY: &str = r#"{"type":"record","name":"Play","fields":[
+    {"name":"id","type":"string"},
+    {"name":"at","type":{"type":"long","logicalType":"timestamp-millis"}},
+    {"name":"country","type":["null","string"]}]}"#;
+
+/// A type with an id, a time and a country.
+pub(super) fn play() -> Arc<EventType> {
+    typed("play", PLAY, &["id"])
+}
+
+pub(super) fn typed(name: &str, schema: &str, id: &[&str]) -> Arc<EventType> {
+    let id: Vec<String> = id.iter().map(|name| (*name).to_owned()).collect();
+    Arc::new(EventType::new(name, schema, "at", &id, Some("team-a".into())).unwrap())
+}
+
+/// Rows of id, time and country.
+pub(super) fn batch_of(event_type: &Arc<EventType>, rows: &[(String, i64, Option<&str>)]) -> Batch {
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringViewArray::from_iter_values(rows.iter().map(|row| &row.0))),
+        Arc::new(TimestampMillisecondArray::from_iter_values(rows.iter().map(|row| row.1)).with_timezone("UTC")),
+        Arc::new(StringViewArray::from_iter(rows.iter().map(|row| row.2))),
+    ];
+    of_columns(event_type, columns)
+}
+
+pub(super) fn of_columns(event_type: &Arc<EventType>, columns: Vec<ArrayRef>) -> Batch {
+    Batch {
+        event_type: event_type.clone(),
+        records: RecordBatch::try_new(event_type.arrow.clone(), columns).unwrap(),
+        selection: None,
+        rows: RowOrigins::default(),
+        origin: Arc::new(Origin { source: "s".into(), partition: "p".into(), first: 0, next: 1 }),
+        arrived_at_ms: 0,
+        payload_bytes: 100,
+    }
+}
+
+/// `count` plays with ids from `first` on, one each 100 ms from `start` on.
+pub(super) fn plays(first: usize, count: usize, start: i64) -> Batch {
+    let row = |n: usize| {
+        let id = format!("{:016x}-{n}", xxhash_rust::xxh3::xxh3_64(&n.to_le_bytes()));
+        (id, start + (n - first) as i64 * 100, ["SE", "DE"].get(n % 3).copied())
+    };
+    batch_of(&play(), &(first..first + count).map(row).collect::<Vec<_>>())
+}
+
+/// The Logs and the output root.
+#[derive(Clone, Default)]
+pub(super) struct Disk {
+    pub(super) logs: BTreeMap<String, Vec<u8>>,
+    pub(super) published: BTreeMap<String, Vec<u8>>,
+    names: BTreeSet<String>,
+}
+
+impl Disk {
+    fn apply(&mut self, effects: &Effects) {
+        for (log, bytes) in &effects.appends {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.=".contains(c);
+            assert!(log.name.chars().all(plain) && log.name.len() <= 200, "{}", log.name);
+            assert!(!self.names.contains(&log.name), "{} is used again", log.name);
+            self.logs.entry(log.name.clone()).or_default().extend_from_slice(bytes);
+        }
+        for publication in &effects.publications {
+            let bytes = self.logs.remove(&publication.log.name).expect("what is published was written");
+            self.names.insert(publication.log.name.clone());
+            assert!(publication.path.split('/').all(|part| !matches!(part, "" | "." | "..")), "{}", publication.path);
+            assert!(self.published.insert(publication.path.clone(), bytes).is_none(), "{} twice", publication.path);
+        }
+    }
+
+    pub(super) fn write_to(&self, root: &Path) {
+        for (path, bytes) in &self.published {
+            let path = root.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
+    }
+
+    /// The only manifest below paths that contain `part`.
+    pub(super) fn manifest(&self, part: &str) -> Value {
+        let named = |path: &&String| path.contains(part) && path.ends_with("_manifest.json");
+        let paths: Vec<&String> = self.published.keys().filter(named).collect();
+        assert_eq!(paths.len(), 1, "{paths:?}");
+        serde_json::from_slice(&self.published[paths[0]]).unwrap()
+    }
+}
+
+struct NoLogs;
+
+impl LogReader for NoLogs {
+    fn open(&self, log: &LogName) -> std::io::Result<Box<dyn Read>> {
+        Err(std::io::Error::new(std::io::ErrorKind::NotFound, log.name.clone()))
+    }
+}
+
+pub(super) fn limits(bucket_ms: i64) -> Limits {
+    Limits {
+        bucket_ms,
+        allowed_lateness_ms: 600_000,
+        max_ahead_ms: HOUR,
+        max_open_hours: 1_000,
+        max_groups: 1_000,
+        max_path_values: 1_000,
+        max_event_bytes: 1 << 20,
+    }
+}
+
+/// The options of the kind with its defaults, `changes` put over them.
+pub(super) fn options(changes: Value) -> Options {
+    let mut options = json!({
+        "path": "{event_type}/year={year}/month={month}/day={day}/hour={hour}",
+        "codec": "zstandard", "block_size": 131_072, "roll_size": 268_435_456,
+    });
+    for (name, value) in changes.as_object().unwrap() {
+        options[name] = value.clone();
+    }
+    Options(options.as_object().unwrap().clone())
+}
+
+pub(super) fn input(changes: Value, types: &[Arc<EventType>], limits: Limits) -> StageInput {
+    StageInput { name: "out".into(), options: options(changes), types: types.to_vec(), limits: Arc::new(limits) }
+}
+
+pub(super) fn build(input: &StageInput, snapshot: Option<&[u8]>) -> Result<Box<dyn Stage>, StageError> {
+    AvroFiles.build(&StageContext {
+        input: input.clone(),
+        outputs: Vec::new(),
+        state_id: "5ca1ab1e".into(),
+        topology: "test".into(),
+        sealed_before_ms: BTreeMap::new(),
+        snapshot,
+        logs: &NoLogs,
+    })
+}
+
+/// A sink with its disk.
+pub(super) struct Rig {
+    pub(super) input: StageInput,
+    pub(super) stage: Box<dyn Stage>,
+    pub(super) disk: Disk,
+    pub(super) dead: Vec<DeadLetter>,
+    pub(super) tally: Tally,
+    cut: u64,
+}
+
+impl Rig {
+    pub(super) fn new(changes: Value) -> Self {
+        Self::of(input(changes, &[play()], limits(HOUR)))
+    }
+
+    pub(super) fn of(input: StageInput) -> Self {
+        assert_eq!(AvroFiles.plan(&input).map(|types| types.len()), Ok(0));
+        let stage = build(&input, None).unwrap();
+        Self { input, stage, disk: Disk::default(), dead: Vec::new(), tally: Tally::default(), cut: 0 }
+    }
+
+    fn done(&mut self, effects: Effects) {
+        assert!(effects.tally.is_conserved(), "{:?}", effects.tally);
+        self.disk.apply(&effects);
+        self.tally.add(&effects.tally);
+        self.dead.extend(effects.dead);
+    }
+
+    pub(super) fn write(&mut self, batch: Batch) {
+        let mut effects = Effects::default();
+        self.stage.process(&Input::Rows(batch), &mut effects).unwrap();
+        self.done(effects);
+    }
+
+    pub(super) fn note(&mut self, event_type: &str, start_ms: i64, duplicates: u64) {
+        let hour = Hour { start_ms, width_ms: self.input.limits.bucket_ms };
+        let mut effects = Effects::default();
+        let note = HourNote { event_type: event_type.into(), hour, duplicates };
+        self.stage.process(&Input::Note(note), &mut effects).unwrap();
+        self.done(effects);
+    }
+
+    /// A barrier: seals, then the snapshot.
+    pub(super) fn barrier(&mut self, horizons: &[(&str, i64)]) -> Vec<u8> {
+        self.cut += 1;
+        let horizon = |(name, before): &(&str, i64)| Horizon {
+            event_type: (*name).into(),
+            sealed_before_ms: *before,
+            reason: SealReason::Watermark,
+        };
+        let position = PartitionPosition { next: 77, resume: String::new(), ended: false };
+        let seals = Seals {
+            cut: self.cut,
+            at_ms: 1_700_000_000_000,
+            horizons: horizons.iter().map(horizon).collect(),
+            positions: BTreeMap::from([("s".into(), BTreeMap::from([("p".into(), position)]))]),
+        };
+        let mut effects = Effects::default();
+        self.stage.seal(&seals, &mut effects).unwrap();
+        self.done(effects);
+        let mut effects = Effects::default();
+        let snapshot = self.stage.snapshot(&mut effects).unwrap();
+        self.done(effects);
+        snapshot
+    }
+
+    /// Builds the worker anew.
+    pub(super) fn restart(&mut self, snapshot: &[u8]) {
+        self.stage = build(&self.input, Some(snapshot)).unwrap();
+    }
+
+    /// Seals all, and verifies what lies on the disk then.
+    pub(super) fn verified(&mut self) -> crate::sink::verify::Report {
+        let names: Vec<String> = self.input.types.iter().map(|event_type| event_type.name.to_string()).collect();
+        self.barrier(&names.iter().map(|name| (name.as_str(), i64::MAX)).collect::<Vec<_>>());
+        assert_eq!(self.disk.logs.len(), 0);
+        let root = Root::new();
+        self.disk.write_to(root.path());
+        let report = root.verify();
+        assert!(report.is_clean(), "{report}");
+        assert_eq!(report.rows, self.tally.sent);
+        report
+    }
+}
+
+/// A directory that is removed at the end.
+pub(super) struct Root(std::path::PathBuf);
+
+impl Root {
+    pub(super) fn new() -> Self {
+        use std::sync::atomic::{AtomicU64, Ordering};
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("tidemill-sink-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn verify(&self) -> crate::sink::verify::Report {
+        crate::sink::verify::verify(&self.0, None, &|_| {}).unwrap()
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,213 @@
+//! Manifests: what an hour's directory says about itself. The format is described in `docs/manifest.md`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tidemill_core::SealReason;
+
+use super::json::hex;
+
+/// What `format` holds.
+pub const MANIFEST_FORMAT: &str = "tidemill-manifest";
+/// What `version` holds.
+pub const MANIFEST_VERSION: u32 = 1;
+/// File name of a manifest.
+pub const MANIFEST_NAME: &str = "_manifest.json";
+/// File name of the mark of a finished directory; it holds the SHA-256 of the manifest in hex and a line feed.
+pub const SUCCESS_NAME: &str = "_SUCCESS";
+
+/// Where the member with the checksum begins.
+const CHECKSUM_MEMBER: &str = ",\n  \"checksum\": \"";
+
+/// A manifest without its checksum.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`MANIFEST_FORMAT`].
+    pub format: String,
+    /// [`MANIFEST_VERSION`].
+    pub version: u32,
+    /// Name of the topology.
+    pub topology: String,
+    /// Name of the sink in it.
+    pub sink: String,
+    /// Identity of the state directory that the run belongs to.
+    pub state_id: String,
+    /// Type of the events.
+    pub event_type: String,
+    /// Who answers for the type.
+    pub owner: Option<String>,
+    /// The hour.
+    pub hour: ManifestHour,
+    /// The sink's `path` option.
+    pub path_template: String,
+    /// The values of fields in the path, as they stand in it.
+    pub path_values: BTreeMap<String, String>,
+    /// Where the directory is, below the output root.
+    pub path: String,
+    /// Revision of the hour.
+    pub revision: u32,
+    /// How the revision relates to earlier ones: `complete` for revision 0, which has none.
+    pub mode: String,
+    /// Number of events.
+    pub count: u64,
+    /// The order-free hash of the events' ids; `null` when the type has no id.
+    pub ids: Option<Ids>,
+    /// Least and greatest event time.
+    pub event_time: EventTimes,
+    /// Duplicates that were dropped in the whole hour of the type (all its directories).
+    pub duplicates_dropped: u64,
+    /// Events that came after a later hour's event of the same partition, within the allowed lateness.
+    pub late_within_allowed: u64,
+    /// The files with the events.
+    pub files: Vec<FileEntry>,
+    /// Positions of the sources at the seal: the directory holds what lies before them. Source, partition, position.
+    pub positions: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Number of the cut that published the directory.
+    pub cut: u64,
+    /// When the hour was sealed (wall clock).
+    pub sealed_at: String,
+    /// Why.
+    pub reason: SealReason,
+    /// What wrote it.
+    pub writer: WriterInfo,
+}
+
+/// The hour of a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestHour {
+    /// First instant, RFC 3339.
+    pub start: String,
+    /// First instant behind it.
+    pub end: String,
+    /// Width in milliseconds.
+    pub width_ms: i64,
+}
+
+/// The order-free hash of ids.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ids {
+    /// Name of the algorithm.
+    pub algorithm: String,
+    /// Fields that make the id, in order.
+    pub fields: Vec<String>,
+    /// 32 hex digits.
+    pub sum: String,
+}
+
+/// Least and greatest event time, RFC 3339 to the millisecond.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventTimes {
+    /// Field that holds the time.
+    pub field: String,
+    /// Least; `null` when there are no events.
+    pub min: Option<String>,
+    /// Greatest.
+    pub max: Option<String>,
+}
+
+/// A file of events.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Name in the directory.
+    pub name: String,
+    /// Events in it.
+    pub rows: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// SHA-256 of it, in hex.
+    pub sha256: String,
+    /// Rabin fingerprint of its schema, in hex.
+    pub schema_fingerprint: String,
+    /// Codec of its blocks.
+    pub codec: String,
+}
+
+/// What wrote a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WriterInfo {
+    /// The program.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// Why a text is no manifest.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManifestError {
+    /// It has no checksum at its end.
+    #[error("it does not end with a checksum")]
+    NoChecksum,
+    /// The checksum differs.
+    #[error("its checksum is {stated}, its text has {actual}")]
+    WrongChecksum {
+        /// What it says.
+        stated: String,
+        /// What it should say.
+        actual: String,
+    },
+    /// It is not what this version reads.
+    #[error("format {format} version {version} is not known to this version of the program")]
+    UnknownVersion {
+        /// Its format.
+        format: String,
+        /// Its version.
+        version: u32,
+    },
+    /// It is not JSON, or members are missing or wrong.
+    #[error("it can't be read")]
+    Json(#[from] serde_json::Error),
+}
+
+impl Manifest {
+    /// The text of the file, with the checksum as its last member.
+    ///
+    /// # Panics
+    /// Never: all members are plain JSON.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).expect("strings, numbers and maps with string keys");
+        text.truncate(text.len() - "\n}".len());
+        let checksum = sha256_hex(text.as_bytes());
+        text.push_str(CHECKSUM_MEMBER);
+        text.push_str(&checksum);
+        text.push_str("\"\n}\n");
+        text
+    }
+
+    /// Reads the text of a file and checks its checksum.
+    ///
+    /// # Errors
+    /// See [`ManifestError`].
+    pub fn from_text(text: &str) -> Result<Self, ManifestError> {
+        let at = text.rfind(CHECKSUM_MEMBER).ok_or(ManifestError::NoChecksum)?;
+        let stated = text[at + CHECKSUM_MEMBER.len()..].strip_suffix("\"\n}\n").ok_or(ManifestError::NoChecksum)?;
+        let actual = sha256_hex(&text.as_bytes()[..at]);
+        if stated != actual {
+            return Err(ManifestError::WrongChecksum { stated: stated.to_owned(), actual });
+        }
+        let head: Head = serde_json::from_str(text)?;
+        if head.format != MANIFEST_FORMAT || head.version != MANIFEST_VERSION {
+            return Err(ManifestError::UnknownVersion { format: head.format, version: head.version });
+        }
+        Ok(serde_json::from_str(text)?)
+    }
+}
+
+/// What every version has.
+#[derive(Deserialize)]
+struct Head {
+    format: String,
+    version: u32,
+}
+
+/// SHA-256 in hex.
+pub(super) fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// What `_SUCCESS` holds for a manifest of this text.
+pub(super) fn success_text(manifest: &str) -> String {
+    format!("{}\n", sha256_hex(manifest.as_bytes()))
+}
