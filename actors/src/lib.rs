@@ -8,3 +8,20 @@ pub mod hourly;
 pub mod ingest;
 pub mod parse;
 pub mod sink;
+
+use std::sync::Arc;
+
+use tidemill_core::{SourceKind, StageKind};
+
+/// The kinds of sources.
+#[must_use]
+pub fn source_kinds() -> Vec<Arc<dyn SourceKind>> {
+    ingest::kinds()
+}
+
+/// The kinds of stages, and of sinks that write through Logs. `sink::Console` and `sink::Blackhole` deliver by themselves.
+#[must_use]
+pub fn stage_kinds() -> Vec<Arc<dyn StageKind>> {
+    let keyed = [dedup::kind(), hourly::kind(), filter::kind()];
+    parse::kinds().into_iter().chain(keyed).chain(sink::kinds()).collect()
+}

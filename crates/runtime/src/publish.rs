@@ -9,6 +9,7 @@ use tidemill_core::Publication;
 use crate::error::RunError;
 use crate::failpoint;
 use crate::logs::sync_all;
+use crate::published::note;
 
 /// Publishes Logs: `staged` pairs each with where its Log lies.
 ///
@@ -18,6 +19,8 @@ pub(crate) fn publish(output: &Path, staged: &[(PathBuf, &Publication)]) -> Resu
     if staged.is_empty() {
         return Ok(());
     }
+    note(output, staged.iter().map(|(_, publication)| publication.path.as_str()))?;
+    failpoint::hit("index-synced");
     let mut touched: BTreeSet<PathBuf> = BTreeSet::new();
     for (from, publication) in staged {
         let to = output.join(checked(publication)?);
