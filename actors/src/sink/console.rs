@@ -111,3 +111,80 @@ impl SinkKind for Console {
 pub(super) fn count_of(resume: Option<Resume>) -> u64 {
     resume.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::{Arc, Mutex};
+    use std::task::{Context, Poll, Waker};
+
+    use arrow_array::{ArrayRef, RecordBatch, StringViewArray, TimestampMillisecondArray};
+    use tidemill_core::{EventType, Origin, RowOrigins};
+
+    use super::*;
+    use crate::sink::BlackholeSink;
+
+    /// Runs a future that never waits.
+    fn now<T>(future: impl Future<Output = T>) -> T {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(value) => value,
+            Poll::Pending => panic!("it waits"),
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn batch() -> Batch {
+        let schema = r#"{"type":"record","name":"P","fields":[{"name":"id","type":"string"},
+            {"name":"at","type":{"type":"long","logicalType":"timestamp-millis"}}]}"#;
+        let event_type = Arc::new(EventType::new("p", schema, "at", &[], None).unwrap());
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(StringViewArray::from_iter_values(["a", "b", "c"])),
+            Arc::new(TimestampMillisecondArray::from_iter_values([0, 1, 2]).with_timezone("UTC")),
+        ];
+        Batch {
+            records: RecordBatch::try_new(event_type.arrow.clone(), columns).unwrap(),
+            event_type,
+            selection: None,
+            rows: RowOrigins::default(),
+            origin: Arc::new(Origin { source: "s".into(), partition: "p".into(), first: 0, next: 1 }),
+            arrived_at_ms: 0,
+            payload_bytes: 3,
+        }
+    }
+
+    const ID: DeliveryId = DeliveryId { after_cut: 0, number: 0 };
+
+    #[test]
+    fn selected_rows_are_lines_up_to_the_limit_also_over_a_restart() {
+        let out = Shared::default();
+        let config = ConsoleConfig { limit: Some(3) };
+        let mut sink = ConsoleSink::new(&config, 0, Box::new(out.clone()));
+        now(sink.write(&batch().select(vec![0, 2]), ID)).unwrap();
+        let resume = now(sink.flush(1)).unwrap();
+        let mut sink = ConsoleSink::new(&config, count_of(Some(resume)), Box::new(out.clone()));
+        now(sink.write(&batch(), ID)).unwrap();
+        let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
+        let line = |id: &str, time: &str| format!("{{\"id\":\"{id}\",\"at\":\"1970-01-01T00:00:00{time}Z\"}}\n");
+        assert_eq!(text, [line("a", ""), line("c", ".002"), line("a", "")].concat());
+    }
+
+    #[test]
+    fn a_blackhole_counts_selected_rows() {
+        let mut sink = BlackholeSink::default();
+        now(sink.write(&batch().select(vec![1]), ID)).unwrap();
+        now(sink.write(&batch(), ID)).unwrap();
+        assert_eq!((sink.rows(), count_of(now(sink.flush(1)).ok())), (4, 4));
+    }
+}

@@ -8,6 +8,9 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::codec::Codec;
 
+/// What the header of any container file says, by key.
+pub(super) type Metadata = BTreeMap<String, Vec<u8>>;
+
 /// Bytes of a sync marker.
 pub(super) const SYNC_LEN: usize = 16;
 /// Name of the type of events in a file's metadata.
@@ -102,7 +105,7 @@ pub(super) fn block(rows: u64, data: &[u8]) -> Vec<u8> {
 }
 
 /// Reads a header: metadata and sync marker.
-pub(super) fn read_header(input: &mut impl Read) -> io::Result<(BTreeMap<String, Vec<u8>>, [u8; SYNC_LEN])> {
+pub(super) fn read_header(input: &mut impl Read) -> io::Result<(Metadata, [u8; SYNC_LEN])> {
     let broken = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("not an Avro file: {what}"));
     let mut input = input.take(HEADER_LIMIT);
     let mut magic = [0; 4];

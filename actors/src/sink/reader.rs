@@ -1,6 +1,5 @@
 //! Reading container files back, through `apache_avro`, which shares no code with our encoder.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read};
 use std::path::Path;
@@ -8,8 +7,7 @@ use std::path::Path;
 use apache_avro::{Reader, Schema};
 use serde_json::Value as Json;
 
-use super::container::header_of;
-use super::container::read_header;
+use super::container::{Metadata, header_of, read_header};
 
 /// Why a file can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +24,7 @@ pub(super) enum ReadError {
 
 /// An open file.
 pub(super) struct OpenFile {
-    pub(super) metadata: BTreeMap<String, Vec<u8>>,
+    pub(super) metadata: Metadata,
     /// The schema as the file has it.
     pub(super) schema: Schema,
     /// The records; uuids as the text that was written.

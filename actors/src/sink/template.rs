@@ -63,7 +63,7 @@ impl Template {
         for part in text.split('/') {
             match parse_part(part, at) {
                 Ok(pieces) => parts.push(pieces),
-                Err(finding) => findings.push(finding),
+                Err(finding) => findings.push(*finding),
             }
             at += part.len() + 1;
         }
@@ -169,12 +169,13 @@ impl Template {
     }
 }
 
-fn parse_part(part: &str, at: usize) -> Result<Vec<Piece>, Finding> {
+fn parse_part(part: &str, at: usize) -> Result<Vec<Piece>, Box<Finding>> {
+    let wrong = |code, range, message, help| Box::new(finding(code, range, message, help));
     let whole = at..at + part.len();
     let literal_help = "literal text takes letters, digits and `_`, `-`, `.`, `=`";
     if part.is_empty() {
         let help = "write it without a `/` at its ends and without two in a row";
-        return Err(finding("bad-path", whole, "the path has an empty part".into(), help));
+        return Err(wrong("bad-path", whole, "the path has an empty part".into(), help));
     }
     let mut pieces = Vec::new();
     let mut rest = part;
@@ -183,7 +184,7 @@ fn parse_part(part: &str, at: usize) -> Result<Vec<Piece>, Finding> {
         let from = at + part.len() - rest.len();
         if let Some(inside) = rest.strip_prefix('{') {
             let Some(end) = inside.find('}') else {
-                return Err(finding("bad-path", from..whole.end, "`{` without `}`".into(), "close the variable"));
+                return Err(wrong("bad-path", from..whole.end, "`{` without `}`".into(), "close the variable"));
             };
             let piece = Piece::variable(&inside[..end]);
             variable += usize::from(matches!(piece, Piece::EventType | Piece::Field(_)));
@@ -193,7 +194,7 @@ fn parse_part(part: &str, at: usize) -> Result<Vec<Piece>, Finding> {
             let end = rest.find('{').unwrap_or(rest.len());
             if let Some(odd) = rest[..end].find(|c: char| !is_plain(c)) {
                 let message = format!("`{}` can't be part of a path", &rest[odd..].chars().next().unwrap_or_default());
-                return Err(finding("bad-path", from + odd..from + odd + 1, message, literal_help));
+                return Err(wrong("bad-path", from + odd..from + odd + 1, message, literal_help));
             }
             literal_bytes += end;
             pieces.push(Piece::Literal(rest[..end].to_owned()));
@@ -202,15 +203,15 @@ fn parse_part(part: &str, at: usize) -> Result<Vec<Piece>, Finding> {
     }
     if variable > 1 {
         let message = "two variables of any length in one part: different values could give one path".to_owned();
-        return Err(finding("ambiguous-path", whole, message, "put a `/` between them"));
+        return Err(wrong("ambiguous-path", whole, message, "put a `/` between them"));
     }
     if literal_bytes > LITERAL_LIMIT {
         let message = format!("{literal_bytes} bytes of text in one part");
-        return Err(finding("bad-path", whole, message, "at most 80 bytes are taken"));
+        return Err(wrong("bad-path", whole, message, "at most 80 bytes are taken"));
     }
     if part.starts_with('.') || part.starts_with("rev=") {
         let message = format!("a part can't begin with `{}`", if part.starts_with('.') { "." } else { "rev=" });
-        return Err(finding("bad-path", whole, message, "such names are used by the program itself"));
+        return Err(wrong("bad-path", whole, message, "such names are used by the program itself"));
     }
     Ok(pieces)
 }

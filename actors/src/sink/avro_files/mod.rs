@@ -2,6 +2,7 @@
 
 mod blocks;
 mod directory;
+mod files;
 mod stage;
 mod state;
 #[cfg(test)]

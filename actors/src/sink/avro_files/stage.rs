@@ -6,13 +6,13 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use tidemill_core::{
     Batch, DEAD_LETTER_TYPE, DeadLetter, Effects, EventType, Hour, Input, KeyColumns, Limits, Reason, SealReason,
-    Seals, Stage, StageContext, StageError, TimeColumn, key_hash,
+    Seals, Stage, StageContext, StageError, TimeColumn,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Config;
-use super::blocks::Blocks;
 use super::directory::{Directory, Owner};
+use super::files::{Files, Group};
 use super::state::Saved;
 use crate::sink::container::Format;
 use crate::sink::encode::RowEncoder;
@@ -36,15 +36,6 @@ pub(super) struct AvroFilesStage {
     last_key: Vec<u8>,
 }
 
-/// The open directories and the blocks on their way to them.
-struct Files {
-    owner: Owner,
-    config: Config,
-    blocks: Blocks,
-    directories: Vec<Option<Directory>>,
-    free: Vec<usize>,
-}
-
 struct TypeState {
     event_type: Arc<EventType>,
     format: Arc<Format>,
@@ -62,13 +53,6 @@ struct OpenHour {
     by_path: BTreeMap<String, usize>,
     /// Finds a directory without making its path: bytes of the path's fields.
     by_key: HashTable<(Box<[u8]>, usize)>,
-}
-
-/// Rows of the batch in hand that go into one directory.
-#[derive(Default)]
-struct Group {
-    directory: usize,
-    rows: Vec<u32>,
 }
 
 impl AvroFilesStage {
@@ -108,7 +92,7 @@ impl AvroFilesStage {
         };
         let types = input.types.iter().map(state_of).collect::<Result<_, StageError>>()?;
         let mut stage = Self {
-            files: Files { owner, config, blocks: Blocks::new(), directories: Vec::new(), free: Vec::new() },
+            files: Files::new(owner, config),
             template,
             limits: input.limits.clone(),
             types,
@@ -261,8 +245,7 @@ impl AvroFilesStage {
         batch: &Batch,
         row: usize,
     ) -> Result<usize, (Reason, String)> {
-        let open_hours: usize = self.types.iter().map(|state| state.hours.len()).sum();
-        let state = &mut self.types[index];
+        let state = &self.types[index];
         let name = &state.event_type.name;
         if hour.end_ms() <= state.sealed_before_ms {
             if **name != *DEAD_LETTER_TYPE {
@@ -277,6 +260,7 @@ impl AvroFilesStage {
         if let Some((_, directory)) = there.and_then(|open| open.by_key.find(hash, |(other, _)| **other == *key)) {
             return Ok(*directory);
         }
+        let open_hours: usize = self.types.iter().map(|state| state.hours.len()).sum();
         if there.is_none() && open_hours >= self.limits.max_open_hours {
             let message = format!(
                 "{open_hours} hours are open, which is the limit (`max_open_hours`), so hour {hour} of type `{name}` can't be opened"
@@ -309,7 +293,7 @@ impl AvroFilesStage {
                 self.files.insert(made)
             }
         };
-        let open = state.hours.entry(hour.start_ms).or_default();
+        let open = self.types[index].hours.entry(hour.start_ms).or_default();
         open.by_path.insert(path, directory);
         // Some values have many forms of bytes (not-a-number), so the short cut is bounded on its own.
         if open.by_key.len() < limit.max(1) {
@@ -321,108 +305,6 @@ impl AvroFilesStage {
     /// Open directories in order of type, hour and path.
     fn in_order(&self) -> impl Iterator<Item = usize> + Clone + '_ {
         self.types.iter().flat_map(|state| state.hours.values()).flat_map(|open| open.by_path.values()).copied()
-    }
-}
-
-impl Files {
-    fn open(&mut self, directory: usize) -> &mut Directory {
-        self.directories[directory].as_mut().expect("indexes of closed directories are forgotten with them")
-    }
-
-    fn insert(&mut self, directory: Directory) -> usize {
-        match self.free.pop() {
-            Some(index) => {
-                self.directories[index] = Some(directory);
-                index
-            }
-            None => {
-                self.directories.push(Some(directory));
-                self.directories.len() - 1
-            }
-        }
-    }
-
-    #[allow(clippy::too_many_arguments)] // the parts of one batch, taken apart once for all its groups
-    fn write(
-        &mut self,
-        group: &Group,
-        encoder: &RowEncoder<'_>,
-        keys: Option<&KeyColumns<'_>>,
-        times: &TimeColumn<'_>,
-        format: &Arc<Format>,
-        key: &mut Vec<u8>,
-        effects: &mut Effects,
-    ) -> Result<(), StageError> {
-        let index = group.directory;
-        let directory = self.open(index);
-        directory.group = None;
-        let mut counts = directory.counts;
-        counts.rows += group.rows.len() as u64;
-        for row in &group.rows {
-            let time = times.ms(*row as usize);
-            counts.min_ms = counts.min_ms.min(time);
-            counts.max_ms = counts.max_ms.max(time);
-        }
-        if let Some(keys) = keys {
-            for row in &group.rows {
-                keys.key_bytes(*row as usize, key);
-                counts.id_sum = counts.id_sum.wrapping_add(key_hash(key));
-            }
-        }
-        directory.counts = counts;
-        if directory.pending_format != *format {
-            self.give(index, effects)?;
-            self.open(index).pending_format = format.clone();
-        }
-        let block_size = self.config.block_size;
-        let mut rows = &group.rows[..];
-        while !rows.is_empty() {
-            let directory = self.open(index);
-            let mut taken = 0;
-            while taken < rows.len() && directory.pending.len() < block_size {
-                encoder.put(rows[taken] as usize, &mut directory.pending);
-                taken += 1;
-            }
-            directory.pending_rows += taken as u64;
-            rows = &rows[taken..];
-            if directory.pending.len() >= block_size {
-                self.give(index, effects)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Has the pending rows of a directory compressed, if there are any.
-    fn give(&mut self, index: usize, effects: &mut Effects) -> Result<(), StageError> {
-        if self.open(index).pending.is_empty() {
-            return Ok(());
-        }
-        while self.blocks.is_full() {
-            self.take(true, effects)?;
-        }
-        let buffer = self.blocks.buffer();
-        let directory = self.open(index);
-        let raw = std::mem::replace(&mut directory.pending, buffer);
-        let rows = std::mem::take(&mut directory.pending_rows);
-        let format = directory.pending_format.clone();
-        let level = self.config.level_for(format.codec);
-        self.blocks.give(index, rows, format, level, raw);
-        Ok(())
-    }
-
-    /// Appends the oldest block to its file; false when there is none, or, without `wait`, when it is not ready.
-    fn take(&mut self, wait: bool, effects: &mut Effects) -> Result<bool, StageError> {
-        let Some(block) = self.blocks.take(wait)? else { return Ok(false) };
-        let roll_size = self.config.roll_size;
-        let index = block.directory;
-        let directory = self.directories[index].as_mut().expect("a directory is closed after its last block");
-        directory.append(&self.owner, block, roll_size, effects);
-        Ok(true)
-    }
-
-    fn take_all(&mut self, wait: bool, effects: &mut Effects) -> Result<(), StageError> {
-        while self.take(wait, effects)? {}
-        Ok(())
     }
 }
 

@@ -149,11 +149,11 @@ fn column(field: &Field, rows: usize, random: &mut Random) -> ArrayRef {
             Arc::new((0..rows).map(|row| (!is_null(row)).then(&mut uuid)).collect::<StringViewArray>())
         }
         FieldKind::TimestampMillis => {
-            let values = many(&mut |random| random.any() % 200_000_000_000_000);
+            let values = many(&mut |random| random.any() % 60_000_000_000_000);
             Arc::new(TimestampMillisecondArray::new(values.into(), nulls).with_timezone("UTC"))
         }
         FieldKind::TimestampMicros => {
-            let values = many(&mut |random| random.any() % 200_000_000_000_000_000);
+            let values = many(&mut |random| random.any() % 60_000_000_000_000_000);
             Arc::new(TimestampMicrosecondArray::new(values.into(), nulls).with_timezone("UTC"))
         }
         FieldKind::Date => {
@@ -182,7 +182,7 @@ fn column(field: &Field, rows: usize, random: &mut Random) -> ArrayRef {
         FieldKind::Map(value) => {
             let DataType::Map(entries, _) = field.kind.arrow() else { unreachable!() };
             let DataType::Struct(fields) = entries.data_type() else { unreachable!() };
-            let keys = StringViewArray::from_iter_values((0..total).map(|n| format!("key {n}")));
+            let keys = StringViewArray::from_iter_values((0..total).map(|n| format!("key {n:05}")));
             let columns: Vec<ArrayRef> = vec![Arc::new(keys), column(value, total, random)];
             let structs = StructArray::new(fields.clone(), columns, None);
             Arc::new(MapArray::new(entries.clone(), offsets(), structs, nulls, false))
@@ -215,7 +215,7 @@ fn every_kind_of_field_comes_back_with_every_codec() {
     ] {
         let mut random = Random(7);
         let options = json!({"codec": codec, "level": level, "block_size": 8_192});
-        let mut rig = Rig::of(input(options, &[event_type.clone()], limits(HOUR)));
+        let mut rig = Rig::of(input(options, std::slice::from_ref(&event_type), limits(HOUR)));
         let batch = random_batch(&event_type, 500, &mut random);
         // Only some rows count, as behind dedup.
         let batch = batch.select((0..500).filter(|row| row % 7 != 3).collect());
@@ -237,7 +237,7 @@ fn every_kind_of_field_comes_back_with_every_codec() {
         assert_eq!(cat(&root.path().join(path), None, &mut out).unwrap(), expected.len() as u64);
         let lines = String::from_utf8(out).unwrap();
         for (line, expected) in lines.lines().zip(&expected) {
-            assert_eq!(&serde_json::from_str::<Value>(line).unwrap(), expected, "{codec}");
+            assert_eq!(line, expected.to_string(), "{codec}");
         }
         let mut out = Vec::new();
         assert_eq!(cat(&root.path().join(path), Some(3), &mut out).unwrap(), 3);

@@ -79,14 +79,14 @@ fn a_changed_schema_or_codec_begins_a_new_part() {
 
     let wider = super::PLAY.replace("]}]}", "]},{\"name\":\"extra\",\"type\":[\"null\",\"long\"],\"default\":null}]}");
     let wide = typed("play", &wider, &["id"]);
-    rig.input = super::input(json!({}), &[wide.clone()], super::limits(HOUR));
+    rig.input = super::input(json!({}), std::slice::from_ref(&wide), super::limits(HOUR));
     rig.restart(&snapshot_with_rows);
     let narrow = plays(3_000, 10, 0);
     let mut columns = narrow.records.columns().to_vec();
     columns.push(std::sync::Arc::new(arrow_array::Int64Array::from(vec![Some(1); 10])));
     rig.write(super::of_columns(&wide, columns));
     let snapshot = rig.barrier(&[]);
-    rig.input = super::input(json!({"codec": "deflate"}), &[wide.clone()], super::limits(HOUR));
+    rig.input = super::input(json!({"codec": "deflate"}), std::slice::from_ref(&wide), super::limits(HOUR));
     rig.restart(&snapshot);
     let mut columns = plays(4_000, 10, 0).records.columns().to_vec();
     columns.push(std::sync::Arc::new(arrow_array::Int64Array::from(vec![None; 10])));

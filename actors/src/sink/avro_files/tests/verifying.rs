@@ -115,7 +115,7 @@ fn what_is_missing_or_too_much_is_found() {
     fs::remove_file(directory.join("_SUCCESS")).unwrap();
     assert_eq!(codes(&root), [FaultCode::Unfinished]);
     fs::remove_file(directory.join("_manifest.json")).unwrap();
-    assert_eq!(codes(&root), [FaultCode::ExtraFile, FaultCode::Unfinished]);
+    assert_eq!(codes(&root), [FaultCode::Unfinished, FaultCode::ExtraFile]);
     fs::remove_file(root.path().join(part)).unwrap();
     assert_eq!(codes(&root), [FaultCode::Unfinished]);
     fs::remove_dir(&directory).unwrap();
