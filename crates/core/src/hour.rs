@@ -17,7 +17,7 @@ impl Hour {
     /// The hour of `width_ms` that `time_ms` falls in. Times before 1970 work too.
     #[must_use]
     pub fn of(time_ms: i64, width_ms: i64) -> Self {
-        Self { start_ms: time_ms.div_euclid(width_ms) * width_ms, width_ms }
+        Self { start_ms: time_ms.div_euclid(width_ms).saturating_mul(width_ms), width_ms }
     }
 
     /// First millisecond after the hour.
