@@ -1,0 +1,67 @@
+//! The records of a chunk of lines or messages.
+
+use tidemill_core::{Framing, RawChunk, StageError};
+
+/// One record: its place in the chunk's bytes, without the line end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    pub(super) position: u64,
+}
+
+/// Offset of the first record: behind a byte order mark at the very beginning of a partition.
+pub(super) fn first_offset(chunk: &RawChunk) -> usize {
+    if chunk.origin.first == 0 && chunk.bytes.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 }
+}
+
+/// Refuses chunks whose offsets do not fit 32 bits; the runtime then halves them.
+pub(super) fn check_size(chunk: &RawChunk) -> Result<(), StageError> {
+    if u32::try_from(chunk.bytes.len()).is_ok_and(|len| len < u32::MAX) {
+        return Ok(());
+    }
+    let (len, source) = (chunk.bytes.len(), &chunk.origin.source);
+    Err(StageError::new(format!("a chunk of source `{source}` has {len} bytes, more than 4 GiB")))
+}
+
+/// `end` without the line end that a record may have before it.
+#[inline]
+pub(super) fn without_line_end(bytes: &[u8], start: usize, end: usize) -> usize {
+    let end = if end > start && bytes[end - 1] == b'\n' { end - 1 } else { end };
+    if end > start && bytes[end - 1] == b'\r' { end - 1 } else { end }
+}
+
+/// The messages of a chunk, without the line ends that they may have.
+pub(super) fn messages<'a>(chunk: &'a RawChunk, starts: &'a [u32], lens: &'a [u32]) -> impl Iterator<Item = Span> + 'a {
+    starts.iter().zip(lens).zip(chunk.origin.first..).map(|((start, len), position)| {
+        let start = *start as usize;
+        Span { start, end: without_line_end(&chunk.bytes, start, start + *len as usize), position }
+    })
+}
+
+/// Calls `record` with each record of a chunk. Empty lines are no records, empty messages are.
+pub(super) fn each(chunk: &RawChunk, mut record: impl FnMut(Span)) -> Result<(), StageError> {
+    check_size(chunk)?;
+    let bytes = chunk.bytes.as_slice();
+    match &chunk.framing {
+        Framing::Messages { starts, lens } => messages(chunk, starts, lens).for_each(record),
+        Framing::Lines => {
+            let mut start = first_offset(chunk);
+            for feed in memchr::memchr_iter(b'\n', bytes).chain([bytes.len()]) {
+                let end = without_line_end(bytes, start, feed);
+                if end > start {
+                    record(Span { start, end, position: chunk.origin.first + start as u64 });
+                }
+                start = feed + 1;
+            }
+        }
+        Framing::AvroBlocks { .. } => return Err(wrong_framing("lines or messages, not Avro blocks")),
+    }
+    Ok(())
+}
+
+/// The stage was wired to what it does not take.
+#[cold]
+pub(super) fn wrong_framing(takes: &str) -> StageError {
+    StageError::new(format!("this stage takes {takes}"))
+}
