@@ -11,7 +11,7 @@ macro_rules! codes {
 
 codes! {
     TOML_SYNTAX "toml-syntax" "The text is not TOML."
-    DUPLICATE_KEY "duplicate-key" "A key or table is there twice."
+    DUPLICATE_KEY "duplicate-key" "A key, a table or an item of a list is there twice."
     MISSING_TABLE "missing-table" "There is no `[topology]`."
     UNKNOWN_TABLE "unknown-table" "A topology has no such table."
     UNKNOWN_KEY "unknown-key" "The table has no such key."

@@ -39,12 +39,13 @@ pub fn describe_type(ty: &OptionType) -> String {
     }
 }
 
-fn bounds(min: i64, max: i64) -> String {
+/// "0 or more", "between 1 and 64".
+pub(crate) fn bounds(min: i64, max: i64) -> String {
     match (min == i64::MIN, max == i64::MAX) {
         (true, true) => "any".to_owned(),
         (false, true) => format!("{min} or more"),
         (true, false) => format!("{max} or less"),
-        (false, false) => format!("{min} to {max}"),
+        (false, false) => format!("between {min} and {max}"),
     }
 }
 

@@ -73,8 +73,8 @@ impl Plan {
                 shaping,
                 options,
                 workers: node.workers,
-                inputs: node.inputs.iter().map(input).collect(),
-                accepts: node.accepts.iter().map(|event_type| event_type.name.to_string()).collect(),
+                inputs: sorted(node.inputs.iter().map(input)),
+                accepts: sorted(node.accepts.iter().map(|event_type| event_type.name.to_string())),
             };
             (node.name.to_string(), print)
         });
@@ -109,6 +109,13 @@ impl Plan {
             nodes: nodes.collect(),
         }
     }
+}
+
+/// The order in which names are written means nothing.
+fn sorted(names: impl Iterator<Item = String>) -> Vec<String> {
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
 }
 
 const FRESH: &str = "undo the change, or start with empty state: `tidemill run --fresh` sets the old state aside";
@@ -147,7 +154,10 @@ impl Fingerprint {
                 "max_event" => (bytes(*old), bytes(*value)),
                 _ => (old.to_string(), value.to_string()),
             };
-            changes.fine(format!("`{name}` was {old}, now {value}"), "it holds from now on; sealed hours stay as they are");
+            changes.fine(
+                format!("`{name}` was {old}, now {value}"),
+                "it holds from now on; sealed hours stay as they are",
+            );
         }
         self.compare_types(new, &mut changes);
         self.compare_nodes(new, &mut changes);
@@ -202,7 +212,10 @@ impl Fingerprint {
                 continue;
             };
             if (&old.role, &old.kind) != (&now.role, &now.kind) {
-                let what = format!("`{name}` was a {} of kind `{}`, now a {} of kind `{}`", old.role, old.kind, now.role, now.kind);
+                let what = format!(
+                    "`{name}` was a {} of kind `{}`, now a {} of kind `{}`",
+                    old.role, old.kind, now.role, now.kind
+                );
                 match old.has_state {
                     true => changes.refused_because(what, "one kind can't read another's state"),
                     false => changes.fine(what, "it kept no state"),

@@ -79,7 +79,8 @@ fn mermaid(plan: &Plan) -> String {
 
 fn dot(plan: &Plan) -> String {
     let escape = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace(['\n', '\r'], " ");
-    let mut out = format!("digraph \"{}\" {{\n    rankdir=LR;\n    node [fontname=\"sans-serif\"];\n", escape(&plan.name));
+    let mut out =
+        format!("digraph \"{}\" {{\n    rankdir=LR;\n    node [fontname=\"sans-serif\"];\n", escape(&plan.name));
     for (at, node) in plan.nodes.iter().enumerate() {
         let shape = match node.role {
             Role::Source => "ellipse",

@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 use tidemill_core::{DefaultValue, KindSpec, OptionSpec, OptionType, Role};
 
 use crate::common::{self, NAME_PATTERN, TOPOLOGY_KEYS, TYPE_KEYS};
-use crate::plan::Kinds;
 use crate::describe::describe_type;
+use crate::plan::Kinds;
 
 /// A JSON schema (draft 2020-12) of topology files: which options a table has depends on its `kind`.
 #[must_use]

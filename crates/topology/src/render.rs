@@ -65,8 +65,7 @@ impl Diagnostic {
         }
         for related in &self.related {
             let _ = writeln!(out, "{}{}", paint.paint("1;32", "note"), paint.bold(&format!(": {}", related.message)));
-            let _ =
-                writeln!(out, "{:width$}{} {}", "", paint.gutter("-->"), place(related.line, related.column));
+            let _ = writeln!(out, "{:width$}{} {}", "", paint.gutter("-->"), place(related.line, related.column));
             snippet(&mut out, &text, width, &paint, &related.span, '-', &|marks| paint.gutter(marks));
         }
         out
@@ -86,7 +85,8 @@ fn snippet(
     let (shown, marks) = underlined(text, line, span, mark);
     let bar = paint.gutter("|");
     let _ = writeln!(out, "{:width$} {bar}", "");
-    let _ = writeln!(out, "{} {bar} {shown}", paint.gutter(&format!("{line:>width$}")));
+    let space = if shown.is_empty() { "" } else { " " };
+    let _ = writeln!(out, "{} {bar}{space}{shown}", paint.gutter(&format!("{line:>width$}")));
     let gap = marks.len() - marks.trim_start().len();
     let _ = writeln!(out, "{:width$} {bar} {:gap$}{}", "", "", color(&marks[gap..]));
 }

@@ -12,7 +12,7 @@ pub(crate) fn size(bytes: u64) -> String {
 }
 
 fn in_units(value: u64, units: &[(&str, u64)], smallest: &str) -> Option<String> {
-    let unit = units.iter().find(|(_, factor)| value % factor == 0);
+    let unit = units.iter().find(|(_, factor)| value.is_multiple_of(*factor));
     (value > 0).then(|| unit.map_or_else(|| format!("{value}{smallest}"), |(name, by)| format!("{}{name}", value / by)))
 }
 

@@ -50,7 +50,8 @@ fn there_are_enough_of_them_and_each_finds_something() {
 
 #[test]
 fn every_code_of_the_list_is_shown_by_a_broken_topology() {
-    let shown: BTreeSet<&str> = fixtures().iter().flat_map(|path| diagnostics(path).1).map(|found| found.code).collect();
+    let shown: BTreeSet<&str> =
+        fixtures().iter().flat_map(|path| diagnostics(path).1).map(|found| found.code).collect();
     let all: BTreeSet<&str> = CODES.iter().map(|(code, _)| *code).collect();
     let missing: Vec<&&str> = all.difference(&shown).filter(|code| **code != "kind-at-fault").collect();
     assert!(missing.is_empty(), "no fixture shows {missing:?}");
@@ -61,7 +62,9 @@ fn every_diagnostic_says_what_to_do_and_points_into_the_text() {
     for path in fixtures() {
         let (text, found) = diagnostics(&path);
         for diagnostic in found {
-            assert!(diagnostic.help.is_some() || diagnostic.code == "bad-path" || diagnostic.code == "unknown-aggregate");
+            assert!(
+                diagnostic.help.is_some() || diagnostic.code == "bad-path" || diagnostic.code == "unknown-aggregate"
+            );
             assert!(text.get(diagnostic.span.clone()).is_some(), "{}: {diagnostic:?}", path.display());
             assert!(!diagnostic.message.is_empty());
         }

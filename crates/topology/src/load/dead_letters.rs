@@ -33,7 +33,8 @@ pub(super) fn connect<'t, 'i>(cx: &Cx<'_>, drafts: &mut Vec<Draft<'t, 'i>>, head
     let taker = match drafts.iter().position(|draft| draft.name == DEAD_LETTERS) {
         Some(at) => {
             let draft = &drafts[at];
-            let refuses = draft.types.as_ref().is_some_and(|types| types.iter().all(|(name, _)| name != DEAD_LETTER_TYPE));
+            let refuses =
+                draft.types.as_ref().is_some_and(|types| types.iter().all(|(name, _)| name != DEAD_LETTER_TYPE));
             if draft.role != Role::Sink || draft.takes() != Some(Shape::Rows) || refuses {
                 return;
             }

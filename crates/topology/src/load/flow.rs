@@ -29,6 +29,8 @@ pub(super) struct Planner<'c, 'x> {
     pub(super) types: &'c Types,
     pub(super) limits: &'c Arc<Limits>,
     pub(super) kinds: &'c dyn Kinds,
+    /// Some types could not be made out at all.
+    pub(super) holes: bool,
 }
 
 impl Planner<'_, '_> {
@@ -47,7 +49,7 @@ impl Planner<'_, '_> {
 
     fn declared(&self) -> (Vec<Arc<EventType>>, bool) {
         let known = self.types.values().filter_map(|declared| declared.event_type.clone()).collect();
-        (known, self.types.values().any(|declared| declared.event_type.is_none()))
+        (known, self.holes || self.types.values().any(|declared| declared.event_type.is_none()))
     }
 
     fn source(&self, draft: &Draft<'_, '_>) -> Flow {
@@ -140,7 +142,8 @@ impl Planner<'_, '_> {
         let mut known = true;
         for (at, (name, span)) in types.iter().enumerate() {
             if let Some((_, first)) = types[..at].iter().find(|(other, _)| other == name) {
-                let problem = Problem::warning(codes::DUPLICATE_KEY, span.clone(), format!("`{name}` is in `types` twice"));
+                let problem =
+                    Problem::warning(codes::DUPLICATE_KEY, span.clone(), format!("`{name}` is in `types` twice"));
                 self.cx.push(problem.help("name it once").related(first.clone(), "it is here already"));
             }
             if arriving.iter().any(|event_type| *event_type.name == **name) || self.is_broken_type(name) {
@@ -178,9 +181,7 @@ impl Planner<'_, '_> {
         let message = format!("no event of type `{name}` can arrive at `{}`", draft.name);
         let help = match arriving {
             [] => "nothing arrives: look at what it takes from".to_owned(),
-            _ if name == DEAD_LETTER_TYPE => {
-                "dead letters come from inputs such as `NAME.dead_letters`".to_owned()
-            }
+            _ if name == DEAD_LETTER_TYPE => "dead letters come from inputs such as `NAME.dead_letters`".to_owned(),
             _ => {
                 let names: Vec<&str> = arriving.iter().map(|event_type| &*event_type.name).collect();
                 format!("what arrives is {}", suggest::list(&names))
@@ -223,7 +224,8 @@ impl Planner<'_, '_> {
         let (Some(kind), Some(options)) = (draft.kind, &draft.options) else { return true };
         let mut right = true;
         for spec in kind.options.iter().filter(|spec| spec.ty == OptionType::TypeFrom) {
-            let Some(name) = options.0.get(spec.name).and_then(|value| value.get("const")).and_then(Value::as_str) else {
+            let Some(name) = options.0.get(spec.name).and_then(|value| value.get("const")).and_then(Value::as_str)
+            else {
                 continue;
             };
             if accepts.iter().any(|event_type| *event_type.name == *name) {
@@ -233,7 +235,7 @@ impl Planner<'_, '_> {
             if self.is_broken_type(name) {
                 continue;
             }
-            let span = findings::place(self.cx, draft, Some(spec.name), Some("const"), None);
+            let span = findings::place(self.cx, draft, Some(spec.name), Some("const"), Some(0..name.len()));
             if self.types.contains_key(name) {
                 let message = format!("`{}` leaves out type `{name}`, which all its records have", draft.name);
                 let help = format!("add `{name}` to `types`, or remove `types`");
@@ -274,6 +276,5 @@ impl Draft<'_, '_> {
 }
 
 fn same(one: &Arc<EventType>, other: &Arc<EventType>) -> bool {
-    Arc::ptr_eq(one, other)
-        || one.schema_json == other.schema_json && one.time == other.time && one.id == other.id
+    Arc::ptr_eq(one, other) || one.schema_json == other.schema_json && one.time == other.time && one.id == other.id
 }

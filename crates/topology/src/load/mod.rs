@@ -40,38 +40,31 @@ pub struct Loaded {
 /// schemas start; they are read through `read`, nothing else is touched. Every error is found at once; one that only follows
 /// from another is not said. Cost: that of parsing the text and the schemas; the checks are quadratic in the number of
 /// stages at worst.
-pub fn load(
-    text: &str,
-    path: &Path,
-    kinds: &dyn Kinds,
-    read: &dyn Fn(&Path) -> std::io::Result<String>,
-) -> Loaded {
+pub fn load(text: &str, path: &Path, kinds: &dyn Kinds, read: &dyn Fn(&Path) -> std::io::Result<String>) -> Loaded {
     let cx = Cx::new(text, path);
-    // A byte order mark is no part of the text, but of its places.
     let (document, errors) = DeTable::parse_recoverable(text);
     let holes = syntax::report(&cx, &document, &errors);
     let sections = sections(&cx, document.get_ref());
     let (name, limits) = topology(&cx, sections.topology, &sections.header);
     let types = types::declare(&cx, &sections.types, read);
-    let mut drafts: Vec<Draft<'_, '_>> = sections
-        .nodes
-        .iter()
-        .map(|(role, key, table)| nodes::draft(&cx, *role, key, table, kinds))
-        .collect();
+    let mut drafts: Vec<Draft<'_, '_>> =
+        sections.nodes.iter().map(|(role, key, table)| nodes::draft(&cx, *role, key, table, kinds)).collect();
     drafts.sort_by_key(|draft| draft.span.start);
     nodes::check_duplicates(&cx, &drafts);
-    wiring::resolve(&cx, &mut drafts);
+    wiring::resolve(&cx, &mut drafts, sections.holes);
     wiring::check_shapes(&cx, &mut drafts, kinds);
-    wiring::check_ends(&cx, &drafts, &sections.header);
+    if !sections.holes {
+        wiring::check_ends(&cx, &drafts, &sections.header);
+    }
     dead_letters::connect(&cx, &mut drafts, &sections.header, kinds);
     let order = order::order(&cx, &drafts);
     let limits = Arc::new(limits);
-    let planner = Planner { cx: &cx, drafts: &drafts, types: &types, limits: &limits, kinds };
+    let planner = Planner { cx: &cx, drafts: &drafts, types: &types, limits: &limits, kinds, holes: sections.holes };
     let flows = planner.run(&order);
     planner.check_unused_types(&flows);
     let nodes = plan_nodes(&drafts, &order, flows);
     let mut diagnostics = cx.finish();
-    syntax::keep_certain(text, &holes, &mut diagnostics);
+    syntax::keep_certain(&holes, &mut diagnostics);
     let right = !diagnostics.iter().any(Diagnostic::is_error);
     let plan = name.zip(nodes).filter(|_| right).map(|(name, nodes)| Plan {
         name: name.into(),
@@ -91,13 +84,15 @@ struct Sections<'t, 'i> {
     header: Span,
     types: Vec<Named<'t, 'i>>,
     nodes: Vec<(Role, &'t Key<'i>, &'t DeTable<'i>)>,
+    /// Some of the types or nodes could not be made out, so that names may be missing.
+    holes: bool,
 }
 
 const SECTIONS: [&str; 5] = ["topology", "types", "sources", "stages", "sinks"];
 
 /// The tables at the top. One whose name is misspelt counts as what was meant, so that nothing else is said about it.
 fn sections<'t, 'i>(cx: &Cx<'_>, document: &'t DeTable<'i>) -> Sections<'t, 'i> {
-    let mut found = Sections { topology: None, header: 0..0, types: Vec::new(), nodes: Vec::new() };
+    let mut found = Sections { topology: None, header: 0..0, types: Vec::new(), nodes: Vec::new(), holes: false };
     for (key, value) in entries(document) {
         let written = key.get_ref().as_ref();
         let meant = SECTIONS.iter().copied().find(|section| *section == written);
@@ -131,7 +126,7 @@ fn sections<'t, 'i>(cx: &Cx<'_>, document: &'t DeTable<'i>) -> Sections<'t, 'i> 
                 continue;
             }
             Some("types") => {
-                found.types.extend(types::tables(cx, "types", value, key));
+                found.types.extend(types::tables(cx, "types", value, key, &mut found.holes));
                 continue;
             }
             Some("sources") => Role::Source,
@@ -139,7 +134,8 @@ fn sections<'t, 'i>(cx: &Cx<'_>, document: &'t DeTable<'i>) -> Sections<'t, 'i> 
             Some(_) => Role::Sink,
         };
         let (_, section) = common::role_names(role);
-        found.nodes.extend(types::tables(cx, section, value, key).into_iter().map(|(key, table)| (role, key, table)));
+        let tables = types::tables(cx, section, value, key, &mut found.holes);
+        found.nodes.extend(tables.into_iter().map(|(key, table)| (role, key, table)));
     }
     if found.topology.is_none() && found.header == (0..0) {
         let problem = Problem::error(codes::MISSING_TABLE, 0..0, "there is no `[topology]`");
@@ -147,6 +143,9 @@ fn sections<'t, 'i>(cx: &Cx<'_>, document: &'t DeTable<'i>) -> Sections<'t, 'i> 
     }
     found
 }
+
+/// Widths to offer in place of one that does not divide a day.
+const USUAL_MINUTES: [u64; 17] = [1, 2, 3, 5, 6, 10, 15, 20, 30, 60, 120, 180, 240, 360, 480, 720, 1_440];
 
 /// Name and limits. Limits that are wrong are replaced by their defaults, so that the rest can be checked.
 fn topology(cx: &Cx<'_>, table: Option<&DeTable<'_>>, header: &Span) -> (Option<String>, Limits) {
@@ -161,14 +160,12 @@ fn topology(cx: &Cx<'_>, table: Option<&DeTable<'_>>, header: &Span) -> (Option<
         cx.push(Problem::error(codes::BAD_NAME, span("name"), message).help("use letters, digits, `_` and `-`"));
     }
     let bucket = number("bucket", 3_600_000);
-    if DAY_MS % bucket != 0 {
-        let divides = |ms: &u64| DAY_MS % ms == 0;
-        // Whole minutes are enough to offer: nobody wants hours of 62.5 seconds.
-        let below = (1..bucket.div_ceil(60_000)).rev().map(|minutes| minutes * 60_000).find(divides);
-        let above = (bucket / 60_000 + 1..=1_440).map(|minutes| minutes * 60_000).find(divides);
-        let near: Vec<String> = below.into_iter().chain(above).map(|ms| format!("\"{}\"", units::duration(ms))).collect();
+    if !DAY_MS.is_multiple_of(bucket) {
+        let above = USUAL_MINUTES.partition_point(|minutes| minutes * 60_000 < bucket);
+        let near = USUAL_MINUTES[above.saturating_sub(1)..].iter().take(2);
+        let near: Vec<String> = near.map(|minutes| format!("\"{}\"", units::duration(minutes * 60_000))).collect();
         let message = format!("a day can't be divided into hours of {}", units::duration(bucket));
-        let help = format!("the nearest that divide a day: {}", near.join(" and "));
+        let help = format!("usual widths near it are {}", near.join(" and "));
         cx.push(Problem::error(codes::BAD_BUCKET, span("bucket"), message).help(help));
     }
     let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);

@@ -180,8 +180,8 @@ fn kind_of(
             .into_iter()
             .find(|other| *other != role && kinds.specs(*other).iter().any(|spec| spec.name == wanted));
         let help = match elsewhere.map(common::role_names) {
-            Some((other, others)) if suggest::nearest(wanted, &names).is_none() => {
-                format!("it is a kind of {other}: write `[{others}.{name}]`; {}", suggest::help("", &names, &format!("kinds of {section}")))
+            Some((other, others)) => {
+                format!("it is a kind of {other}: write `[{others}.{name}]`, or one of {}", suggest::list(&names))
             }
             _ => suggest::help(wanted, &names, &format!("kinds of {section}")),
         };

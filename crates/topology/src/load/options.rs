@@ -119,13 +119,14 @@ pub(super) fn check(
 
 fn missing_help(spec: &OptionSpec) -> String {
     let doc = spec.doc.strip_suffix('.').unwrap_or(spec.doc);
-    format!("add `{} = {}` - {doc}", spec.name, crate::describe::example(&spec.ty))
+    format!("add `{} = {}`: {doc}", spec.name, crate::describe::example(&spec.ty))
 }
 
 /// The default of an option, as the kind's config gets it.
 pub(super) fn default_value(cx: &Cx<'_>, owner: &Owner<'_>, spec: &OptionSpec, default: &'static str) -> Option<Value> {
     let scratch = Cx::new(default, cx.file);
-    let parsed: Option<Val<'_>> = DeValue::parse(default).ok().map(|value| Spanned::new(0..default.len(), value.into_inner()));
+    let parsed: Option<Val<'_>> =
+        DeValue::parse(default).ok().map(|value| Spanned::new(0..default.len(), value.into_inner()));
     let value = parsed.and_then(|value| convert(&scratch, spec.name, &spec.ty, &value));
     if value.is_none() {
         let message = format!("the default `{default}` of `{}` does not fit its own description", spec.name);

@@ -8,8 +8,11 @@ use crate::codes;
 
 /// The drafts in topological order, otherwise as written; those in a circle or behind one are left out, and each circle is said.
 pub(super) fn order(cx: &Cx<'_>, drafts: &[Draft<'_, '_>]) -> Vec<usize> {
-    let mut waiting: BTreeMap<usize, BTreeSet<usize>> =
-        drafts.iter().enumerate().map(|(at, draft)| (at, draft.inputs.iter().map(|input| input.from).collect())).collect();
+    let mut waiting: BTreeMap<usize, BTreeSet<usize>> = drafts
+        .iter()
+        .enumerate()
+        .map(|(at, draft)| (at, draft.inputs.iter().map(|input| input.from).collect()))
+        .collect();
     let mut order = Vec::with_capacity(drafts.len());
     while let Some(next) = waiting.iter().find(|(_, from)| from.is_empty()).map(|(at, _)| *at) {
         waiting.remove(&next);

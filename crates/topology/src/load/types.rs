@@ -59,14 +59,16 @@ fn event_type(cx: &Cx<'_>, name: &str, table: &DeTable<'_>, checked: &Checked, r
     }
     // No field can be the time, or the schema itself is wrong.
     let time = checked.text("time").unwrap_or_default();
-    for error in EventType::new(name, &json, time, &[], None).err()? {
+    for error in EventType::new(name, &json, time, &[], None).err()?.into_iter().map(with_article) {
         let file = checked.text("schema").unwrap_or_default();
         match error {
             TypeError::Schema(error) => schema_problem(cx, schema.span(), file, &json, error),
             TypeError::NoTimeField(_) | TypeError::NotATime { .. } => {
                 let Some(value) = table.get("time") else { continue };
-                let code = if matches!(error, TypeError::NoTimeField(_)) { codes::UNKNOWN_FIELD } else { codes::NOT_A_TIME };
-                let help = format!("`{file}` has no field that can be the time: add a timestamp-millis that is never null");
+                let code =
+                    if matches!(error, TypeError::NoTimeField(_)) { codes::UNKNOWN_FIELD } else { codes::NOT_A_TIME };
+                let help =
+                    format!("`{file}` has no field that can be the time: add a timestamp-millis that is never null");
                 cx.push(Problem::error(code, value.span(), error.to_string()).help(help));
             }
             _ => {}
@@ -104,7 +106,7 @@ fn check_time(
         .filter(|field| field.kind.is_time() && !field.is_nullable())
         .map(|field| field.name.as_str())
         .collect();
-    for error in errors {
+    for error in errors.into_iter().map(with_article) {
         let span = table.get("time").map_or(0..0, Val::span);
         let (code, help) = match error {
             TypeError::NoTimeField(_) => (codes::UNKNOWN_FIELD, field_help(time, known, &times)),
@@ -137,8 +139,8 @@ fn check_ids(cx: &Cx<'_>, table: &DeTable<'_>, checked: &Checked, known: &EventT
         let error = match known.field(id) {
             None => TypeError::NoIdField(id.clone()),
             Some((_, field)) if !usable.contains(&id.as_str()) => {
-                let found = format!("{}{}", if field.is_nullable() { "a nullable " } else { "a " }, field.kind.name());
-                TypeError::NotAnId { field: id.clone(), found }
+                let nullable = if field.is_nullable() { "nullable " } else { "" };
+                TypeError::NotAnId { field: id.clone(), found: article(&format!("{nullable}{}", field.kind.name())) }
             }
             Some(_) => continue,
         };
@@ -150,6 +152,21 @@ fn check_ids(cx: &Cx<'_>, table: &DeTable<'_>, checked: &Checked, known: &EventT
         cx.push(Problem::error(code, span, error.to_string()).help(help));
     }
     right.then_some(ids)
+}
+
+fn article(noun: &str) -> String {
+    let vowel = noun.starts_with(['a', 'e', 'i', 'o']);
+    format!("{} {noun}", if vowel { "an" } else { "a" })
+}
+
+/// The same error with the article that its noun needs.
+fn with_article(error: TypeError) -> TypeError {
+    match error {
+        TypeError::NotATime { field, found } => {
+            TypeError::NotATime { field, found: found.strip_prefix("a ").map_or_else(|| found.clone(), article) }
+        }
+        other => other,
+    }
 }
 
 /// Looks for the field that was meant among all, but lists only those that would do.
@@ -212,18 +229,20 @@ fn innermost(error: &dyn std::error::Error) -> String {
     last.to_string()
 }
 
-/// The tables in a table of tables, as in `[types.NAME]`.
+/// The tables in a table of tables, as in `[types.NAME]`; `holes` is set when something else is among them.
 pub(super) fn tables<'t, 'i>(
     cx: &Cx<'_>,
     section: &str,
     value: &'t Val<'i>,
     key: &Key<'_>,
+    holes: &mut bool,
 ) -> Vec<(&'t Key<'i>, &'t DeTable<'i>)> {
     let form = format!("write `[{section}.NAME]`");
     let Some(table) = value.get_ref().as_table() else {
         let found = super::cx::type_name(value.get_ref());
         let message = format!("`{section}` holds one table for each name, but here it is {found}");
         cx.push(Problem::error(codes::WRONG_TYPE, key.span(), message).help(form));
+        *holes = true;
         return Vec::new();
     };
     let mut found = Vec::new();
@@ -231,6 +250,7 @@ pub(super) fn tables<'t, 'i>(
         match value.get_ref().as_table() {
             Some(table) => found.push((name, table)),
             None => {
+                *holes = true;
                 let what = super::cx::type_name(value.get_ref());
                 let message = format!("`{section}.{}` must be a table, not {what}", name.get_ref());
                 cx.push(Problem::error(codes::WRONG_TYPE, name.span(), message).help(&form[..]));

@@ -17,17 +17,22 @@ pub(super) fn convert(cx: &Cx<'_>, key: &str, ty: &OptionType, value: &Val<'_>) 
         let found = type_name(value.get_ref());
         fail(codes::WRONG_TYPE, format!("`{key}` takes {}, not {found}", expected(ty)), help.to_owned())
     };
-    let out_of_range = |found: &str, min: &str, max: &str| {
-        let message = format!("`{key}` is {found}, but must be between {min} and {max}");
-        let help = format!("the least is {min}, the greatest {max}");
-        fail(codes::OUT_OF_RANGE, message, help)
+    let out_of_range = |found: &str, bounds: &str, nearest: String| {
+        let message = format!("`{key}` is {found}, but must be {bounds}");
+        fail(codes::OUT_OF_RANGE, message, format!("the nearest that will do: `{key} = {nearest}`"))
     };
+    let within = |min: String, max: String| format!("between {min} and {max}");
+    let quoted = |text: String| format!("\"{text}\"");
     match (ty, value.get_ref()) {
         (OptionType::Boolean, DeValue::Boolean(value)) => Some(Value::Bool(*value)),
         (OptionType::Boolean, _) => wrong_type("write `true` or `false`, without quotes"),
         (OptionType::Integer { min, max }, DeValue::Integer(number)) => match integer(number) {
             Some(number) if (*min..=*max).contains(&number) => Some(number.into()),
-            _ => out_of_range(&number.to_string(), &min.to_string(), &max.to_string()),
+            small => {
+                let nearest =
+                    if small.map_or(number.as_str().starts_with('-'), |number| number < *min) { min } else { max };
+                out_of_range(&number.to_string(), &crate::describe::bounds(*min, *max), nearest.to_string())
+            }
         },
         (OptionType::Integer { .. }, DeValue::Float(_)) => wrong_type("write a whole number, without a point"),
         (OptionType::Integer { .. }, _) => wrong_type("write a whole number, without quotes"),
@@ -39,19 +44,24 @@ pub(super) fn convert(cx: &Cx<'_>, key: &str, ty: &OptionType, value: &Val<'_>) 
             };
             match number {
                 Some(number) if (*min..=*max).contains(&number) => Some(number.into()),
-                _ => out_of_range(&cx.text.source[value.span()], &min.to_string(), &max.to_string()),
+                other => {
+                    let nearest = if other.is_some_and(|number| number < *min) { min } else { max };
+                    let bounds = within(min.to_string(), max.to_string());
+                    out_of_range(&cx.text.source[value.span()], &bounds, format!("{nearest:?}"))
+                }
             }
         }
         (OptionType::Float { .. }, _) => wrong_type("write a number, without quotes"),
         (OptionType::Text | OptionType::Expression | OptionType::PathTemplate, DeValue::String(text)) => {
             Some(Value::String(text.to_string()))
         }
-        (OptionType::Text | OptionType::Expression | OptionType::PathTemplate, _) => {
-            wrong_type("write it in quotes")
-        }
+        (OptionType::Text | OptionType::Expression | OptionType::PathTemplate, _) => wrong_type("write it in quotes"),
         (OptionType::Duration { min_ms, max_ms }, DeValue::String(text)) => match parse_duration_ms(text) {
             Ok(ms) if (*min_ms..=*max_ms).contains(&ms) => Some(ms.into()),
-            Ok(_) => out_of_range(text, &units::duration(*min_ms), &units::duration(*max_ms)),
+            Ok(ms) => {
+                let bounds = within(units::duration(*min_ms), units::duration(*max_ms));
+                out_of_range(text, &bounds, quoted(units::duration(ms.clamp(*min_ms, *max_ms))))
+            }
             Err(_) => {
                 let help = "write a whole number and its unit, such as \"250ms\", \"10s\", \"5m\", \"1h\" or \"1d\"";
                 fail(codes::BAD_VALUE, format!("`{key}` is `{text}`, which is no duration"), help.to_owned())
@@ -62,7 +72,10 @@ pub(super) fn convert(cx: &Cx<'_>, key: &str, ty: &OptionType, value: &Val<'_>) 
         }
         (OptionType::Size { min_bytes, max_bytes }, DeValue::String(text)) => match parse_size_bytes(text) {
             Ok(bytes) if (*min_bytes..=*max_bytes).contains(&bytes) => Some(bytes.into()),
-            Ok(_) => out_of_range(text, &units::size(*min_bytes), &units::size(*max_bytes)),
+            Ok(bytes) => {
+                let bounds = within(units::size(*min_bytes), units::size(*max_bytes));
+                out_of_range(text, &bounds, quoted(units::size(bytes.clamp(*min_bytes, *max_bytes))))
+            }
             Err(_) => {
                 let help = "write a whole number and its unit, such as \"512B\", \"64KiB\", \"16MiB\" or \"1GiB\"";
                 fail(codes::BAD_VALUE, format!("`{key}` is `{text}`, which is no size"), help.to_owned())

@@ -9,12 +9,22 @@ use super::nodes::{Draft, Input};
 use crate::plan::{Kinds, Port};
 use crate::{codes, common, suggest};
 
-/// Finds what each `from` names.
-pub(super) fn resolve(cx: &Cx<'_>, drafts: &mut [Draft<'_, '_>]) {
+/// Finds what each `from` names. With `holes`, a name that is not there may be one that could not be made out.
+pub(super) fn resolve(cx: &Cx<'_>, drafts: &mut [Draft<'_, '_>], holes: bool) {
     let known: Vec<(String, Role, Option<Shape>)> =
         drafts.iter().map(|draft| (draft.name.clone(), draft.role, draft.kind.map(|kind| kind.output))).collect();
     for draft in drafts.iter_mut() {
         for (item, span) in std::mem::take(&mut draft.from) {
+            let named = if known.iter().any(|node| node.0 == item) {
+                &item
+            } else {
+                item.split('.').next().unwrap_or_default()
+            };
+            let nodes = known.iter().filter(|node| node.0 == named).count();
+            if nodes > 1 || nodes == 0 && holes {
+                draft.input_missing = true;
+                continue;
+            }
             match find(&known, &draft.name, &item) {
                 Ok((from, port)) => {
                     if let Some(first) = draft.inputs.iter().find(|input| input.from == from && input.port == port) {
@@ -37,9 +47,11 @@ pub(super) fn resolve(cx: &Cx<'_>, drafts: &mut [Draft<'_, '_>]) {
 type Wrong = (&'static str, String, String);
 
 fn find(known: &[(String, Role, Option<Shape>)], taker: &str, item: &str) -> Result<(usize, Port), Wrong> {
-    let (name, port) = item.split_once('.').map_or((item, None), |(name, port)| (name, Some(port)));
+    let exact = known.iter().any(|node| node.0 == item);
+    let (name, port) = item.split_once('.').filter(|_| !exact).map_or((item, None), |(name, port)| (name, Some(port)));
     let Some(at) = known.iter().position(|node| node.0 == name) else {
-        let from = |role| known.iter().filter(move |node| node.1 == role && node.0 != taker).map(|node| node.0.as_str());
+        let from =
+            |role| known.iter().filter(move |node| node.1 == role && node.0 != taker).map(|node| node.0.as_str());
         let names: Vec<&str> = from(Role::Source).chain(from(Role::Stage)).collect();
         let help = suggest::help(name, &names, "sources and stages");
         return Err((codes::UNKNOWN_INPUT, format!("there is no source or stage named `{name}`"), help));
@@ -48,7 +60,11 @@ fn find(known: &[(String, Role, Option<Shape>)], taker: &str, item: &str) -> Res
     match (port, role) {
         (Some("dead_letters"), Role::Source) => {
             let message = format!("`{name}` is a source: it has no dead letters");
-            Err((codes::NO_OUTPUT, message, "records that can't be parsed are dead letters of the stage that parses".into()))
+            Err((
+                codes::NO_OUTPUT,
+                message,
+                "records that can't be parsed are dead letters of the stage that parses".into(),
+            ))
         }
         (Some("dead_letters"), _) => Ok((at, Port::DeadLetters)),
         (Some(port), Role::Source) => {

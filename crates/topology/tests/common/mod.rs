@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use tidemill_core::{
     DefaultValue::{Absent, Required, Toml},
-    EventType, Finding, Guarantee, KindSpec, OptionSpec, OptionType as Ty, Options, Role, Shape, State, StageInput,
+    EventType, Finding, Guarantee, KindSpec, OptionSpec, OptionType as Ty, Options, Role, Shape, StageInput, State,
 };
 use tidemill_topology::{Kinds, Loaded, load};
 
@@ -85,7 +85,12 @@ static DEDUP: KindSpec = KindSpec {
             },
             OptionSpec {
                 shapes_state: true,
-                ..option("keys", Ty::FieldList { min_items: 1 }, Absent, "The fields compared; the type's id if left out.")
+                ..option(
+                    "keys",
+                    Ty::FieldList { min_items: 1 },
+                    Absent,
+                    "The fields compared; the type's id if left out.",
+                )
             },
         ],
     )
@@ -126,7 +131,12 @@ static AVRO_FILES: KindSpec = KindSpec {
                 shapes_state: true,
                 ..option("path", Ty::PathTemplate, Required, "Folder of an hour, below the output root.")
             },
-            option("codec", Ty::Choice(&["null", "deflate", "snappy", "zstd"]), Toml("\"zstd\""), "How blocks are packed."),
+            option(
+                "codec",
+                Ty::Choice(&["null", "deflate", "snappy", "zstd"]),
+                Toml("\"zstd\""),
+                "How blocks are packed.",
+            ),
             option("level", Ty::Integer { min: 1, max: 19 }, Toml("1"), "Level of the codec."),
             option(
                 "roll",
@@ -237,7 +247,8 @@ fn plan_filter(input: &StageInput, found: &mut Vec<Finding>) {
     let expression = input.options.0["where"].as_str().unwrap_or_default();
     let mut at = 0;
     for word in expression.split(' ') {
-        let is_name = word.starts_with(|c: char| c.is_ascii_lowercase()) && !["and", "or", "not", "in", "is", "null"].contains(&word);
+        let is_name = word.starts_with(|c: char| c.is_ascii_lowercase())
+            && !["and", "or", "not", "in", "is", "null"].contains(&word);
         if is_name {
             let finding = unknown_field(input, "where", word);
             found.extend(finding.map(|finding| Finding { range: Some(at..at + word.len()), ..finding }));
