@@ -1,7 +1,7 @@
 //! `tidemill check`
 
 use tidemill_runtime::Registry;
-use tidemill_topology::Severity;
+use tidemill_core::Severity;
 
 use crate::cli::Check;
 use crate::commands::topology::read;

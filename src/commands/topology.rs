@@ -3,8 +3,9 @@
 use std::io::IsTerminal;
 use std::path::Path;
 
+use tidemill_core::Severity;
 use tidemill_runtime::Registry;
-use tidemill_topology::{Loaded, Plan, Severity};
+use tidemill_topology::{Loaded, Plan};
 
 use crate::exit::{Code, Failure};
 
