@@ -81,3 +81,19 @@ fn a_topology_cut_off_anywhere_never_panics_and_renders() {
         }
     }
 }
+
+#[test]
+fn a_topology_with_a_byte_changed_never_panics_and_renders() {
+    let text = common::good("");
+    // A fixed walk over places and replacements, so that a failure can be repeated.
+    let mut state = 7u64;
+    for _ in 0..1_500 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let at = (state >> 33) as usize % text.len();
+        let with = ["\"", "[", "]", "{", "}", "=", "\n", "\\", "é", "", "#", ".", ","][(state >> 20) as usize % 13];
+        let changed = format!("{}{with}{}", &text[..at], &text[at + 1..]);
+        for diagnostic in common::load_text("changed.toml", &changed).diagnostics {
+            assert!(diagnostic.render(&changed, false).contains("changed.toml:"));
+        }
+    }
+}

@@ -227,3 +227,50 @@ fn the_description_names_every_option_with_its_limits() {
         }
     }
 }
+
+/// The kinds of the tests, but without `avro_files` and with a `filter` that refuses silently.
+struct OddKinds;
+
+impl Kinds for OddKinds {
+    fn specs(&self, role: Role) -> Vec<&'static tidemill_core::KindSpec> {
+        TestKinds.specs(role).into_iter().filter(|spec| spec.name != "avro_files").collect()
+    }
+    fn check_source(&self, kind: &str, options: &tidemill_core::Options) -> Vec<tidemill_core::Finding> {
+        TestKinds.check_source(kind, options)
+    }
+    fn plan(
+        &self,
+        role: Role,
+        kind: &str,
+        input: &tidemill_core::StageInput,
+    ) -> Result<Vec<std::sync::Arc<tidemill_core::EventType>>, Vec<tidemill_core::Finding>> {
+        if kind == "filter" { Err(Vec::new()) } else { TestKinds.plan(role, kind, input) }
+    }
+}
+
+fn load_odd(stage: &str) -> tidemill_topology::Loaded {
+    let text = good("");
+    let text = format!(
+        "{}\n[sinks.out]\nkind = \"console\"\nfrom = [\"dedup\"]\n{stage}",
+        &text[..text.find("[stages.counts]").unwrap()]
+    );
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/broken");
+    tidemill_topology::load(&text, "odd.toml".as_ref(), &OddKinds, &|path| std::fs::read_to_string(folder.join(path)))
+}
+
+#[test]
+fn without_a_kind_that_can_take_them_dead_letters_have_no_sink() {
+    let loaded = load_odd("");
+    let plan = loaded.plan.unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics));
+    assert!(plan.nodes.iter().all(|node| &*node.name != "dead_letters"));
+}
+
+#[test]
+fn a_kind_that_refuses_without_saying_why_is_an_error() {
+    let loaded = load_odd(
+        "\n[stages.some]\nkind = \"filter\"\nfrom = [\"dedup\"]\nwhere = \"x\"\n[sinks.more]\nkind = \"console\"\nfrom = [\"some\"]\n",
+    );
+    assert!(loaded.plan.is_none());
+    let codes: Vec<&str> = loaded.diagnostics.iter().map(|found| found.code).collect();
+    assert_eq!(codes, ["kind-at-fault"]);
+}

@@ -65,13 +65,13 @@ impl Planner<'_, '_> {
 
     fn stage(&self, draft: &Draft<'_, '_>, flows: &[Flow]) -> Flow {
         let unknown = || Flow { partial: true, ..Flow::default() };
-        let Some(kind) = draft.kind.filter(|_| !draft.misfit) else { return unknown() };
+        let Some(kind) = draft.kind.filter(|_| !draft.misfit && !draft.types_broken) else { return unknown() };
         let (arriving, mut partial) = if draft.parses() { self.declared() } else { self.arriving(draft, flows) };
         // A stage that parses is told its types by the topology: what is before it does not matter.
         partial |= draft.input_missing && !draft.parses();
         let Some(accepts) = self.narrowed(draft, arriving, partial) else { return unknown() };
         if accepts.is_empty() {
-            if !partial && !draft.types_broken {
+            if !partial {
                 self.nothing_arrives(draft);
             }
             return Flow { accepts, partial: true, ..Flow::default() };

@@ -38,7 +38,7 @@ pub(super) struct Draft<'t, 'i> {
     pub(super) misfit: bool,
     /// The types it is narrowed to, and where each is written.
     pub(super) types: Option<Vec<(String, Span)>>,
-    /// Types named in `types` or `type_from` are not known.
+    /// `types` is no list of texts.
     pub(super) types_broken: bool,
 }
 
