@@ -59,16 +59,18 @@ pub(super) fn whole_table(code: &'static str, message: String) -> Finding {
 }
 
 /// The types that a stage sends: that of `const`, or all that are declared.
-pub(super) fn outputs(input: &StageInput, type_from: Option<&TypeFrom>) -> Result<Vec<Arc<EventType>>, Finding> {
+pub(super) fn outputs(input: &StageInput, type_from: Option<&TypeFrom>) -> Result<Vec<Arc<EventType>>, Vec<Finding>> {
     match type_from {
         Some(TypeFrom::Const(name)) => match input.types.iter().find(|known| *known.name == **name) {
             Some(known) => Ok(vec![known.clone()]),
-            None => Err(Finding::error("unknown-type", "type_from", format!("there is no type `{name}`"))
-                .item("const")
-                .help(format!("the types are {}", names(input)))),
+            None => Err(vec![
+                Finding::error("unknown-type", "type_from", format!("there is no type `{name}`"))
+                    .item("const")
+                    .help(format!("the types are {}", names(input))),
+            ]),
         },
         _ if input.types.is_empty() => {
-            Err(whole_table("no-types", "there is no type to parse; declare one with [types.NAME]".into()))
+            Err(vec![whole_table("no-types", "there is no type to parse; declare one with [types.NAME]".into())])
         }
         _ => Ok(input.types.clone()),
     }

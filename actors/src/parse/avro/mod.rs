@@ -60,7 +60,7 @@ impl StageKind for Avro {
             let help = "write type_from = { const = \"...\" }, or leave it out";
             return Err(vec![Finding::error("bad-type-from", "type_from", message).item(item).help(help)]);
         }
-        config::outputs(input, config.type_from.as_ref()).map_err(|finding| vec![finding])
+        config::outputs(input, config.type_from.as_ref())
     }
 
     fn build(&self, context: &StageContext<'_>) -> Result<Box<dyn Stage>, StageError> {

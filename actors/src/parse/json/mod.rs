@@ -71,8 +71,8 @@ impl StageKind for Json {
         match config::outputs(input, config.type_from.as_ref()) {
             Ok(outputs) if findings.is_empty() => Ok(outputs),
             Ok(_) => Err(findings),
-            Err(finding) => {
-                findings.push(finding);
+            Err(more) => {
+                findings.extend(more);
                 Err(findings)
             }
         }

@@ -134,8 +134,8 @@ impl StageKind for Tsv {
         }
         let outputs = match config::outputs(input, config.type_from.as_ref()) {
             Ok(outputs) => outputs,
-            Err(finding) => {
-                findings.push(finding);
+            Err(more) => {
+                findings.extend(more);
                 return Err(findings);
             }
         };
