@@ -21,6 +21,8 @@ pub(crate) fn start(log: &Log) {
     // A panic in stage code is caught and reported with the stage; what is printed here says where it was.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::warn!(place, "a panic: {}", panic.payload_as_str().unwrap_or("no message"));
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        tracing::warn!(place, "a panic: {}", text.unwrap_or("no message"));
     }));
 }

@@ -98,7 +98,7 @@ impl Settings {
         let layers = layers(args)?;
         let known = keys(&layers.iter().take(1).flat_map(|(_, values)| values.clone()).collect());
         for (layer, values) in &layers {
-            for key in keys(values).keys().filter(|key| !known.contains_key(*key)) {
+            if let Some(key) = keys(values).keys().find(|key| !known.contains_key(*key)) {
                 let message = format!("{layer}: there is no setting `{key}`; there are: {}", list(&known));
                 return Err(Failure::new(Code::Config, message));
             }
@@ -144,8 +144,11 @@ impl Settings {
     }
 }
 
-/// Each layer's name and what it says.
-fn layers(args: &SettingsArgs) -> Result<Vec<(String, Map<String, Value>)>, Failure> {
+/// A layer's name and what it says.
+type Named = (String, Map<String, Value>);
+
+/// All layers, in order.
+fn layers(args: &SettingsArgs) -> Result<Vec<Named>, Failure> {
     let bad = |error: config::ConfigError| Failure::new(Code::Config, format!("settings: {error}"));
     let mut layers = vec![("default".to_owned(), File::from_str(DEFAULT, FileFormat::Toml).collect().map_err(bad)?)];
     for path in &args.files {

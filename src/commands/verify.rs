@@ -31,7 +31,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
         let text = serde_json::to_string_pretty(&report).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
         println!("{text}");
     } else {
-        print!("{report}");
+        println!("{report}");
     }
     if report.is_clean() { Ok(()) } else { Err(Failure::silent(Code::Fault)) }
 }

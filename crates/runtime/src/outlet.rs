@@ -95,14 +95,14 @@ impl<T> Outlet<T> {
             }
         }
         for (target, item) in pushes {
-            target.inbox.push(target.lane, number, item);
+            target.inbox.push(target.lane, number * 2, item);
         }
     }
 
-    /// Sends a barrier over every edge. It needs no room.
+    /// Sends a barrier over every edge, behind what its own call has sent. It needs no room.
     pub(crate) fn send_barrier(&self, number: u64, seals: &Arc<Seals>) {
         for target in &self.targets {
-            target.inbox.push(target.lane, number, Item::Barrier(seals.clone()));
+            target.inbox.push(target.lane, number * 2 + 1, Item::Barrier(seals.clone()));
         }
     }
 }
@@ -110,6 +110,23 @@ impl<T> Outlet<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_a_barrier_makes_a_stage_send_arrives_before_the_barrier() {
+        let inbox = Inbox::new(1, 1 << 20, 1, false);
+        let outlet: Outlet<()> = Outlet::new(vec![Target { inbox: inbox.clone(), lane: 0, port: Port::Data, types: None }]);
+        let note = tidemill_core::HourNote {
+            event_type: "a".into(),
+            hour: tidemill_core::Hour { start_ms: 0, width_ms: 1 },
+            duplicates: 1,
+        };
+        let seals = Seals { cut: 1, at_ms: 0, horizons: Vec::new(), positions: Default::default() };
+        outlet.send(7, vec![Input::Note(note)], None).await;
+        outlet.send_barrier(7, &Arc::new(seals));
+        assert!(matches!(inbox.lease().await.item, Item::Data(_)));
+        inbox.complete(0);
+        assert!(matches!(inbox.lease().await.item, Item::Barrier(_)));
+    }
 
     #[test]
     fn results_are_released_in_the_order_of_their_numbers_by_one_worker_at_a_time() {

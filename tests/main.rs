@@ -1,0 +1,7 @@
+//! What Tidemill promises, seen from outside: the real binary, real files, other people's readers.
+
+mod support;
+
+mod crash;
+mod faults;
+mod flights;

@@ -1,0 +1,102 @@
+//! A place for each test to run the binary in, and Python for readers that are not ours.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+/// A temporary directory with a state and an output of its own.
+pub struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        Self { dir: tempfile::tempdir().expect("a temporary directory") }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn out(&self) -> PathBuf {
+        self.path("out")
+    }
+
+    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().expect("below the place")).expect("directories");
+        std::fs::write(&path, text).expect("a file is written");
+        path
+    }
+
+    /// `tidemill` with arguments, in this place.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+        command.current_dir(self.dir.path()).args(args).stdin(Stdio::null());
+        command.env_remove("TIDEMILL_FAILPOINT");
+        command
+    }
+
+    /// Runs `tidemill` to its end.
+    pub fn tidemill(&self, args: &[&str]) -> Output {
+        self.command(args).output().expect("the binary runs")
+    }
+
+    /// `tidemill run` with no admin server, no display, and its state and output in this place.
+    pub fn run_command(&self, args: &[&str]) -> Command {
+        let mut command = self.command(&["run", "--progress", "none", "--set", "admin.listen=", "--set", "log.level=warn"]);
+        command.args(args);
+        command
+    }
+
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.run_command(args).output().expect("the binary runs")
+    }
+}
+
+/// Standard output and error, for messages.
+pub fn said(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    format!("{}\n{}{}", output.status, text(&output.stdout), text(&output.stderr))
+}
+
+#[track_caller]
+pub fn assert_exit(output: &Output, code: i32) {
+    assert_eq!(output.status.code(), Some(code), "{}", said(output));
+}
+
+/// The repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Runs a program of `tests/audit` with Python and the packages that it needs, which are installed below `target` once.
+pub fn python(script: &str, args: &[&str]) -> Output {
+    let output = Command::new(interpreter()).arg(root().join("tests/audit").join(script)).args(args).output();
+    output.expect("python runs")
+}
+
+fn interpreter() -> &'static Path {
+    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
+    PYTHON.get_or_init(|| {
+        let requirements = root().join("tests/audit/requirements.txt");
+        let wanted = std::fs::read_to_string(&requirements).expect("requirements");
+        let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python");
+        let installed = venv.join("requirements.txt");
+        if std::fs::read_to_string(&installed).ok().as_ref() != Some(&wanted) {
+            let done = Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv).status();
+            assert!(
+                done.is_ok_and(|status| status.success()),
+                "the tests read files back with Python: install python3 (3.9 or later) with its venv module"
+            );
+            let pip = Command::new(venv.join("bin/pip"))
+                .args(["install", "--quiet", "--disable-pip-version-check", "-r"])
+                .arg(&requirements)
+                .output()
+                .expect("pip runs");
+            assert!(pip.status.success(), "the Python packages can't be installed:\n{}", said(&pip));
+            std::fs::write(&installed, wanted).expect("a note of what is installed");
+        }
+        venv.join("bin/python")
+    })
+}
