@@ -5,24 +5,24 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 /// A temporary directory with a state and an output of its own.
-pub struct Place {
+pub(crate) struct Place {
     dir: tempfile::TempDir,
 }
 
 impl Place {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { dir: tempfile::tempdir().expect("a temporary directory") }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn out(&self) -> PathBuf {
+    pub(crate) fn out(&self) -> PathBuf {
         self.path("out")
     }
 
-    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().expect("below the place")).expect("directories");
         std::fs::write(&path, text).expect("a file is written");
@@ -30,7 +30,7 @@ impl Place {
     }
 
     /// `tidemill` with arguments, in this place.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
         command.current_dir(self.dir.path()).args(args).stdin(Stdio::null());
         command.env_remove("TIDEMILL_FAILPOINT");
@@ -38,40 +38,40 @@ impl Place {
     }
 
     /// Runs `tidemill` to its end.
-    pub fn tidemill(&self, args: &[&str]) -> Output {
+    pub(crate) fn tidemill(&self, args: &[&str]) -> Output {
         self.command(args).output().expect("the binary runs")
     }
 
     /// `tidemill run` with no admin server, no display, and its state and output in this place.
-    pub fn run_command(&self, args: &[&str]) -> Command {
+    pub(crate) fn run_command(&self, args: &[&str]) -> Command {
         let mut command = self.command(&["run", "--progress", "none", "--set", "admin.listen=", "--set", "log.level=warn"]);
         command.args(args);
         command
     }
 
-    pub fn run(&self, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
         self.run_command(args).output().expect("the binary runs")
     }
 }
 
 /// Standard output and error, for messages.
-pub fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     format!("{}\n{}{}", output.status, text(&output.stdout), text(&output.stderr))
 }
 
 #[track_caller]
-pub fn assert_exit(output: &Output, code: i32) {
+pub(crate) fn assert_exit(output: &Output, code: i32) {
     assert_eq!(output.status.code(), Some(code), "{}", said(output));
 }
 
 /// The repository.
-pub fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// Runs a program of `tests/audit` with Python and the packages that it needs, which are installed below `target` once.
-pub fn python(script: &str, args: &[&str]) -> Output {
+pub(crate) fn python(script: &str, args: &[&str]) -> Output {
     let output = Command::new(interpreter()).arg(root().join("tests/audit").join(script)).args(args).output();
     output.expect("python runs")
 }

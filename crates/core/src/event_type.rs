@@ -99,7 +99,7 @@ impl EventType {
         }
         let Some(time) = time_index.filter(|_| errors.is_empty()) else { return Err(errors) };
         let arrow = arrow_schema::Schema::new(fields.iter().map(Field::arrow).collect::<Vec<_>>());
-        let fingerprint = schema.fingerprint::<Rabin>().bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let fingerprint = schema_fingerprint(&schema);
         Ok(Self {
             name: name.into(),
             schema_json: schema_json.to_owned(),
@@ -117,6 +117,16 @@ impl EventType {
     pub fn field(&self, name: &str) -> Option<(usize, &Field)> {
         self.fields.iter().enumerate().find(|(_, field)| field.name == name)
     }
+}
+
+/// 64-bit Rabin fingerprint of a schema's Parsing Canonical Form, as 16 hex digits (Avro specification).
+#[must_use]
+pub fn schema_fingerprint(schema: &Schema) -> String {
+    // apache-avro leaves `{"type":"long"}` where the canonical form has `"long"` when a logical type was taken away;
+    // reading its form once more mends that.
+    let canonical = Schema::parse_str(&schema.canonical_form());
+    let fingerprint = canonical.as_ref().unwrap_or(schema).fingerprint::<Rabin>();
+    fingerprint.bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// apache-avro shows a uuid kept in a `fixed` like one kept in a string, so that the difference has to be looked for in the text.
@@ -151,6 +161,18 @@ mod tests {
             {{"name":"t","type":{{"type":"long","logicalType":"timestamp-millis"}}}},{{"name":"u","type":{uuid}}}]}}"#
         );
         EventType::new("r", &schema, "t", &[], None).is_err()
+    }
+
+    #[test]
+    fn the_fingerprint_is_that_of_the_canonical_form_also_with_logical_types() {
+        let of = |time: &str| {
+            let schema = format!(r#"{{"type":"record","name":"R","fields":[{{"name":"t","type":{time}}}]}}"#);
+            EventType::new("r", &schema, "t", &[], None).unwrap().fingerprint
+        };
+        let plain = r#"{"name":"R","type":"record","fields":[{"name":"t","type":"long"}]}"#;
+        let plain = Schema::parse_str(plain).unwrap().fingerprint::<Rabin>();
+        let plain: String = plain.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(of(r#"{"type":"long","logicalType":"timestamp-millis"}"#), plain);
     }
 
     #[test]

@@ -24,7 +24,7 @@ mod stage;
 pub use batch::{Batch, Framing, Input, Origin, RawChunk, RowOrigins};
 pub use dead_letter::{DEAD_LETTER_TYPE, DeadLetter, Reason, dead_letter_batch, dead_letter_type};
 pub use effects::{Effects, Home, HourNote, LogName, Publication, Tally};
-pub use event_type::{EventType, TypeError};
+pub use event_type::{EventType, TypeError, schema_fingerprint};
 pub use hour::{Hour, format_time_ms, parse_duration_ms, parse_size_bytes};
 pub use id_hash::{IdSum, KeyColumns, ids_algorithm, key_hash};
 pub use kind::{

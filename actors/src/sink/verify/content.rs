@@ -2,14 +2,12 @@
 
 use std::path::Path;
 
-use apache_avro::rabin::Rabin;
 use apache_avro::types::Value;
-use tidemill_core::{DEAD_LETTER_TYPE, Hour, format_time_ms, key_hash};
+use tidemill_core::{DEAD_LETTER_TYPE, Hour, format_time_ms, key_hash, schema_fingerprint};
 
 use super::report::FaultCode;
 use crate::sink::cat::unscaled;
 use crate::sink::container::TYPE_KEY;
-use crate::sink::json::hex;
 use crate::sink::manifest::{FileEntry, Manifest};
 use crate::sink::reader::OpenFile;
 
@@ -50,7 +48,7 @@ pub(super) fn read_content(
     };
     compare("type", metadata(TYPE_KEY), &manifest.event_type);
     compare("codec", metadata("avro.codec"), &entry.codec);
-    compare("schema", Some(hex(&file.schema.fingerprint::<Rabin>().bytes)), &entry.schema_fingerprint);
+    compare("schema", Some(schema_fingerprint(&file.schema)), &entry.schema_fingerprint);
     let ids: &[String] = manifest.ids.as_ref().map_or(&[], |ids| &ids.fields);
     let mut columns: Option<(usize, Vec<usize>)> = None;
     let mut key = Vec::new();
