@@ -1,1 +1,195 @@
 //! A stage that panics or fails: that worker is replaced, the others go on, and what comes out is the same.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use tidemill_runtime::{Registry, RunConfig, Status};
+use tidemill_testkit::{Fault, Faulty, Trigger};
+
+use crate::support::{Place, assert_exit, python, root, said};
+
+/// Every kind of stage with a fault: sample flights through `tsv`, `filter`, `dedup`, `hourly` and `avro_files`.
+const TOPOLOGY: &str = r#"
+[topology]
+name = "faults"
+allowed_lateness = "1h"
+[types.flight]
+schema = "SCHEMA"
+time = "scheduled_at"
+id = ["flight_id"]
+[sources.departures]
+kind = "file"
+paths = ["input.tsv"]
+read_size = "4KiB"
+[stages.parse]
+kind = "tsv"
+from = ["departures"]
+workers = 3
+type_from = { const = "flight" }
+null = ["NA"]
+[stages.flown]
+kind = "filter"
+from = ["parse"]
+where = "distance > 0"
+workers = 2
+[stages.dedup]
+kind = "dedup"
+from = ["flown"]
+[stages.carriers]
+kind = "hourly"
+from = ["dedup"]
+group_by = ["carrier"]
+measures = { flights = "count()", planes = "approx_distinct(tailnum)" }
+[sinks.flights]
+kind = "avro_files"
+from = ["dedup"]
+[sinks.carriers_files]
+kind = "avro_files"
+from = ["carriers"]
+"#;
+
+const KINDS: [(&str, &str); 5] =
+    [("tsv", "parse"), ("filter", "flown"), ("dedup", "dedup"), ("hourly", "carriers"), ("avro_files", "flights")];
+
+fn place(lines: &str) -> Place {
+    let place = Place::new();
+    let schema = root().join("topologies/schemas/flight.avsc");
+    place.write("topology.toml", TOPOLOGY.replace("SCHEMA", &schema.display().to_string()));
+    place.write("input.tsv", lines);
+    place
+}
+
+/// The sample with every fifth line twice.
+fn input() -> String {
+    let sample = std::fs::read_to_string(root().join("topologies/flights/flights-sample.tsv")).expect("the sample");
+    let mut text = String::new();
+    for (at, line) in sample.lines().enumerate() {
+        for _ in 0..=usize::from(at % 5 == 0) {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// Runs the topology in this process with one kind replaced, to its end.
+fn run(place: &Place, faulty: Option<(&str, Fault, Trigger)>) -> Status {
+    let mut registry: Registry = tidemill::registry();
+    for kind in tidemill_actors::stage_kinds() {
+        match &faulty {
+            Some((name, fault, trigger)) if kind.spec().name == *name => {
+                registry.add_stage(std::sync::Arc::new(Faulty::new(kind, *fault, trigger.clone())));
+            }
+            _ => {}
+        }
+    }
+    let path = place.path("topology.toml");
+    let text = std::fs::read_to_string(&path).expect("the topology");
+    let loaded = tidemill_topology::load(&text, &path, &registry, &|path| std::fs::read_to_string(path));
+    let said: Vec<String> = loaded.diagnostics.iter().map(|found| found.render(&text, false)).collect();
+    let plan = loaded.plan.unwrap_or_else(|| panic!("{}", said.join("\n")));
+    let config = RunConfig {
+        state_root: place.path("state"),
+        output_root: place.out(),
+        until_end: true,
+        cut_interval_ms: 5,
+        lane_bytes: 1 << 16,
+        replay_bytes: 1 << 20,
+        admin: None,
+    };
+    actix_rt::System::new().block_on(async {
+        let running = tidemill_runtime::start(plan, registry, config).expect("it starts");
+        let handle = running.handle();
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(120), running.wait()).await;
+        ended.unwrap_or_else(|_| panic!("it hangs: {:#?}", handle.status())).expect("it ends well");
+        handle.status()
+    })
+}
+
+/// Count and id hash of every hour, from the manifests, after the files were audited by somebody else.
+fn hours(out: &Path) -> BTreeMap<String, (u64, String)> {
+    let audit = python("audit_files.py", &[out.to_str().unwrap(), "--expect-unique-field", "flight_id"]);
+    assert_exit(&audit, 0);
+    let mut found = BTreeMap::new();
+    let mut dirs = vec![out.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path()) {
+            if entry.is_dir() {
+                dirs.push(entry);
+            } else if entry.ends_with("_manifest.json") {
+                let text = std::fs::read(&entry).expect("a manifest");
+                let manifest: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+                let key = format!("{} {}", manifest["event_type"], manifest["hour"]["start"]);
+                found.insert(key, (manifest["count"].as_u64().expect("a count"), manifest["ids"].to_string()));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_fault_in_any_kind_of_stage_changes_nothing_but_that_workers_epoch() {
+    let calm = place(&input());
+    run(&calm, None);
+    let expected = hours(&calm.out());
+    assert!(expected.len() > 100);
+    for (kind, stage) in KINDS {
+        for fault in [Fault::PanicBefore, Fault::PanicAfter, Fault::Error] {
+            for nth in [1, 7, 40] {
+                let case = format!("{kind} {fault:?} at call {nth}");
+                println!("{case}");
+                let place = place(&input());
+                let status = run(&place, Some((kind, fault, Trigger::Call(nth))));
+                assert_eq!(hours(&place.out()), expected, "{case}");
+                let mut restarts = BTreeMap::new();
+                for found in &status.stages {
+                    let epochs: u64 = found.workers.iter().map(|worker| worker.epoch).sum();
+                    assert_eq!(epochs, found.restarts, "{case}: {}", found.name);
+                    restarts.insert(found.name.as_str(), found.restarts);
+                }
+                // Three sinks are of the kind `avro_files`; the fault strikes one of them.
+                let of_kind = |found: &&tidemill_runtime::StageStatus| found.kind == kind;
+                let struck: u64 = status.stages.iter().filter(of_kind).map(|found| found.restarts).sum();
+                assert_eq!(struck, 1, "{case}: {restarts:?}");
+                assert_eq!(restarts.values().sum::<u64>(), 1, "{case}: {restarts:?}");
+                assert!(restarts.contains_key(stage));
+            }
+        }
+    }
+}
+
+#[test]
+fn an_event_that_a_stage_always_fails_on_is_found_and_dead_lettered_and_all_others_come_out() {
+    let clean = input();
+    let poisoned_at = clean.lines().count() / 2;
+    for (kind, stage) in KINDS {
+        for fault in [Fault::PanicAfter, Fault::Error] {
+            let mut lines: Vec<String> = clean.lines().map(str::to_owned).collect();
+            let poison = lines[poisoned_at].replace("\tUA\t", "\tZZ\t").replace("\tB6\t", "\tZZ\t");
+            let mut fields: Vec<&str> = poison.split('\t').collect();
+            fields[1] = "POISON-20130102";
+            lines.insert(poisoned_at, fields.join("\t"));
+            let place = place(&(lines.join("\n") + "\n"));
+            // `hourly` and the sink behind `dedup` see the same events; only the kind in question fails.
+            let status = run(&place, Some((kind, fault, Trigger::Bytes(b"POISON".to_vec()))));
+            let found = status.stages.iter().find(|found| found.name == stage).expect("the stage");
+            assert_eq!(found.tally.dead, 1, "{kind} {fault:?}: {:?}", found.tally);
+            let letters = place.out().join("_dead_letters");
+            let mut dirs = vec![letters];
+            let mut payloads = Vec::new();
+            while let Some(dir) = dirs.pop() {
+                for entry in std::fs::read_dir(dir).expect("dead letters").map(|entry| entry.expect("an entry").path()) {
+                    if entry.is_dir() {
+                        dirs.push(entry);
+                    } else if entry.extension().is_some_and(|ending| ending == "avro") {
+                        let cat = place.tidemill(&["cat", entry.to_str().unwrap()]);
+                        payloads.push(said(&cat));
+                    }
+                }
+            }
+            let all = payloads.join("");
+            assert_eq!(all.matches("stage_failed").count(), 1, "{kind} {fault:?}: {all}");
+            assert!(all.contains(&format!("\"{stage}\"")), "{kind} {fault:?}: {all}");
+        }
+    }
+}

@@ -28,7 +28,6 @@ pub(crate) struct Watermark {
 
 /// The watermark of the types that come from these sources.
 pub(crate) fn watermark(region: &Region, sources: &[usize]) -> Watermark {
-    let progress = region.progress();
     let mut lowest: Option<(i64, String)> = None;
     let mut highest: Option<i64> = None;
     for index in sources {
@@ -38,6 +37,8 @@ pub(crate) fn watermark(region: &Region, sources: &[usize]) -> Watermark {
         let Some(positions) = &state.positions else {
             return Watermark { at_ms: None, held_by: Some(format!("{name} (not open yet)")) };
         };
+        // Everybody who needs both takes the source's state first.
+        let progress = region.progress();
         let seen = progress.seen.get(name);
         highest = highest.max(seen.and_then(|seen| seen.values().max()).copied());
         for (partition, position) in positions {

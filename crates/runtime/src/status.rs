@@ -209,9 +209,10 @@ impl Region {
             .chain(made)
             .map(|(name, sources)| {
                 let watermark = sources.map(|sources| watermark(self, sources)).unwrap_or_default();
+                let open_hours = self.progress().open.get(name).map_or(0, std::collections::BTreeSet::len);
                 TypeStatus {
                     name: name.to_string(),
-                    open_hours: self.progress().open.get(name).map_or(0, std::collections::BTreeSet::len),
+                    open_hours,
                     sealed_hours: self.hours_sealed.get(name).map_or(0, |sealed| *sealed),
                     sealed_before_ms: sealed.get(name).copied(),
                     watermark_ms: watermark.at_ms,

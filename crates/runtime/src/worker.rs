@@ -97,6 +97,10 @@ async fn work(region: Arc<Region>, stage: Arc<StageShared>, mut watch: Watch, re
     }
     let mut engine = match Engine::build(&region, &stage).await {
         Ok(engine) => engine,
+        Err(message) if watch.epoch == 0 => {
+            region.coordinator().do_send(Fatal(RunError::Start { node: name.to_string(), message }));
+            return;
+        }
         Err(message) => return watch.report(format!("it can't be built: {message}"), false),
     };
     if restores {
