@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidemill_core::{CutId, DeadLetter, Effects, Framing, Input, Reason, Seals};
+use tidemill_core::{CutId, DeadLetter, Effects, Framing, Input, Reason, Seals, Tally};
 
 /// What travels over a lane.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub(crate) struct Numbered {
     pub(crate) item: Item,
     /// How often a worker failed on it.
     pub(crate) failures: u32,
+    /// What became of its records when its effects were handed on; a replay must say the same.
+    pub(crate) outcome: Option<Tally>,
 }
 
 impl Item {

@@ -124,7 +124,7 @@ mod tests {
         outlet.send(7, vec![Input::Note(note)], None).await;
         outlet.send_barrier(7, &Arc::new(seals));
         assert!(matches!(inbox.lease().await.item, Item::Data(_)));
-        inbox.complete(0);
+        inbox.complete(0, tidemill_core::Tally::default());
         assert!(matches!(inbox.lease().await.item, Item::Barrier(_)));
     }
 

@@ -190,6 +190,8 @@ fn wire(
             outlet: Outlet::new(targets(index)),
             logs: Mutex::new(logs),
             tally: Mutex::new(tally),
+            progress: Mutex::default(),
+            pending: Mutex::default(),
             acked: AtomicU64::new(committed.last.cut),
             counters: Counters::default(),
             epochs: DashMap::new(),
@@ -208,10 +210,7 @@ fn wire(
             })
         })
         .collect();
-    let progress = Progress {
-        seen: committed.last.progress.clone(),
-        open: committed.last.open.iter().map(|(name, hours)| (name.clone(), hours.iter().copied().collect())).collect(),
-    };
+    let progress = Progress::at(&committed);
     let lineage = lineage(&plan);
     Region {
         lineage,
