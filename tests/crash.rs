@@ -120,7 +120,8 @@ fn a_crash_makes_no_event_late_although_none_may_be() {
     let mut kills = 0;
     for _ in 0..6 {
         let mut command = place.run_command(&args(&topology));
-        let run = command.env("TIDEMILL_FAILPOINT", "effects-done:2").output().expect("the binary runs");
+        command.args(["--set", "runtime.replay=8MiB"]);
+        let run = command.env("TIDEMILL_FAILPOINT", "effects-done:3").output().expect("the binary runs");
         kills += usize::from(run.status.code().is_none());
     }
     assert!(kills >= 4, "{kills} kills");
