@@ -31,7 +31,8 @@ fn letters(dead: &[Value]) -> Vec<(u64, &str, &str)> {
     let mut letters: Vec<_> = dead
         .iter()
         .map(|letter| {
-            let (reason, message) = (letter["reason"].as_str().expect("a reason"), letter["message"].as_str().expect("a message"));
+            let (reason, message) =
+                (letter["reason"].as_str().expect("a reason"), letter["message"].as_str().expect("a message"));
             (letter["position"].as_u64().expect("a position"), reason, message)
         })
         .collect();
@@ -161,14 +162,24 @@ fn missing_and_surplus_columns_are_dead_letters_that_list_the_columns() {
 #[test]
 fn year_9999_and_times_out_of_range_are_dead_letters_and_times_before_1970_are_none() {
     let place = Place::new();
-    // Far apart in time, so none must be waited for or be late: each in a file of its own.
-    let times = ["253402300799000", "9999999999999999", "-62135596800001", "99999999999999999999", "-9223372036854775809", "noon"];
+    let times = [
+        "253402300799000",
+        "9999999999999999",
+        "-62135596800001",
+        "99999999999999999999",
+        "-9223372036854775809",
+        "noon",
+    ];
     let text: String = times.iter().enumerate().map(|(number, time)| format!("bad{number}\t{time}\tx\n")).collect();
     place.write("data/bad", text);
     place.write("data/negative", "n1\t-1\tx\nn2\t-3600000\tx\nn3\t-3600001\tx\nn4\t0\tx\n");
     let (plays, dead) = deliver(&place);
     assert_eq!(ids(&plays), ["n1", "n2", "n3", "n4"]);
-    let hours = ["play/year=1969/month=12/day=31/hour=22", "play/year=1969/month=12/day=31/hour=23", "play/year=1970/month=01/day=01/hour=00"];
+    let hours = [
+        "play/year=1969/month=12/day=31/hour=22",
+        "play/year=1969/month=12/day=31/hour=23",
+        "play/year=1970/month=01/day=01/hour=00",
+    ];
     assert_eq!(hours.map(|hour| place.published(hour).len()), [1, 2, 1]);
     let reasons: Vec<&str> = letters(&dead).iter().map(|letter| letter.1).collect();
     let range = "time_out_of_range";
@@ -190,8 +201,15 @@ fn a_truncated_gzip_stops_the_run_and_the_whole_file_completes_it() {
         let run = finish(&mut place.run_command(&RUN));
         assert_exit(&run, 75);
         let said = said(&run);
-        assert_says(&said, &["data/plays.gz", "ends in the middle of its gzip data", "Put the complete file in its place"]);
-        let position = said.split("at byte ").nth(1).and_then(|rest| rest.split(' ').next()).and_then(|number| number.parse().ok());
+        assert_says(
+            &said,
+            &["data/plays.gz", "ends in the middle of its gzip data", "Put the complete file in its place"],
+        );
+        let position = said
+            .split("at byte ")
+            .nth(1)
+            .and_then(|rest| rest.split(' ').next())
+            .and_then(|number| number.parse().ok());
         let position: usize = position.expect("a position");
         assert!(position > 0 && text[..position].ends_with('\n'), "byte {position} is not behind a whole line");
     }
@@ -206,8 +224,22 @@ fn a_truncated_gzip_stops_the_run_and_the_whole_file_completes_it() {
 fn values_in_paths_stay_below_the_output_root() {
     let place = Place::new();
     place.plays("path = \"{who}/{year}/{month}/{day}/{hour}\"");
-    let values = ["../x", "..", ".", "/etc/x", "../../../../tmp/x", "a/b\\c", "%2e%2e", "rev=0", "", "__null__", ".tidemill-claim", "x\0y"];
-    let text: String = values.iter().enumerate().map(|(number, value)| format!("v{number:02}\t{HOUR}\t{value}\n")).collect();
+    let values = [
+        "../x",
+        "..",
+        ".",
+        "/etc/x",
+        "../../../../tmp/x",
+        "a/b\\c",
+        "%2e%2e",
+        "rev=0",
+        "",
+        "__null__",
+        ".tidemill-claim",
+        "x\0y",
+    ];
+    let text: String =
+        values.iter().enumerate().map(|(number, value)| format!("v{number:02}\t{HOUR}\t{value}\n")).collect();
     place.write("data/values", text);
     let before = names(&place.path(""));
     assert_exit(&finish(&mut place.run_command(&RUN)), 0);
@@ -238,7 +270,9 @@ fn directories_that_cannot_be_written_are_named() {
     place.write("data/plays", lines(0..10));
     place.write("file", "not a folder");
     // These hold for root too.
-    for (setting, dir) in [("output.root", "file/out"), ("state.root", "file/state"), ("output.root", "/proc/nothing/out")] {
+    for (setting, dir) in
+        [("output.root", "file/out"), ("state.root", "file/state"), ("output.root", "/proc/nothing/out")]
+    {
         let run = finish(place.run_command(&RUN).args(["--set", &format!("{setting}={dir}")]));
         assert_exit(&run, 69);
         assert_says(&said(&run), &["can't create", dir]);
@@ -266,9 +300,12 @@ fn a_place_in_the_output_that_is_taken_is_named_and_nothing_is_lost() {
 fn a_state_that_another_run_owns_is_refused_with_its_process() {
     let place = Place::new();
     place.plays("");
-    let owner = place.run_command(&["plays.toml"]).stderr(std::process::Stdio::piped()).spawn().expect("the binary runs");
+    let owner =
+        place.run_command(&["plays.toml"]).stderr(std::process::Stdio::piped()).spawn().expect("the binary runs");
     let pid = owner.id();
-    wait_for("the lock", || std::fs::read_to_string(place.path(".tidemill/plays/lock")).ok().filter(|text| text.contains(&pid.to_string())));
+    wait_for("the lock", || {
+        std::fs::read_to_string(place.path(".tidemill/plays/lock")).ok().filter(|text| text.contains(&pid.to_string()))
+    });
     let second = finish(place.run_command(&RUN).args(["--set", "output.root=other"]));
     let fresh = finish(place.run_command(&RUN).args(["--fresh", "--yes"]));
     signal(pid, rustix::process::Signal::TERM);

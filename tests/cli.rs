@@ -74,7 +74,17 @@ fn a_second_run_has_nothing_to_do_and_fresh_sets_the_first_aside() {
     place.plays("");
     place.write("data/plays", lines(0..1_000));
     let run = |more: &[&str]| {
-        let args = ["run", "plays.toml", "--until-end", "--progress", "plain", "--set", "admin.listen=", "--set", "log.level=warn"];
+        let args = [
+            "run",
+            "plays.toml",
+            "--until-end",
+            "--progress",
+            "plain",
+            "--set",
+            "admin.listen=",
+            "--set",
+            "log.level=warn",
+        ];
         finish(place.command(&args).args(more))
     };
     let first = run(&[]);
@@ -141,13 +151,17 @@ fn settings_names_the_layer_of_each_value_and_refuses_what_it_does_not_know() {
 fn kinds_schema_and_graph_describe_what_there_is() {
     let place = Place::new();
     let (all, _) = ask(&place, &["kinds"], 0);
-    let kinds = ["file", "generate", "tsv", "json", "avro", "dedup", "hourly", "filter", "avro_files", "console", "blackhole"];
+    let kinds =
+        ["file", "generate", "tsv", "json", "avro", "dedup", "hourly", "filter", "avro_files", "console", "blackhole"];
     let (schema, _) = ask(&place, &["schema"], 0);
     let parsed: Value = serde_json::from_str(&schema).expect("the schema is JSON");
     assert!(parsed["$schema"].is_string() && parsed["properties"]["topology"].is_object(), "{schema}");
     for kind in kinds {
         let (page, _) = ask(&place, &["kinds", kind], 0);
-        assert!(page.contains(&format!("`{kind}`")) && all.contains(&page), "the page of {kind} is a part of all of them");
+        assert!(
+            page.contains(&format!("`{kind}`")) && all.contains(&page),
+            "the page of {kind} is a part of all of them"
+        );
         assert!(schema.contains(&format!("\"{kind}\"")), "{kind} is not in the schema");
     }
     for (wrong, meant) in [("dedupe", "`dedup`"), ("avro_fles", "`avro_files`"), ("quantum", "`blackhole`")] {
@@ -158,7 +172,7 @@ fn kinds_schema_and_graph_describe_what_there_is() {
     let topology = topology.to_str().unwrap();
     let (mermaid, _) = ask(&place, &["graph", topology], 0);
     let (dot, _) = ask(&place, &["graph", topology, "--format", "dot"], 0);
-    assert!(mermaid.starts_with("flowchart") && dot.starts_with("digraph"), "{mermaid}{dot}");
+    assert!(mermaid.contains("\nflowchart ") && dot.contains("digraph"), "{mermaid}{dot}");
     for name in ["departures", "parse", "dedup", "carriers", "flights", "carriers_files"] {
         assert!(mermaid.contains(name) && dot.contains(name), "{name} is not drawn");
     }
@@ -173,7 +187,8 @@ fn cat_prints_as_many_records_as_it_is_asked_for() {
     assert_exit(&finish(&mut place.run_command(&RUN)), 0);
     let hour = "out/play/year=2023/month=11/day=14/hour=23/rev=0";
     let entries = std::fs::read_dir(place.path(hour)).expect("the hour").map(|entry| entry.expect("an entry").path());
-    let file = entries.into_iter().find(|path| path.extension().is_some_and(|ending| ending == "avro")).expect("a file");
+    let file =
+        entries.into_iter().find(|path| path.extension().is_some_and(|ending| ending == "avro")).expect("a file");
     let file = file.to_str().unwrap();
     for (limit, expected) in [("0", 0), ("7", 7), ("1000", 100)] {
         let (out, _) = ask(&place, &["cat", file, "--limit", limit], 0);
@@ -187,7 +202,8 @@ fn cat_prints_as_many_records_as_it_is_asked_for() {
 fn generate_is_a_function_of_its_arguments_and_its_truth_is_that_of_the_lines() {
     let place = Place::new();
     let generate = |out: &str, seed: &str, more: &[&str]| {
-        let args = ["generate", "--events", "20000", "--hours", "4", "--duplicates", "0.1", "--seed", seed, "--out", out];
+        let args =
+            ["generate", "--events", "20000", "--hours", "4", "--duplicates", "0.1", "--seed", seed, "--out", out];
         ask(&place, &[&args, more].concat(), 0);
         std::fs::read(place.path(out).join("truth.json")).expect("the truth")
     };

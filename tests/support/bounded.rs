@@ -63,7 +63,8 @@ impl Place {
     pub(crate) fn published(&self, prefix: &str) -> Vec<Value> {
         let mut files = Vec::new();
         avro_files(&self.out(), &mut files);
-        let wanted = |file: &&String| Path::new(file).strip_prefix(self.out()).is_ok_and(|path| path.starts_with(prefix));
+        let wanted =
+            |file: &&String| Path::new(file).strip_prefix(self.out()).is_ok_and(|path| path.starts_with(prefix));
         let mut records = Vec::new();
         for file in files.iter().filter(wanted) {
             let cat = finish(&mut self.command(&["cat", file]));

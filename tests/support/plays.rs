@@ -52,7 +52,9 @@ impl Place {
 
 /// The lines with these numbers, spread over some hours.
 pub(crate) fn lines(numbers: std::ops::Range<u32>) -> String {
-    numbers.map(|number| format!("id{number:06}\t{}\tw{}\n", HOUR + i64::from(number) * 100, number.wrapping_mul(7_919))).collect()
+    numbers
+        .map(|number| format!("id{number:06}\t{}\tw{}\n", HOUR + i64::from(number) * 100, number.wrapping_mul(7_919)))
+        .collect()
 }
 
 /// That records hold each of the lines with these numbers, and nothing else.
