@@ -2,6 +2,12 @@
 
 mod support;
 
+mod bad_input;
+mod broken_topologies;
+mod cli;
 mod crash;
+mod docs;
 mod faults;
 mod flights;
+mod following;
+mod no_room;

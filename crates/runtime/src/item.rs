@@ -101,6 +101,7 @@ pub(crate) fn bury(input: &Input, error: &str, effects: &mut Effects) {
                 reason: Reason::StageFailed,
                 message,
                 payload: payload.to_vec(),
+                length: chunk.whole_length(payload.len()),
                 arrived_at_ms: chunk.arrived_at_ms,
             });
             effects.tally.received += 1;

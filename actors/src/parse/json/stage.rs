@@ -37,7 +37,7 @@ impl JsonStage {
         records::each(chunk, |span| {
             received += 1;
             let line = &bytes[span.start..span.end];
-            let number = match too_large(line.len(), &self.limits).map_or_else(|| self.number(line), Err) {
+            let number = match too_large(chunk.whole_length(line.len()), &self.limits).map_or_else(|| self.number(line), Err) {
                 Ok(number) => number,
                 Err(fault) => return letters.add(span.position, None, &fault, line),
             };
