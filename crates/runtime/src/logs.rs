@@ -158,15 +158,18 @@ impl LogReader for Reader<'_> {
 
 /// Makes a directory and those above it, durably.
 pub(crate) fn make_dirs(dir: &Path) -> Result<(), RunError> {
-    if dir.is_dir() {
-        return Ok(());
+    fn make(dir: &Path) -> std::io::Result<()> {
+        if dir.is_dir() {
+            return Ok(());
+        }
+        let above = dir.parent().filter(|above| !above.as_os_str().is_empty());
+        above.map_or(Ok(()), make)?;
+        match std::fs::create_dir(dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+            _ => File::open(above.unwrap_or(Path::new(".")))?.sync_all(),
+        }
     }
-    let above = dir.parent().filter(|above| !above.as_os_str().is_empty());
-    above.map_or(Ok(()), make_dirs)?;
-    match std::fs::create_dir(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(RunError::io("create", dir)(error)),
-        _ => sync_all([above.unwrap_or(Path::new("."))].into_iter()),
-    }
+    make(dir).map_err(RunError::io("create", dir))
 }
 
 /// Makes files and directories durable: each of them, or the whole file system at once when they are many.
