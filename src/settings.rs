@@ -142,7 +142,8 @@ impl Settings {
 
     /// What the runtime needs of them.
     pub(crate) fn run_config(&self, topology: &str, until_end: bool) -> Result<RunConfig, Failure> {
-        let bad = |key: &'static str| move |error: String| Failure::new(Code::Config, format!("settings: `{key}`: {error}"));
+        let bad =
+            |key: &'static str| move |error: String| Failure::new(Code::Config, format!("settings: `{key}`: {error}"));
         Ok(RunConfig {
             state_root: self.state_root(topology),
             output_root: self.output.root.clone(),
@@ -186,14 +187,20 @@ fn layers(args: &SettingsArgs) -> Result<Vec<Named>, Failure> {
     layers.push(("TIDEMILL__ variables".to_owned(), variables.collect().map_err(bad)?));
     for pair in &args.set {
         let Some((key, value)) = pair.split_once('=') else {
-            return Err(Failure::new(Code::Usage, format!("--set {pair}: it takes key=value, such as output.root=/data")));
+            return Err(Failure::new(
+                Code::Usage,
+                format!("--set {pair}: it takes key=value, such as output.root=/data"),
+            ));
         };
         // As in TOML, so that numbers and booleans are what they look like; anything else is text.
         let text = format!("{key} = {value}");
         let quoted = format!("{key} = {}", serde_json::Value::from(value));
         let parse = |text: &str| File::from_str(text, FileFormat::Toml).collect();
         let values = parse(&text).or_else(|_| parse(&quoted));
-        layers.push((format!("--set {pair}"), values.map_err(|error| Failure::new(Code::Usage, format!("--set {pair}: {error}")))?));
+        layers.push((
+            format!("--set {pair}"),
+            values.map_err(|error| Failure::new(Code::Usage, format!("--set {pair}: {error}")))?,
+        ));
     }
     Ok(layers)
 }

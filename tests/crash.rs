@@ -95,7 +95,8 @@ fn five_million_events_survive_twenty_kills_at_seeded_points_of_progress() {
     let topology = generated(&place, EVENTS, 7, &["--files", "2"]);
     let mut seed = 20_260_101;
     println!("seed {seed}");
-    let bytes: u64 = (0..2).map(|file| std::fs::metadata(place.path(&format!("data/events-0000{file}.tsv"))).unwrap().len()).sum();
+    let bytes: u64 =
+        (0..2).map(|file| std::fs::metadata(place.path(&format!("data/events-0000{file}.tsv"))).unwrap().len()).sum();
     let mut points: Vec<u64> = (0..20).map(|_| random(&mut seed) % bytes).collect();
     points.sort_unstable();
     let mut kills = 0;

@@ -178,7 +178,8 @@ fn an_event_that_a_stage_always_fails_on_is_found_and_dead_lettered_and_all_othe
             let mut dirs = vec![letters];
             let mut payloads = Vec::new();
             while let Some(dir) = dirs.pop() {
-                for entry in std::fs::read_dir(dir).expect("dead letters").map(|entry| entry.expect("an entry").path()) {
+                for entry in std::fs::read_dir(dir).expect("dead letters").map(|entry| entry.expect("an entry").path())
+                {
                     if entry.is_dir() {
                         dirs.push(entry);
                     } else if entry.extension().is_some_and(|ending| ending == "avro") {
@@ -216,7 +217,8 @@ fn no_cut_knows_an_event_time_beyond_its_positions_although_the_parser_runs_ahea
     run(&place, Some(("avro_files", slow, Trigger::Always)));
     let mut checked = 0;
     for record in ledger(&place) {
-        let Some(next) = record["positions"]["departures"]["input.tsv"]["next"].as_u64().filter(|next| *next > 0) else {
+        let Some(next) = record["positions"]["departures"]["input.tsv"]["next"].as_u64().filter(|next| *next > 0)
+        else {
             continue;
         };
         // The sample is in order of time.

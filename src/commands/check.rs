@@ -1,7 +1,7 @@
 //! `tidemill check`
 
-use tidemill_runtime::Registry;
 use tidemill_core::Severity;
+use tidemill_runtime::Registry;
 
 use crate::cli::Check;
 use crate::commands::topology::read;
@@ -20,7 +20,8 @@ pub(crate) fn run(registry: &Registry, args: &Check) -> Result<(), Failure> {
         all.extend(read.loaded.diagnostics);
     }
     if args.json {
-        let text = serde_json::to_string_pretty(&all).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
+        let text =
+            serde_json::to_string_pretty(&all).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
         println!("{text}");
     }
     let errors = all.iter().filter(|found| found.severity == Severity::Error).count();

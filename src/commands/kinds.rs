@@ -11,7 +11,8 @@ pub(crate) fn run(registry: &Registry, kind: Option<&str>) -> Result<(), Failure
         print!("{}", tidemill_topology::describe(registry));
         return Ok(());
     };
-    let specs: Vec<_> = [Role::Source, Role::Stage, Role::Sink].into_iter().flat_map(|role| registry.specs(role)).collect();
+    let specs: Vec<_> =
+        [Role::Source, Role::Stage, Role::Sink].into_iter().flat_map(|role| registry.specs(role)).collect();
     let found: Vec<_> = specs.iter().filter(|spec| spec.name == name).collect();
     if found.is_empty() {
         let help = tidemill_topology::suggest_kind(registry, name);

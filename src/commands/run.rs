@@ -179,7 +179,10 @@ fn show(path: &Path) -> std::path::Display<'_> {
 
 fn confirmed(question: &str) -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::new(Code::Usage, "--fresh asks before it sets anything aside; say --yes where nobody can answer"));
+        return Err(Failure::new(
+            Code::Usage,
+            "--fresh asks before it sets anything aside; say --yes where nobody can answer",
+        ));
     }
     eprint!("{question} [y/N] ");
     let _ = std::io::stderr().flush();

@@ -50,7 +50,8 @@ impl Place {
 
     /// `tidemill run` with no admin server, no display, and its state and output in this place.
     pub(crate) fn run_command(&self, args: &[&str]) -> Command {
-        let mut command = self.command(&["run", "--progress", "none", "--set", "admin.listen=", "--set", "log.level=warn"]);
+        let mut command =
+            self.command(&["run", "--progress", "none", "--set", "admin.listen=", "--set", "log.level=warn"]);
         command.args(args);
         command
     }

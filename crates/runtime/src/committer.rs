@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use tidemill_core::{LogName, Publication};
@@ -120,10 +120,7 @@ fn waiting_for_room(region: &Region, mut step: impl FnMut() -> Result<(), RunErr
         match step() {
             Err(RunError::Io { action, path, source })
                 if action != "sync"
-                    && matches!(
-                        source.kind(),
-                        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
-                    ) =>
+                    && matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) =>
             {
                 if tries.is_multiple_of(20) {
                     tracing::error!(path = %path.display(), "no room for a cut; inputs wait and nothing is lost. Make room");
@@ -166,10 +163,7 @@ fn places<'a>(
 }
 
 /// Redoes the effects of the last record when a run starts, before any Log is touched, and reads its snapshots.
-pub(crate) fn recover(
-    state: &StateDir,
-    committed: &Committed,
-) -> Result<BTreeMap<Arc<str>, Arc<[u8]>>, RunError> {
+pub(crate) fn recover(state: &StateDir, committed: &Committed) -> Result<BTreeMap<Arc<str>, Arc<[u8]>>, RunError> {
     let record = &committed.last;
     for (name, said) in &record.stages {
         let (state_logs, output_logs) = state.stage_logs(name);
@@ -177,7 +171,8 @@ pub(crate) fn recover(
             let dir = if log.home == tidemill_core::Home::State { &state_logs } else { &output_logs };
             dir.join(format!("{}.staged", log.name))
         };
-        let staged: Vec<_> = said.publications.iter().map(|publication| (path(&publication.log), publication)).collect();
+        let staged: Vec<_> =
+            said.publications.iter().map(|publication| (path(&publication.log), publication)).collect();
         publish(&state.output, &staged)?;
         remove(said.retired.iter().map(path))?;
     }
@@ -190,7 +185,9 @@ pub(crate) fn recover(
         let other = entry.map_err(RunError::io("list", dir))?.path();
         let cut: Option<u64> = other.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
         if cut.is_some_and(|cut| cut > record.cut + 1) {
-            return Err(corrupt("there are snapshots of a later cut than the ledger's last one: the ledger has lost records"));
+            return Err(corrupt(
+                "there are snapshots of a later cut than the ledger's last one: the ledger has lost records",
+            ));
         }
         if other != path {
             others.push(other);
@@ -203,7 +200,9 @@ pub(crate) fn recover(
     // The snapshots of a cut go away only after a later one was committed: if they are gone, the ledger has lost records.
     let packed = match std::fs::read(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(corrupt("the snapshots of the ledger's last cut are gone: a later cut was committed and its record is lost"));
+            return Err(corrupt(
+                "the snapshots of the ledger's last cut are gone: a later cut was committed and its record is lost",
+            ));
         }
         read => read.map_err(RunError::io("read", &path))?,
     };

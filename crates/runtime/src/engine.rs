@@ -124,17 +124,21 @@ impl Engine {
                             continue;
                         }
                     };
-                    called
-                        .unwrap_or_else(|panic| Err(panic_text(&*panic)))
-                        .map_err(|message| Failure { part: at, message, may_be_the_data })?;
+                    called.unwrap_or_else(|panic| Err(panic_text(&*panic))).map_err(|message| Failure {
+                        part: at,
+                        message,
+                        may_be_the_data,
+                    })?;
                 }
                 Ok(Outcome { effects, snapshot: None })
             }
             Item::Barrier(seals) => {
                 let called = AssertUnwindSafe(self.barrier(region, name, seals, &mut effects)).catch_unwind().await;
-                let snapshot = called
-                    .unwrap_or_else(|panic| Err(panic_text(&*panic)))
-                    .map_err(|message| Failure { part: 0, message, may_be_the_data: false })?;
+                let snapshot = called.unwrap_or_else(|panic| Err(panic_text(&*panic))).map_err(|message| Failure {
+                    part: 0,
+                    message,
+                    may_be_the_data: false,
+                })?;
                 Ok(Outcome { effects, snapshot: Some(snapshot) })
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidemill_core::{DEAD_LETTER_TYPE, Hour, Horizon, Role, SealReason};
+use tidemill_core::{DEAD_LETTER_TYPE, Horizon, Hour, Role, SealReason};
 
 use tidemill_topology::Plan;
 
@@ -134,7 +134,8 @@ pub(crate) fn propose(region: &Region, now_ms: i64) -> Proposal {
         return Proposal { horizons: Vec::new() };
     }
     for (name, made_of) in &region.lineage.derived {
-        let of = |input: &Arc<str>| moved.get(input).map(|moved| moved.sealed_before_ms).or(current.get(input).copied());
+        let of =
+            |input: &Arc<str>| moved.get(input).map(|moved| moved.sealed_before_ms).or(current.get(input).copied());
         let before = made_of.iter().map(of).min().flatten();
         let was = current.get(name).copied().unwrap_or(i64::MIN);
         if let Some(before) = before.filter(|before| *before > was) {

@@ -58,11 +58,7 @@ impl Progress {
     /// As a cut has it.
     pub(crate) fn at(cut: &Committed) -> Self {
         let open = cut.last.open.iter().map(|(name, hours)| (name.clone(), hours.iter().copied().collect()));
-        Self {
-            seen: cut.last.progress.clone(),
-            open: open.collect(),
-            sealed_before_ms: cut.sealed_before_ms.clone(),
-        }
+        Self { seen: cut.last.progress.clone(), open: open.collect(), sealed_before_ms: cut.sealed_before_ms.clone() }
     }
 
     /// Takes note of a batch. Hours that are sealed stay so: their events are late, and open nothing.

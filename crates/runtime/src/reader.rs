@@ -242,7 +242,6 @@ fn fatal(message: String) -> SourceError {
 
 /// Calls into a source; a panic is an error that may be tried again.
 fn caught<T>(call: impl FnOnce() -> Result<T, SourceError>) -> Result<T, SourceError> {
-    std::panic::catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
-        Err(SourceError { message: panic_text(&*panic), retry: true, source: None })
-    })
+    std::panic::catch_unwind(AssertUnwindSafe(call))
+        .unwrap_or_else(|panic| Err(SourceError { message: panic_text(&*panic), retry: true, source: None }))
 }

@@ -13,11 +13,11 @@ use tokio::sync::Notify;
 
 use crate::coordinator::{Coordinator, Fatal};
 use crate::error::RunError;
+use crate::horizon::Lineage;
 use crate::inbox::Inbox;
 use crate::ledger::Committed;
 use crate::logs::Logs;
 use crate::outlet::Outlet;
-use crate::horizon::Lineage;
 use crate::progress::Progress;
 use crate::registry::Registry;
 use crate::worker::Done;

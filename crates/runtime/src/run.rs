@@ -122,7 +122,11 @@ pub fn start(plan: Plan, registry: Registry, config: RunConfig) -> Result<Runnin
     })?;
     let Opened { ledger, committed, dropped_bytes } = opened;
     if dropped_bytes > 0 {
-        tracing::warn!(dropped_bytes, cut = committed.last.cut, "the ledger ended in an incomplete record, which was dropped; going on from the cut before");
+        tracing::warn!(
+            dropped_bytes,
+            cut = committed.last.cut,
+            "the ledger ended in an incomplete record, which was dropped; going on from the cut before"
+        );
     }
     let region = Arc::new(wire(plan, registry, config, &state, committed, snapshots, logs));
     let (done, finished) = oneshot::channel();

@@ -178,9 +178,7 @@ fn read_claim(output: &Path) -> Result<Option<Claim>, RunError> {
 fn claim(output: &Path, root: &Path, id: &str) -> Result<(), RunError> {
     match read_claim(output)? {
         Some(claim) if claim.state_id == id => Ok(()),
-        Some(claim) => {
-            Err(RunError::Claimed { path: output.to_owned(), owner: claim.state.display().to_string() })
-        }
+        Some(claim) => Err(RunError::Claimed { path: output.to_owned(), owner: claim.state.display().to_string() }),
         None => {
             let state = std::path::absolute(root).map_err(RunError::io("resolve", root))?;
             let text = serde_json::to_vec(&Claim { state_id: id.to_owned(), state })

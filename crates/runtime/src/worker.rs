@@ -4,11 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, ActorContext, Addr, AsyncContext, Context, WrapFuture};
 use actix::fut::ActorFutureExt;
-use tidemill_core::{
-    Batch, CutId, Effects, Input, LogName, Publication, Role, Seals, Shape, Tally, dead_letter_batch,
-};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, WrapFuture};
+use tidemill_core::{Batch, CutId, Effects, Input, LogName, Publication, Role, Seals, Shape, Tally, dead_letter_batch};
 use tidemill_topology::Port;
 
 use crate::coordinator::{Ack, Fatal};
@@ -213,7 +211,11 @@ fn done(region: &Region, stage: &StageShared, item: &Numbered, outcome: Outcome)
         let letter = &effects.dead[0];
         return Err(RunError::Internal(format!(
             "`{}` has dead letters, and nothing takes them: {} at {}:{} ({})",
-            node.name, letter.message, letter.origin.partition, letter.position, letter.reason.as_str()
+            node.name,
+            letter.message,
+            letter.origin.partition,
+            letter.position,
+            letter.reason.as_str()
         )));
     }
     let bucket_ms = region.plan.limits.bucket_ms;

@@ -59,12 +59,7 @@ impl StageKind for Faulty {
 
     fn build(&self, context: &StageContext<'_>) -> Result<Box<dyn Stage>, StageError> {
         let inner = self.inner.build(context)?;
-        Ok(Box::new(FaultyStage {
-            inner,
-            fault: self.fault,
-            trigger: self.trigger.clone(),
-            calls: self.calls.clone(),
-        }))
+        Ok(Box::new(FaultyStage { inner, fault: self.fault, trigger: self.trigger.clone(), calls: self.calls.clone() }))
     }
 }
 
