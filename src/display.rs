@@ -168,7 +168,7 @@ pub(crate) fn summary(
     }
     let sealed: u64 = after.types.iter().filter(|ty| ty.name != DEAD_LETTER_TYPE).map(|ty| ty.sealed_hours).sum();
     let (open, _) = hours(after);
-    let _ = writeln!(text, "  hours         {} sealed, {} open (of all types)", count(sealed), count(open));
+    let _ = writeln!(text, "  hours         {} sealed, {} open (of the declared types)", count(sealed), count(open));
     let restarts: u64 = after.stages.iter().map(|stage| stage.restarts).sum();
     if restarts > 0 {
         let _ =

@@ -223,7 +223,9 @@ impl Reading {
         self.source.counters.errors.fetch_add(1, Ordering::Relaxed);
         if !error.retry {
             let message = error_chain(&error);
-            let fault = RunError::Source { source_name: source.to_string(), message };
+            let prefix = format!("source `{source}`");
+            let message = if message.starts_with(&prefix) { message } else { format!("{prefix}: {message}") };
+            let fault = RunError::Source { message };
             self.region.coordinator().do_send(Fatal(fault));
             self.source.state().ended = true;
             return;

@@ -82,7 +82,11 @@ impl Patterns {
                 let message = format!(
                     "source `{}`: no file matches `{text}` in {}; put the files there or correct `paths`",
                     self.source,
-                    self.base.display()
+                    if self.base.as_os_str().is_empty() {
+                        "the current directory".into()
+                    } else {
+                        self.base.display().to_string()
+                    }
                 );
                 return Err(broken(message, None));
             }
@@ -100,7 +104,11 @@ impl Patterns {
                 let message = format!(
                     "source `{}`: the folder {} is not UTF-8; write absolute paths",
                     self.source,
-                    self.base.display()
+                    if self.base.as_os_str().is_empty() {
+                        "the current directory".into()
+                    } else {
+                        self.base.display().to_string()
+                    }
                 );
                 return Err(broken(message, None));
             }

@@ -25,7 +25,8 @@ pub struct AvroFiles;
 /// Its options.
 #[derive(Clone, Debug, Deserialize)]
 struct Config {
-    path: String,
+    #[serde(default)]
+    path: Option<String>,
     codec: Codec,
     #[serde(default)]
     level: Option<i32>,
@@ -34,6 +35,15 @@ struct Config {
 }
 
 impl Config {
+    /// The template of the path; the default one tells hours of any width apart.
+    fn path(&self, bucket_ms: i64) -> String {
+        const HOUR_MS: i64 = 3_600_000;
+        let hour = if bucket_ms < 24 * HOUR_MS { "/hour={hour}" } else { "" };
+        let minute = if bucket_ms < HOUR_MS { "/minute={minute}" } else { "" };
+        let default = || format!("{{event_type}}/year={{year}}/month={{month}}/day={{day}}{hour}{minute}");
+        self.path.clone().unwrap_or_else(default)
+    }
+
     /// The level to compress with; codecs without levels ignore it.
     fn level_for(&self, codec: Codec) -> i32 {
         match (self.level, codec.levels()) {
@@ -61,8 +71,9 @@ static SPEC: KindSpec = KindSpec {
         OptionSpec {
             name: "path",
             ty: OptionType::PathTemplate,
-            default: DefaultValue::Toml("\"{event_type}/year={year}/month={month}/day={day}/hour={hour}\""),
-            doc: "Directory of an hour below the output root. Variables: event_type, year, month, day, hour, minute (the start \
+            default: DefaultValue::Absent,
+            doc: "Directory of an hour below the output root; left out, it is `{event_type}/year={year}/month={month}/day={day}`, \
+                with `/hour={hour}` for buckets under a day and `/minute={minute}` for those under an hour. Variables: event_type, year, month, day, hour, minute (the start \
                 of the hour, UTC), and the names of fields that hold a single value. Every type and hour must get a path of its own.",
             shapes_state: true,
         },
@@ -113,7 +124,7 @@ impl StageKind for AvroFiles {
                 return Err(vec![Finding::error("bad-options", "path", format!("the options can't be read: {error}"))]);
             }
         };
-        let mut findings = match Template::parse(&config.path) {
+        let mut findings = match Template::parse(&config.path(input.limits.bucket_ms)) {
             Ok(template) => template.check(input),
             Err(findings) => findings,
         };

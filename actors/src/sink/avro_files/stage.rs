@@ -62,8 +62,9 @@ impl AvroFilesStage {
             .options
             .parse()
             .map_err(|error| StageError { message: format!("sink `{}`", input.name), source: Some(error.into()) })?;
-        let template = Template::parse(&config.path)
-            .map_err(|_| StageError::new(format!("sink `{}`: bad path `{}`", input.name, config.path)))?;
+        let path = config.path(input.limits.bucket_ms);
+        let template =
+            Template::parse(&path).map_err(|_| StageError::new(format!("sink `{}`: bad path `{path}`", input.name)))?;
         let owner = Owner {
             topology: context.topology.to_string(),
             state_id: context.state_id.to_string(),
@@ -155,6 +156,9 @@ impl AvroFilesStage {
         effects.tally.received += batch.len() as u64;
         let groups = self.group(index, batch, &times, effects)?;
         let keys = (!event_type.id.is_empty()).then(|| KeyColumns::new(&event_type, &event_type.id, records));
+        if let Some(keys) = &keys {
+            keys.touch(batch.indexes());
+        }
         let format = self.types[index].format.clone();
         for group in &mut self.groups[..groups] {
             self.files.write(group, &encoder, keys.as_ref(), &times, &format, &mut self.key, effects)?;

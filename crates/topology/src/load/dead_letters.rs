@@ -11,11 +11,19 @@ use super::options::{Owner, default_value};
 use crate::plan::{Kinds, Port};
 
 const KIND: &str = "avro_files";
-const PATH: &str = "_dead_letters/year={year}/month={month}/day={day}/hour={hour}";
+/// Directory of the letters of a day; hour and minute follow where the buckets are that narrow.
+const PATH: &str = "_dead_letters/year={year}/month={month}/day={day}";
+const HOUR_MS: i64 = 3_600_000;
 
 /// Gives every dead-letter port that nobody takes from to the sink `dead_letters`, which is added when it is not there.
 /// A sink that takes nothing but dead letters keeps its own: there must be an end somewhere.
-pub(super) fn connect<'t, 'i>(cx: &Cx<'_>, drafts: &mut Vec<Draft<'t, 'i>>, header: &Span, kinds: &dyn Kinds) {
+pub(super) fn connect<'t, 'i>(
+    cx: &Cx<'_>,
+    drafts: &mut Vec<Draft<'t, 'i>>,
+    header: &Span,
+    bucket_ms: i64,
+    kinds: &dyn Kinds,
+) {
     let taken: BTreeSet<usize> = drafts
         .iter()
         .flat_map(|draft| &draft.inputs)
@@ -46,7 +54,7 @@ pub(super) fn connect<'t, 'i>(cx: &Cx<'_>, drafts: &mut Vec<Draft<'t, 'i>>, head
         None => {
             let specs = kinds.specs(Role::Sink);
             let Some(kind) = specs.into_iter().find(|kind| kind.name == KIND) else { return };
-            drafts.push(implicit(cx, kind, header));
+            drafts.push(implicit(cx, kind, header, bucket_ms));
             drafts.len() - 1
         }
     };
@@ -74,12 +82,14 @@ fn behind(drafts: &[Draft<'_, '_>], start: usize) -> BTreeSet<usize> {
     }
 }
 
-fn implicit<'t, 'i>(cx: &Cx<'_>, kind: &'static KindSpec, header: &Span) -> Draft<'t, 'i> {
+fn implicit<'t, 'i>(cx: &Cx<'_>, kind: &'static KindSpec, header: &Span, bucket_ms: i64) -> Draft<'t, 'i> {
+    let hour = if bucket_ms < 24 * HOUR_MS { "/hour={hour}" } else { "" };
+    let minute = if bucket_ms < HOUR_MS { "/minute={minute}" } else { "" };
     let owner = Owner { name: format!("`[sinks.{DEAD_LETTERS}]`"), span: header.clone(), kind: Some(kind.name) };
     let mut options = Map::new();
     for spec in kind.options {
         let value = match (spec.name, spec.default) {
-            ("path", _) => Some(Value::from(PATH)),
+            ("path", _) => Some(Value::from(format!("{PATH}{hour}{minute}"))),
             (_, DefaultValue::Toml(default)) => default_value(cx, &owner, spec, default),
             (_, DefaultValue::Required | DefaultValue::Absent) => None,
         };

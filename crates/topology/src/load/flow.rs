@@ -83,7 +83,11 @@ impl Planner<'_, '_> {
         let name: Arc<str> = draft.name.as_str().into();
         let input = StageInput { name, options, types: accepts.clone(), limits: self.limits.clone() };
         match self.kinds.plan(draft.role, kind.name, &input) {
-            Ok(sends) => Flow { accepts, sends, partial },
+            Ok(sends) => {
+                let warnings = self.kinds.warnings(draft.role, kind.name, &input);
+                warnings.into_iter().for_each(|finding| findings::report(self.cx, draft, finding));
+                Flow { accepts, sends, partial }
+            }
             Err(found) => {
                 let no_error = !found.iter().any(|finding| finding.severity == Severity::Error);
                 found.into_iter().for_each(|finding| findings::report(self.cx, draft, finding));

@@ -266,7 +266,7 @@ fn plan_avro_files(input: &StageInput, found: &mut Vec<Finding>) {
             continue;
         };
         let name = &path[open + 1..open + len];
-        if !["event_type", "year", "month", "day", "hour"].contains(&name) {
+        if !["event_type", "year", "month", "day", "hour", "minute"].contains(&name) {
             let finding = unknown_field(input, "path", name);
             found.extend(finding.map(|finding| Finding { range: Some(open..open + len + 1), ..finding }));
         }
