@@ -158,6 +158,51 @@ fn a_fault_in_any_kind_of_stage_changes_nothing_but_that_workers_epoch() {
     }
 }
 
+/// Stages that parse other forms than `tsv`: the same events as JSON lines, and as the Avro files that an earlier run made.
+#[test]
+fn a_fault_in_json_or_avro_changes_nothing_either() {
+    let origin = place(&input());
+    run(&origin, None);
+    let expected = hours(&origin.out());
+    let schema = root().join("topologies/schemas/flight.avsc");
+    let mut json = String::new();
+    for line in input().lines() {
+        let values: Vec<&str> = line.split('\t').collect();
+        let text = |at: usize| if values[at] == "NA" { "null".to_owned() } else { format!("\"{}\"", values[at]) };
+        let number = |at: usize| if values[at] == "NA" { "null" } else { values[at] };
+        json.push_str(&format!(
+            "{{\"scheduled_at\":{},\"flight_id\":{},\"carrier\":{},\"flight\":{},\"tailnum\":{},\"origin\":{},\"dest\":{},\
+             \"dep_delay\":{},\"arr_delay\":{},\"air_time\":{},\"distance\":{}}}\n",
+            text(0), text(1), text(2), number(3), text(4), text(5), text(6), number(7), number(8), number(9), number(10)
+        ));
+    }
+    let files = format!("{}/**/*.avro", origin.out().join("flight").display());
+    for kind in ["json", "avro"] {
+        let stage =
+            format!("kind = \"{kind}\"\nfrom = [\"departures\"]\nworkers = 3\ntype_from = {{ const = \"flight\" }}\n");
+        let tsv = "kind = \"tsv\"\nfrom = [\"departures\"]\nworkers = 3\ntype_from = { const = \"flight\" }\nnull = [\"NA\"]\n";
+        let mut text = TOPOLOGY.replace(tsv, &stage).replace("SCHEMA", &schema.display().to_string());
+        if kind == "avro" {
+            // Its files are read in turns, not in order of time.
+            let source = format!("paths = [\"{files}\"]\nframing = \"avro\"");
+            text = text
+                .replace("paths = [\"input.tsv\"]", &source)
+                .replace("allowed_lateness = \"1h\"", "allowed_lateness = \"7d\"");
+        }
+        for fault in [Fault::PanicBefore, Fault::PanicAfter, Fault::Error] {
+            for nth in [1, 7] {
+                let place = Place::new();
+                place.write("topology.toml", &text);
+                place.write("input.tsv", &json);
+                let status = run(&place, Some((kind, fault, Trigger::Call(nth))));
+                assert_eq!(hours(&place.out()), expected, "{kind} {fault:?} at call {nth}");
+                let restarts: u64 = status.stages.iter().map(|found| found.restarts).sum();
+                assert_eq!(restarts, 1, "{kind} {fault:?} at call {nth}");
+            }
+        }
+    }
+}
+
 #[test]
 fn an_event_that_a_stage_always_fails_on_is_found_and_dead_lettered_and_all_others_come_out() {
     let clean = input();

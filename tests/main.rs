@@ -6,6 +6,7 @@ mod bad_input;
 mod broken_topologies;
 mod cli;
 mod crash;
+mod custom_sink;
 mod docs;
 mod faults;
 mod flights;
