@@ -29,7 +29,7 @@ pub enum Reason {
     TimeOutOfRange,
     /// Its event time is more than `max_ahead` ahead of its arrival.
     TooFarAhead,
-    /// It is older than the dedup window, so that a duplicate could not be told.
+    /// It is so old that ids it would have to be compared with are forgotten, so that a duplicate could not be told.
     TooOldToJudge,
     /// Its hour is sealed.
     Late,
