@@ -1,7 +1,7 @@
 //! Parsing: raw chunks become typed batches.
 //!
 //! `tsv` is columnar: one pass finds the fields of all lines, another builds each column of each type over the
-//! received bytes. `json` and `avro` make one row of [`cell::Cell`]s at a time, so that a row with a fault never
+//! received bytes. `json` and `avro` make one row of `Cell`s at a time, so that a row with a fault never
 //! reaches the columns.
 
 mod avro;
