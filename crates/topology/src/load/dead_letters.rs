@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
-use tidemill_core::{DEAD_LETTER_TYPE, DefaultValue, KindSpec, Options, Role, Shape};
+use tidemill_core::{DEAD_LETTER_TYPE, DefaultValue, KindSpec, Limits, Options, Role, Shape};
 
 use super::cx::{Cx, Span};
 use super::nodes::{DEAD_LETTERS, Draft, Input};
@@ -11,11 +11,16 @@ use super::options::{Owner, default_value};
 use crate::plan::{Kinds, Port};
 
 const KIND: &str = "avro_files";
-const PATH: &str = "_dead_letters/year={year}/month={month}/day={day}/hour={hour}";
 
 /// Gives every dead-letter port that nobody takes from to the sink `dead_letters`, which is added when it is not there.
 /// A sink that takes nothing but dead letters keeps its own: there must be an end somewhere.
-pub(super) fn connect<'t, 'i>(cx: &Cx<'_>, drafts: &mut Vec<Draft<'t, 'i>>, header: &Span, kinds: &dyn Kinds) {
+pub(super) fn connect<'t, 'i>(
+    cx: &Cx<'_>,
+    drafts: &mut Vec<Draft<'t, 'i>>,
+    header: &Span,
+    kinds: &dyn Kinds,
+    limits: &Limits,
+) {
     let taken: BTreeSet<usize> = drafts
         .iter()
         .flat_map(|draft| &draft.inputs)
@@ -46,7 +51,7 @@ pub(super) fn connect<'t, 'i>(cx: &Cx<'_>, drafts: &mut Vec<Draft<'t, 'i>>, head
         None => {
             let specs = kinds.specs(Role::Sink);
             let Some(kind) = specs.into_iter().find(|kind| kind.name == KIND) else { return };
-            drafts.push(implicit(cx, kind, header));
+            drafts.push(implicit(cx, kind, header, limits));
             drafts.len() - 1
         }
     };
@@ -74,12 +79,12 @@ fn behind(drafts: &[Draft<'_, '_>], start: usize) -> BTreeSet<usize> {
     }
 }
 
-fn implicit<'t, 'i>(cx: &Cx<'_>, kind: &'static KindSpec, header: &Span) -> Draft<'t, 'i> {
+fn implicit<'t, 'i>(cx: &Cx<'_>, kind: &'static KindSpec, header: &Span, limits: &Limits) -> Draft<'t, 'i> {
     let owner = Owner { name: format!("`[sinks.{DEAD_LETTERS}]`"), span: header.clone(), kind: Some(kind.name) };
     let mut options = Map::new();
     for spec in kind.options {
         let value = match (spec.name, spec.default) {
-            ("path", _) => Some(Value::from(PATH)),
+            ("path", _) => Some(Value::from(format!("_dead_letters/{}", limits.hour_path()))),
             (_, DefaultValue::Toml(default)) => default_value(cx, &owner, spec, default),
             (_, DefaultValue::Required | DefaultValue::Absent) => None,
         };

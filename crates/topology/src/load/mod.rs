@@ -7,6 +7,7 @@ mod flow;
 mod nodes;
 mod options;
 mod order;
+mod same_path;
 mod syntax;
 mod types;
 mod values;
@@ -56,12 +57,13 @@ pub fn load(text: &str, path: &Path, kinds: &dyn Kinds, read: &dyn Fn(&Path) -> 
     if !sections.holes {
         wiring::check_ends(&cx, &drafts, &sections.header);
     }
-    dead_letters::connect(&cx, &mut drafts, &sections.header, kinds);
-    let order = order::order(&cx, &drafts);
     let limits = Arc::new(limits);
+    dead_letters::connect(&cx, &mut drafts, &sections.header, kinds, &limits);
+    let order = order::order(&cx, &drafts);
     let planner = Planner { cx: &cx, drafts: &drafts, types: &types, limits: &limits, kinds, holes: sections.holes };
     let flows = planner.run(&order);
     planner.check_unused_types(&flows);
+    same_path::check(&cx, &drafts, &flows, &limits);
     let nodes = plan_nodes(&drafts, &order, flows);
     let mut diagnostics = cx.finish();
     syntax::keep_certain(&holes, &mut diagnostics);
