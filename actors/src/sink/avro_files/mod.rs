@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use tidemill_core::{
-    DefaultValue, EventType, Finding, Guarantee, KindSpec, OptionSpec, OptionType, Role, Shape, Stage, StageContext,
+    DefaultValue, EventType, Finding, Guarantee, KindSpec, Limits, OptionSpec, OptionType, Role, Shape, Stage, StageContext,
     StageError, StageInput, StageKind, State,
 };
 
@@ -25,7 +25,8 @@ pub struct AvroFiles;
 /// Its options.
 #[derive(Clone, Debug, Deserialize)]
 struct Config {
-    path: String,
+    #[serde(default)]
+    path: Option<String>,
     codec: Codec,
     #[serde(default)]
     level: Option<i32>,
@@ -34,6 +35,11 @@ struct Config {
 }
 
 impl Config {
+    /// The path as it was written, or one that is as fine as the bucket.
+    fn path(&self, limits: &Limits) -> String {
+        self.path.clone().unwrap_or_else(|| format!("{{event_type}}/{}", limits.hour_path()))
+    }
+
     /// The level to compress with; codecs without levels ignore it.
     fn level_for(&self, codec: Codec) -> i32 {
         match (self.level, codec.levels()) {
@@ -61,8 +67,10 @@ static SPEC: KindSpec = KindSpec {
         OptionSpec {
             name: "path",
             ty: OptionType::PathTemplate,
-            default: DefaultValue::Toml("\"{event_type}/year={year}/month={month}/day={day}/hour={hour}\""),
-            doc: "Directory of an hour below the output root. Variables: event_type, year, month, day, hour, minute (the start \
+            default: DefaultValue::Absent,
+            doc: "Directory of an hour below the output root; when left out \
+                `{event_type}/year={year}/month={month}/day={day}/hour={hour}`, without `/hour={hour}` when `bucket` is a day, and \
+                with `/minute={minute}` behind it when `bucket` is less than an hour. Variables: event_type, year, month, day, hour, minute (the start \
                 of the hour, UTC), and the names of fields that hold a single value. Every type and hour must get a path of its own.",
             shapes_state: true,
         },
@@ -113,7 +121,7 @@ impl StageKind for AvroFiles {
                 return Err(vec![Finding::error("bad-options", "path", format!("the options can't be read: {error}"))]);
             }
         };
-        let mut findings = match Template::parse(&config.path) {
+        let mut findings = match Template::parse(&config.path(&input.limits)) {
             Ok(template) => template.check(input),
             Err(findings) => findings,
         };
