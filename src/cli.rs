@@ -137,7 +137,7 @@ pub(crate) enum GraphFormat {
 /// `tidemill verify`
 #[derive(Args, Debug)]
 pub(crate) struct Verify {
-    /// The output root, or a part of it.
+    /// The output root.
     pub(crate) dir: PathBuf,
     /// The report as JSON.
     #[arg(long)]

@@ -5,3 +5,5 @@ mod support;
 mod crash;
 mod faults;
 mod flights;
+mod small_buckets;
+mod terminal;
