@@ -65,7 +65,8 @@ impl Plan {
             // A path that is left out depends on the bucket, and writing the same path out changes nothing.
             let paths = path_options(node.kind, &node.options, &self.limits);
             let paths = paths.into_iter().map(|path| (path.name.to_owned(), Value::from(path.template)));
-            let (shaping, options) = node.options.0.clone().into_iter().chain(paths).partition(|(name, _)| shapes(name));
+            let (shaping, options) =
+                node.options.0.clone().into_iter().chain(paths).partition(|(name, _)| shapes(name));
             let input = |edge: &crate::Edge| {
                 let port = if edge.port == Port::DeadLetters { ".dead_letters" } else { "" };
                 format!("{}{port}", self.nodes[edge.from].name)

@@ -65,10 +65,8 @@ impl Patterns {
             let literal = self.base.join(text);
             match fs::metadata(&literal) {
                 Ok(metadata) if !metadata.is_file() => {
-                    let message = format!(
-                        "`{}` is no file; for the files of a folder write \"{text}/*\"",
-                        literal.display()
-                    );
+                    let message =
+                        format!("`{}` is no file; for the files of a folder write \"{text}/*\"", literal.display());
                     return Err(broken(message, None));
                 }
                 Ok(metadata) => self.add(&mut found, literal, &metadata),
@@ -93,10 +91,7 @@ impl Patterns {
             (false, Some("")) => text.to_owned(),
             (false, Some(base)) => format!("{}/{text}", Pattern::escape(base)),
             (false, None) => {
-                let message = format!(
-                    "the folder {} is not UTF-8; write absolute paths",
-                    self.base.display()
-                );
+                let message = format!("the folder {} is not UTF-8; write absolute paths", self.base.display());
                 return Err(broken(message, None));
             }
         };
@@ -130,10 +125,8 @@ impl Patterns {
     }
 
     fn unreadable(&self, path: &Path, error: std::io::Error) -> SourceError {
-        let message = format!(
-            "can't look at `{}`: {error}; make it readable or take it out of `paths`",
-            path.display()
-        );
+        let message =
+            format!("can't look at `{}`: {error}; make it readable or take it out of `paths`", path.display());
         SourceError { message, retry: true, source: Some(error.into()) }
     }
 }

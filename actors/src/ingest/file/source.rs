@@ -70,8 +70,9 @@ impl FileSource {
         };
         for (name, position) in &context.positions {
             let partition = Partition::restore(name, position).map_err(|error| {
-                let message =
-                    format!("the position of `{name}` in the state was not written by `file`; start afresh with --fresh");
+                let message = format!(
+                    "the position of `{name}` in the state was not written by `file`; start afresh with --fresh"
+                );
                 broken(message, Some(error.into()))
             })?;
             source.partitions.push(partition);

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use tidemill_core::{
-    DefaultValue, EventType, Finding, Guarantee, KindSpec, Limits, OptionSpec, OptionType, Role, Shape, Stage, StageContext,
-    StageError, StageInput, StageKind, State,
+    DefaultValue, EventType, Finding, Guarantee, KindSpec, Limits, OptionSpec, OptionType, Role, Shape, Stage,
+    StageContext, StageError, StageInput, StageKind, State,
 };
 
 use super::codec::Codec;

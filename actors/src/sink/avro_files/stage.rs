@@ -63,8 +63,8 @@ impl AvroFilesStage {
             .parse()
             .map_err(|error| StageError { message: format!("sink `{}`", input.name), source: Some(error.into()) })?;
         let path = config.path(&input.limits);
-        let template = Template::parse(&path)
-            .map_err(|_| StageError::new(format!("sink `{}`: bad path `{path}`", input.name)))?;
+        let template =
+            Template::parse(&path).map_err(|_| StageError::new(format!("sink `{}`: bad path `{path}`", input.name)))?;
         let owner = Owner {
             topology: context.topology.to_string(),
             state_id: context.state_id.to_string(),

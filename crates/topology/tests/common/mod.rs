@@ -194,7 +194,8 @@ impl Kinds for TestKinds {
         let window = input.options.0.get("window").and_then(Value::as_i64);
         match window {
             Some(window) if kind == "dedup" && window < input.limits.allowed_lateness_ms => {
-                let finding = Finding::error("short-window", "window", "the window is shorter than the allowed lateness");
+                let finding =
+                    Finding::error("short-window", "window", "the window is shorter than the allowed lateness");
                 vec![finding.help("make it longer")]
             }
             _ => Vec::new(),
