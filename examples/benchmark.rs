@@ -35,11 +35,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let bytes = std::fs::metadata(data.join("events-00000.tsv"))?.len();
     println!("{events} events of {} bytes, {runs} runs each, the median shown", bytes / events.max(1));
-    for (name, codec) in CODECS {
-        let mut results = Vec::new();
-        for run in 0..runs {
+    // In turns, so that a slow minute of the machine strikes all of them.
+    let mut measured: Vec<Vec<Measured>> = CODECS.iter().map(|_| Vec::new()).collect();
+    for run in 0..runs {
+        for (results, (_, codec)) in measured.iter_mut().zip(CODECS) {
             results.push(measure(&binary, dir.path(), &data, codec, events, run)?);
         }
+    }
+    for ((name, _), mut results) in CODECS.into_iter().zip(measured) {
         results.sort_by(|a, b| a.rate.total_cmp(&b.rate));
         let median = &results[results.len() / 2];
         println!(
@@ -88,6 +91,8 @@ fn measure(
     std::fs::copy(data.join("listening.avsc"), home.join("listening.avsc"))?;
     let topology = home.join("benchmark.toml");
     std::fs::write(&topology, topology_text(&data.join("events-*.tsv"), codec, data)?)?;
+    // What earlier runs wrote is not this run's to wait for.
+    Command::new("sync").status()?;
     let begin = Instant::now();
     let mut child = Command::new(binary)
         .args(["run", "--until-end", "--progress", "json", "--set", "admin.listen=", "--set", "log.level=warn"])

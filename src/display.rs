@@ -37,7 +37,8 @@ impl Screen {
 
     /// Prints one line.
     pub(crate) fn line(&mut self, status: &Status) {
-        let rate = self.since().map_or(0.0, |(elapsed, before)| per_second(received(status) - received(before), elapsed));
+        let rate =
+            self.since().map_or(0.0, |(elapsed, before)| per_second(received(status) - received(before), elapsed));
         let (open, sealed) = hours(status);
         eprintln!(
             "{}: {} events read, {}/s, {} hours open, {} sealed, cut {} ({} ms)",
@@ -135,7 +136,8 @@ pub(crate) fn summary(
     outputs: &Path,
 ) -> String {
     let mut text = String::new();
-    let start_of = |name: &str| before.stages.iter().find(|stage| stage.name == name).map(|stage| stage.tally).unwrap_or_default();
+    let start_of =
+        |name: &str| before.stages.iter().find(|stage| stage.name == name).map(|stage| stage.tally).unwrap_or_default();
     let read = received(after) - received(before);
     let title = match ended {
         Ended::Finished if read == 0 && facts.was_finished => "nothing new: the input was read to its end before",
@@ -152,7 +154,12 @@ pub(crate) fn summary(
         after.stages.iter().map(|stage| pick(&stage.tally) - pick(&start_of(&stage.name)).min(pick(&stage.tally))).sum()
     };
     let _ = writeln!(text, "  duplicates    {} dropped", count(since(|tally| tally.duplicates)));
-    let _ = writeln!(text, "  dead letters  {} ({} of them late)", count(since(|tally| tally.dead + tally.late)), count(since(|tally| tally.late)));
+    let _ = writeln!(
+        text,
+        "  dead letters  {} ({} of them late)",
+        count(since(|tally| tally.dead + tally.late)),
+        count(since(|tally| tally.late))
+    );
     for stage in after.stages.iter().filter(|stage| stage.is_sink) {
         let rows = stage.tally.sent - start_of(&stage.name).sent.min(stage.tally.sent);
         if rows > 0 || stage.name != "dead_letters" {
@@ -165,12 +172,16 @@ pub(crate) fn summary(
     let _ = writeln!(text, "  hours         {} sealed, {} open (of the declared types)", count(sealed), count(open));
     let restarts: u64 = after.stages.iter().map(|stage| stage.restarts).sum();
     if restarts > 0 {
-        let _ = writeln!(text, "  restarts      {} workers were replaced after a failure; see the log", count(restarts));
+        let _ =
+            writeln!(text, "  restarts      {} workers were replaced after a failure; see the log", count(restarts));
     }
     let _ = writeln!(text, "  look at       {}", outputs.display());
     let _ = writeln!(text, "  check it      tidemill verify {}", outputs.display());
     if let Ended::Finished = ended {
-        let _ = writeln!(text, "  again         the next run goes on from here; --fresh sets state and output aside and starts over");
+        let _ = writeln!(
+            text,
+            "  again         the next run goes on from here; --fresh sets state and output aside and starts over"
+        );
     }
     text
 }

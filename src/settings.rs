@@ -51,21 +51,49 @@ pub(crate) struct Log {
 
 /// `log.format`
 #[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String")]
 pub(crate) enum LogFormat {
     Text,
     Json,
 }
 
+/// `config` has no good message for a name that is none of an enum's.
+impl TryFrom<String> for LogFormat {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        match &*name {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(format!("`{name}` is neither `text` nor `json`")),
+        }
+    }
+}
+
 /// `log.level`
 #[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String")]
 pub(crate) enum LogLevel {
     Error,
     Warn,
     Info,
     Debug,
     Trace,
+}
+
+impl TryFrom<String> for LogLevel {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        match &*name {
+            "error" => Ok(Self::Error),
+            "warn" => Ok(Self::Warn),
+            "info" => Ok(Self::Info),
+            "debug" => Ok(Self::Debug),
+            "trace" => Ok(Self::Trace),
+            _ => Err(format!("`{name}` is none of `error`, `warn`, `info`, `debug`, `trace`")),
+        }
+    }
 }
 
 /// `[cut]`
@@ -114,7 +142,8 @@ impl Settings {
 
     /// What the runtime needs of them.
     pub(crate) fn run_config(&self, topology: &str, until_end: bool) -> Result<RunConfig, Failure> {
-        let bad = |key: &'static str| move |error: String| Failure::new(Code::Config, format!("settings: `{key}`: {error}"));
+        let bad =
+            |key: &'static str| move |error: String| Failure::new(Code::Config, format!("settings: `{key}`: {error}"));
         Ok(RunConfig {
             state_root: self.state_root(topology),
             output_root: self.output.root.clone(),
@@ -158,14 +187,20 @@ fn layers(args: &SettingsArgs) -> Result<Vec<Named>, Failure> {
     layers.push(("TIDEMILL__ variables".to_owned(), variables.collect().map_err(bad)?));
     for pair in &args.set {
         let Some((key, value)) = pair.split_once('=') else {
-            return Err(Failure::new(Code::Usage, format!("--set {pair}: it takes key=value, such as output.root=/data")));
+            return Err(Failure::new(
+                Code::Usage,
+                format!("--set {pair}: it takes key=value, such as output.root=/data"),
+            ));
         };
         // As in TOML, so that numbers and booleans are what they look like; anything else is text.
         let text = format!("{key} = {value}");
         let quoted = format!("{key} = {}", serde_json::Value::from(value));
         let parse = |text: &str| File::from_str(text, FileFormat::Toml).collect();
         let values = parse(&text).or_else(|_| parse(&quoted));
-        layers.push((format!("--set {pair}"), values.map_err(|error| Failure::new(Code::Usage, format!("--set {pair}: {error}")))?));
+        layers.push((
+            format!("--set {pair}"),
+            values.map_err(|error| Failure::new(Code::Usage, format!("--set {pair}: {error}")))?,
+        ));
     }
     Ok(layers)
 }

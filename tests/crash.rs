@@ -19,10 +19,10 @@ const STEPS: [&str; 8] = [
 ];
 
 /// A topology like the benchmark's over generated files.
-fn generated(place: &Place, events: u64, seed: u64) -> PathBuf {
+fn generated(place: &Place, events: u64, seed: u64, more: &[&str]) -> PathBuf {
     let (events, seed) = (events.to_string(), seed.to_string());
-    let args = ["generate", "--events", &events, "--seed", &seed, "--out", "data", "--files", "2"];
-    assert_exit(&place.tidemill(&args), 0);
+    let args = ["generate", "--events", &events, "--seed", &seed, "--out", "data"];
+    assert_exit(&place.tidemill(&[&args, more].concat()), 0);
     let truth: serde_json::Value =
         serde_json::from_slice(&std::fs::read(place.path("data/truth.json")).expect("the truth")).expect("JSON");
     let mut text = String::from(
@@ -92,10 +92,11 @@ fn random(state: &mut u64) -> u64 {
 fn five_million_events_survive_twenty_kills_at_seeded_points_of_progress() {
     const EVENTS: u64 = 5_000_000;
     let place = Place::new();
-    let topology = generated(&place, EVENTS, 7);
+    let topology = generated(&place, EVENTS, 7, &["--files", "2"]);
     let mut seed = 20_260_101;
     println!("seed {seed}");
-    let bytes: u64 = (0..2).map(|file| std::fs::metadata(place.path(&format!("data/events-0000{file}.tsv"))).unwrap().len()).sum();
+    let bytes: u64 =
+        (0..2).map(|file| std::fs::metadata(place.path(&format!("data/events-0000{file}.tsv"))).unwrap().len()).sum();
     let mut points: Vec<u64> = (0..20).map(|_| random(&mut seed) % bytes).collect();
     points.sort_unstable();
     let mut kills = 0;
@@ -105,6 +106,28 @@ fn five_million_events_survive_twenty_kills_at_seeded_points_of_progress() {
     println!("{kills} of 20 kills hit a running process");
     assert!(kills >= 15, "too few kills came in time: {kills}");
     finish_and_audit(&place, &topology);
+}
+
+/// Event time runs on while a barrier is on its way: what a cut knows of it must not be ahead of the cut's positions, or the
+/// events that are read again after a crash find their hours sealed.
+#[test]
+fn a_crash_makes_no_event_late_although_none_may_be() {
+    let place = Place::new();
+    let more = ["--hours", "200", "--disorder", "0s", "--duplicates", "0"];
+    let topology = generated(&place, 1_000_000, 11, &more);
+    let text = std::fs::read_to_string(&topology).expect("the topology");
+    let strict = text.replace("name = \"crash\"", "name = \"crash\"\nallowed_lateness = \"0s\"");
+    std::fs::write(&topology, strict).expect("written");
+    let mut kills = 0;
+    for _ in 0..6 {
+        let mut command = place.run_command(&args(&topology));
+        command.args(["--set", "runtime.replay=8MiB"]);
+        let run = command.env("TIDEMILL_FAILPOINT", "effects-done:3").output().expect("the binary runs");
+        kills += usize::from(run.status.code().is_none());
+    }
+    assert!(kills >= 4, "{kills} kills");
+    finish_and_audit(&place, &topology);
+    assert!(!place.out().join("_dead_letters").exists(), "there are dead letters");
 }
 
 /// Runs until the sources have committed `point` bytes in all runs together, then kills; `false` if the run ended before.
@@ -140,7 +163,7 @@ fn a_kill_between_any_two_steps_of_a_commit_changes_nothing() {
     for step in STEPS {
         for nth in [1, 3, 40] {
             let place = Place::new();
-            let topology = generated(&place, 100_000, nth);
+            let topology = generated(&place, 100_000, nth, &["--files", "2"]);
             // A few cuts before the end, so that early and late ones are hit: with and without seals, with and without files.
             let mut command = place.run_command(&args(&topology));
             let killed = command.env("TIDEMILL_FAILPOINT", format!("{step}:{nth}")).output().expect("the binary runs");

@@ -178,7 +178,8 @@ fn an_event_that_a_stage_always_fails_on_is_found_and_dead_lettered_and_all_othe
             let mut dirs = vec![letters];
             let mut payloads = Vec::new();
             while let Some(dir) = dirs.pop() {
-                for entry in std::fs::read_dir(dir).expect("dead letters").map(|entry| entry.expect("an entry").path()) {
+                for entry in std::fs::read_dir(dir).expect("dead letters").map(|entry| entry.expect("an entry").path())
+                {
                     if entry.is_dir() {
                         dirs.push(entry);
                     } else if entry.extension().is_some_and(|ending| ending == "avro") {
@@ -192,4 +193,39 @@ fn an_event_that_a_stage_always_fails_on_is_found_and_dead_lettered_and_all_othe
             assert!(all.contains(&format!("\"{stage}\"")), "{kind} {fault:?}: {all}");
         }
     }
+}
+
+/// The records of the only ledger file: each a length, a checksum and JSON, behind eight bytes that name the format.
+fn ledger(place: &Place) -> Vec<serde_json::Value> {
+    let files = std::fs::read_dir(place.path("state")).expect("the state").map(|entry| entry.expect("an entry").path());
+    let file = files.filter(|path| path.extension().is_some_and(|ending| ending == "log")).max().expect("a ledger");
+    let bytes = std::fs::read(file).expect("the ledger");
+    let (mut rest, mut records) = (&bytes[8..], Vec::new());
+    while let Some((head, behind)) = rest.split_at_checked(8) {
+        let length = u32::from_le_bytes(head[..4].try_into().unwrap()) as usize;
+        records.push(serde_json::from_slice(&behind[..length]).expect("JSON"));
+        rest = &behind[length..];
+    }
+    records
+}
+
+#[test]
+fn no_cut_knows_an_event_time_beyond_its_positions_although_the_parser_runs_ahead() {
+    let text = std::fs::read_to_string(root().join("topologies/flights/flights-sample.tsv")).expect("the sample");
+    let place = place(&text);
+    let slow = Fault::Delay(std::time::Duration::from_millis(5));
+    run(&place, Some(("avro_files", slow, Trigger::Always)));
+    let mut checked = 0;
+    for record in ledger(&place) {
+        let Some(next) = record["positions"]["departures"]["input.tsv"]["next"].as_u64().filter(|next| *next > 0)
+        else {
+            continue;
+        };
+        // The sample is in order of time.
+        let last = text[..next as usize].lines().last().expect("a line").split('\t').next().expect("a time");
+        let seen = record["progress"]["departures"]["input.tsv"].as_i64().expect("an event time");
+        assert_eq!(tidemill::core::format_time_ms(seen), last, "cut {}", record["cut"]);
+        checked += 1;
+    }
+    assert!(checked >= 2, "{checked} cuts");
 }

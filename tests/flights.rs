@@ -96,7 +96,8 @@ fn one_flipped_byte_in_a_file_a_manifest_or_a_name_is_found_and_names_the_hour()
         assert_exit(&verify(), 0);
     }
     let path = file_that(".avro");
-    let other = path.with_file_name(path.file_name().unwrap().to_string_lossy().replacen("part-00000", "part-00001", 1));
+    let other =
+        path.with_file_name(path.file_name().unwrap().to_string_lossy().replacen("part-00000", "part-00001", 1));
     std::fs::rename(&path, &other).expect("renamed");
     found();
     std::fs::rename(&other, &path).expect("renamed");

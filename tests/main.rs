@@ -2,7 +2,11 @@
 
 mod support;
 
+mod bad_input;
+mod broken_topologies;
+mod cli;
 mod crash;
+mod docs;
 mod faults;
 mod flights;
 mod small_buckets;

@@ -1,7 +1,7 @@
 //! `tidemill check`
 
-use tidemill_runtime::Registry;
 use tidemill_core::Severity;
+use tidemill_runtime::Registry;
 
 use crate::cli::Check;
 use crate::commands::topology::read;

@@ -11,11 +11,12 @@ pub(crate) fn run(registry: &Registry, kind: Option<&str>) -> Result<(), Failure
     let Some(name) = kind else {
         return print(tidemill_topology::describe(registry));
     };
-    let specs: Vec<_> = [Role::Source, Role::Stage, Role::Sink].into_iter().flat_map(|role| registry.specs(role)).collect();
+    let specs: Vec<_> =
+        [Role::Source, Role::Stage, Role::Sink].into_iter().flat_map(|role| registry.specs(role)).collect();
     let found: Vec<_> = specs.iter().filter(|spec| spec.name == name).collect();
     if found.is_empty() {
-        let names = specs.iter().map(|spec| spec.name).collect::<Vec<_>>().join(", ");
-        return Err(Failure::new(Code::Usage, format!("there is no kind `{name}`; there are: {names}")));
+        let help = tidemill_topology::suggest_kind(registry, name);
+        return Err(Failure::new(Code::Usage, format!("there is no kind `{name}`; {help}")));
     }
     found.iter().try_for_each(|spec| print(tidemill_topology::describe_kind(spec)))
 }

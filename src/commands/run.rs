@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tidemill_runtime::{Ended, Handle, Registry, RunConfig, Running, Status};
 use tidemill_topology::Plan;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::{Progress, Run};
 use crate::commands::topology::read;
@@ -40,6 +40,8 @@ pub(crate) fn run(registry: Registry, args: &Run) -> Result<(), Failure> {
     let system = actix_rt::System::new();
     let result = system.block_on(async move {
         let outputs = config.output_root.clone();
+        // Before anybody can know of the run: from then on a signal is to be obeyed.
+        let signals = Signals::new()?;
         let running = start(plan, registry, config)?;
         let handle = running.handle();
         if let Some(bound) = bound {
@@ -48,7 +50,7 @@ pub(crate) fn run(registry: Registry, args: &Run) -> Result<(), Failure> {
         let begin = Instant::now();
         let before = handle.status();
         let facts = display::Facts { resumed_from: running.resumed_from, was_finished: running.was_finished };
-        let ended = watch(running, &handle, progress).await;
+        let ended = watch(running, &handle, progress, signals).await;
         let after = handle.status();
         let ended = ended?;
         if args.progress != Progress::None {
@@ -96,10 +98,28 @@ impl Shown {
     }
 }
 
+/// What asks the process to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let failed = |error| Failure::new(Code::Internal, format!("signals: {error}"));
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(failed)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! { _ = self.terminate.recv() => {}, _ = self.interrupt.recv() => {} }
+    }
+}
+
 /// Shows what is going on, obeys signals, and waits for the end.
-async fn watch(running: Running, handle: &Handle, shown: Shown) -> Result<Ended, Failure> {
-    let signals = |kind| signal(kind).map_err(|error| Failure::new(Code::Internal, format!("signals: {error}")));
-    let (mut term, mut int) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
+async fn watch(running: Running, handle: &Handle, shown: Shown, mut signals: Signals) -> Result<Ended, Failure> {
     let mut tick = tokio::time::interval(shown.period());
     tick.tick().await;
     let mut screen = display::Screen::default();
@@ -118,7 +138,7 @@ async fn watch(running: Running, handle: &Handle, shown: Shown) -> Result<Ended,
                     Shown::Nothing => {}
                 }
             }
-            _ = async { tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} } } => {
+            () = signals.next() => {
                 if asked {
                     tracing::warn!("asked twice: stopping at once; the next run goes on from the last cut");
                     std::process::exit(Code::Stopped as i32);
@@ -165,7 +185,10 @@ fn show(path: &Path) -> std::path::Display<'_> {
 
 fn confirmed(question: &str) -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::new(Code::Usage, "--fresh asks before it sets anything aside; say --yes where nobody can answer"));
+        return Err(Failure::new(
+            Code::Usage,
+            "--fresh asks before it sets anything aside; say --yes where nobody can answer",
+        ));
     }
     eprint!("{question} [y/N] ");
     let _ = std::io::stderr().flush();

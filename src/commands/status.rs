@@ -64,8 +64,12 @@ fn show(name: &str, state: &Path, json: bool) -> Result<bool, Failure> {
         let message = format!("{name} runs as process {}, without an admin server (admin.listen is empty)", owner.pid);
         return Err(Failure::new(Code::Unavailable, message));
     };
-    let body = get(&address, "/status")
-        .map_err(|error| Failure::new(Code::Unavailable, format!("{name} runs as process {}, but http://{address}/status does not answer: {error}", owner.pid)))?;
+    let body = get(&address, "/status").map_err(|error| {
+        Failure::new(
+            Code::Unavailable,
+            format!("{name} runs as process {}, but http://{address}/status does not answer: {error}", owner.pid),
+        )
+    })?;
     if json {
         print(format_args!("{body}\n"))?;
         return Ok(true);

@@ -1,8 +1,14 @@
 //! A place for each test to run the binary in, and Python for readers that are not ours.
 
+mod bounded;
+mod plays;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
+
+pub(crate) use bounded::{end_of, finish, json_lines, signal, wait_for};
+pub(crate) use plays::{HOUR, assert_each_once, lines};
 
 /// A temporary directory with a state and an output of its own.
 pub(crate) struct Place {
@@ -44,7 +50,8 @@ impl Place {
 
     /// `tidemill run` with no admin server, no display, and its state and output in this place.
     pub(crate) fn run_command(&self, args: &[&str]) -> Command {
-        let mut command = self.command(&["run", "--progress", "none", "--set", "admin.listen=", "--set", "log.level=warn"]);
+        let mut command =
+            self.command(&["run", "--progress", "none", "--set", "admin.listen=", "--set", "log.level=warn"]);
         command.args(args);
         command
     }

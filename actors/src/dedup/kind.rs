@@ -24,7 +24,8 @@ event times are within the window. It is told by buckets of a quarter of the win
 buckets are at most four apart, so equal keys up to one window apart are always found, and more than one and a quarter \
 windows apart never.
 
-An event older than the newest one less the window becomes a dead letter `too_old_to_judge`; one that is new but whose hour \
+Ids are forgotten two windows before the hours that are open; an event so old that it would have to be compared with \
+forgotten ids becomes a dead letter `too_old_to_judge`; one that is new but whose hour \
 is sealed becomes a dead letter `late`. A repeat of a known event counts as duplicate even if its hour is sealed.
 
 Keys are held as 16 bytes: 32 lower-case hex digits and uuids as they are, everything else as a 128-bit keyed hash \

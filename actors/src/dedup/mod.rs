@@ -7,12 +7,16 @@
 //!
 //! Each row is judged in this order:
 //!
-//! 1. older than the newest event taken so far less `window`: dead letter `too_old_to_judge`;
+//! 1. ids within its reach have been forgotten: dead letter `too_old_to_judge`;
 //! 2. its id is known in a bucket within reach: duplicate;
 //! 3. its hour is sealed for its type: dead letter `late`;
 //! 4. else it is taken: its id is remembered and the row goes on.
 //!
-//! A bucket is forgotten whole as soon as no event can reach it any more, which is eight buckets behind the newest event.
+//! Buckets are forgotten whole, and at barriers only: those more than eight buckets (two windows) before the horizon of the
+//! type that is least far. So events of hours that are open are always judged, in whatever order partitions are read, and
+//! late ones are if they are late by up to a window. Ids are held for two windows before the horizon and for all that is
+//! open behind it: a partition that holds the watermark back holds ids back too. Until every type that can arrive has a
+//! horizon, nothing is forgotten.
 
 mod ids;
 mod kind;

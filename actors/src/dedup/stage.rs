@@ -72,7 +72,7 @@ impl DedupStage {
                 Verdict::TooOld(oldest) => {
                     tally.dead += 1;
                     let message = format!(
-                        "its time {} is before {}, the newest event less the window of dedup",
+                        "its time {} is before {}, where ids have been forgotten: a duplicate could not be told",
                         format_time_ms(time_ms),
                         format_time_ms(oldest)
                     );
@@ -109,10 +109,16 @@ impl Stage for DedupStage {
         }
     }
 
-    fn seal(&mut self, seals: &Seals, _effects: &mut Effects) -> Result<(), StageError> {
+    fn seal(&mut self, seals: &Seals, effects: &mut Effects) -> Result<(), StageError> {
         for horizon in &seals.horizons {
             let sealed = self.sealed_before_ms.entry(horizon.event_type.clone()).or_insert(i64::MIN);
             *sealed = (*sealed).max(horizon.sealed_before_ms);
+        }
+        // The type that is least far decides; one that has no horizon yet may still bring anything.
+        let horizons = self.makers.iter().map(|(name, _)| self.sealed_before_ms.get(name).copied());
+        if let Some(least) = horizons.min().flatten() {
+            self.memory.forget(least);
+            self.memory.flush(effects);
         }
         Ok(())
     }

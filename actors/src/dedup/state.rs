@@ -28,8 +28,8 @@ struct Bucket {
 pub(super) struct Memory {
     window_ms: i64,
     width_ms: i64,
-    /// Event time of the newest event taken.
-    newest_ms: Option<i64>,
+    /// Buckets before it are forgotten. It moves at barriers only, so that a replay forgets the same.
+    forgotten_before: i64,
     buckets: BTreeMap<i64, Bucket>,
     /// Buckets that this call has added to.
     fresh: Vec<i64>,
@@ -41,7 +41,7 @@ pub(super) struct Memory {
 #[derive(Serialize, Deserialize)]
 struct Kept {
     window_ms: i64,
-    newest_ms: Option<i64>,
+    forgotten_before: i64,
     /// Bucket and number of ids in its Log.
     buckets: Vec<(i64, u64)>,
     sealed_before_ms: BTreeMap<Arc<str>, i64>,
@@ -53,7 +53,7 @@ pub(super) enum Verdict {
     Taken,
     Duplicate,
     Late,
-    /// Older than this event time.
+    /// Older than this event time, before which ids have been forgotten.
     TooOld(i64),
 }
 
@@ -62,7 +62,7 @@ impl Memory {
         Self {
             window_ms,
             width_ms: (window_ms + REACH - 1) / REACH,
-            newest_ms: None,
+            forgotten_before: i64::MIN,
             buckets: BTreeMap::new(),
             fresh: Vec::new(),
             retired: Vec::new(),
@@ -100,15 +100,13 @@ impl Memory {
     /// `sealed_ms`: hours of the type that begin before it are sealed.
     #[inline]
     pub(super) fn judge(&mut self, id: u128, time_ms: i64, known: bool, sealed_ms: i64) -> Verdict {
-        if let Some(oldest) = self.newest_ms.map(|newest| newest.saturating_sub(self.window_ms))
-            && time_ms < oldest
-        {
-            return Verdict::TooOld(oldest);
+        let bucket = time_ms.div_euclid(self.width_ms);
+        if bucket < self.forgotten_before.saturating_add(REACH) {
+            return Verdict::TooOld(self.forgotten_before.saturating_add(REACH).saturating_mul(self.width_ms));
         }
         if known {
             return Verdict::Duplicate;
         }
-        let bucket = time_ms.div_euclid(self.width_ms);
         // Only ids of the same batch can be found now, in buckets that this call has added to. Mostly that is `bucket`
         // alone, where adding the id will tell.
         let within_reach = |other: &i64| *other != bucket && other.abs_diff(bucket) <= REACH as u64;
@@ -128,16 +126,16 @@ impl Memory {
             self.fresh.push(bucket);
         }
         own.taken.extend_from_slice(&id.to_le_bytes());
-        if self.newest_ms.is_none_or(|newest| time_ms > newest) {
-            self.newest_ms = Some(time_ms);
-            self.forget(bucket - 2 * REACH);
-        }
         Verdict::Taken
     }
 
-    /// Drops the buckets before `first`: no event that is not too old reaches them. None of them comes back, so their
-    /// Logs' names are not used again.
-    fn forget(&mut self, first: i64) {
+    /// All hours that end at or before `horizon_ms` are sealed, for every type. What is older than two windows before it
+    /// is forgotten, so that an event that is late by up to a window can still be told from a duplicate. A bucket that was
+    /// forgotten does not come back, so its Log's name is not used again.
+    pub(super) fn forget(&mut self, horizon_ms: i64) {
+        let first = horizon_ms.div_euclid(self.width_ms).saturating_sub(2 * REACH);
+        self.forgotten_before = self.forgotten_before.max(first);
+        let first = self.forgotten_before;
         while let Some(entry) = self.buckets.first_entry().filter(|entry| *entry.key() < first) {
             let (number, bucket) = entry.remove_entry();
             if bucket.logged > 0 {
@@ -162,7 +160,7 @@ impl Memory {
     pub(super) fn snapshot(&self, sealed_before_ms: &BTreeMap<Arc<str>, i64>) -> Result<Vec<u8>, StageError> {
         let kept = Kept {
             window_ms: self.window_ms,
-            newest_ms: self.newest_ms,
+            forgotten_before: self.forgotten_before,
             buckets: self.buckets.iter().map(|(number, bucket)| (*number, bucket.logged)).collect(),
             sealed_before_ms: sealed_before_ms.clone(),
         };
@@ -190,7 +188,7 @@ impl Memory {
                 kept.window_ms
             )));
         }
-        let mut memory = Self { newest_ms: kept.newest_ms, ..Self::new(window_ms) };
+        let mut memory = Self { forgotten_before: kept.forgotten_before, ..Self::new(window_ms) };
         for (number, count) in kept.buckets {
             let ids = read_ids(logs, &log_name(number), count)?;
             memory.buckets.insert(number, Bucket { ids, taken: Vec::new(), logged: count });

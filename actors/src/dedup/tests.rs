@@ -60,16 +60,16 @@ fn keep(logs: &mut Logs, effects: &Effects) {
 #[derive(Default)]
 struct Oracle {
     taken: Vec<(String, i64, String)>,
-    newest: Option<i64>,
+    forgotten_before: Option<i64>,
     sealed: std::collections::BTreeMap<String, i64>,
 }
 
 impl Oracle {
     fn judge(&mut self, of: &str, time: i64, key: &str) -> &'static str {
-        if self.newest.is_some_and(|newest| time < newest - WINDOW) {
+        let bucket = |time: i64| time.div_euclid(WINDOW / 4);
+        if self.forgotten_before.is_some_and(|forgotten| bucket(time) - 4 < forgotten) {
             return "too_old_to_judge";
         }
-        let bucket = |time: i64| time.div_euclid(WINDOW / 4);
         let same = |known: &(String, i64, String)| {
             known.0 == of && known.2 == key && (bucket(known.1) - bucket(time)).abs() <= 4
         };
@@ -80,8 +80,18 @@ impl Oracle {
             return "late";
         }
         self.taken.push((of.to_owned(), time, key.to_owned()));
-        self.newest = self.newest.max(Some(time));
         "taken"
+    }
+
+    /// The horizon of a type moves; there are two types.
+    fn seal(&mut self, of: &str, before: i64) {
+        let horizon = self.sealed.entry(of.to_owned()).or_insert(i64::MIN);
+        *horizon = (*horizon).max(before);
+        if let (2, Some(least)) = (self.sealed.len(), self.sealed.values().min()) {
+            let forgotten = least.div_euclid(WINDOW / 4) - 8;
+            self.forgotten_before = self.forgotten_before.max(Some(forgotten));
+            self.taken.retain(|(_, time, _)| time.div_euclid(WINDOW / 4) >= forgotten);
+        }
     }
 }
 
@@ -102,7 +112,7 @@ fn random_streams_come_out_as_defined_across_seals_and_restores() {
             let of = &types[below(2) as usize];
             let rows: Vec<(i64, String)> = (0..1 + below(40))
                 .map(|_| {
-                    let back = if below(4) == 0 { below(6 * HOUR as u64) } else { below(HOUR as u64) };
+                    let back = if below(4) == 0 { below(14 * HOUR as u64) } else { below(HOUR as u64) };
                     // Half of the keys are hex ids, of which few differ.
                     let key = below(60);
                     (now - back, if key % 2 == 0 { format!("{key:032x}") } else { format!("key {key}") })
@@ -130,16 +140,17 @@ fn random_streams_come_out_as_defined_across_seals_and_restores() {
             keep(&mut logs, &effects);
             if below(3) == 0 {
                 let sealed = now - below(2 * HOUR as u64);
-                let horizon = oracle.sealed.entry(of.name.to_string()).or_insert(i64::MIN);
-                *horizon = (*horizon).max(sealed);
-                stage.seal(&seals(&of.name, sealed), &mut Effects::default()).unwrap();
+                oracle.seal(&of.name, sealed);
+                let mut effects = Effects::default();
+                stage.seal(&seals(&of.name, sealed), &mut effects).unwrap();
+                keep(&mut logs, &effects);
             }
             if below(10) == 0 {
                 let snapshot = stage.snapshot(&mut Effects::default()).unwrap();
                 stage = build(&*kind(), &planned, Some(&snapshot), &logs).unwrap();
             }
         }
-        assert!(logs.0.len() <= 9 + 1, "old Logs are retired: {:?}", logs.0.keys());
+        assert!(logs.0.len() <= 9 + 8, "old Logs are retired: {:?}", logs.0.keys());
         for verdict in ["taken", "duplicate", "late", "too_old_to_judge"] {
             assert!(seen.get(verdict).is_some_and(|count| *count > 20), "{verdict}: {seen:?}");
         }
@@ -171,7 +182,7 @@ fn the_window_ends_between_one_and_one_and_a_quarter() {
     assert_eq!(judge(0, WINDOW + HOUR), "taken");
     assert_eq!(judge(HOUR - 1, WINDOW + HOUR - 1), "duplicate");
     assert_eq!(judge(WINDOW, 0), "duplicate");
-    assert_eq!(judge(WINDOW, -1), "too_old_to_judge");
+    assert_eq!(judge(WINDOW + HOUR, HOUR - 1), "taken");
 }
 
 #[test]
@@ -189,24 +200,29 @@ fn a_repeat_of_a_sealed_hour_is_a_duplicate_and_a_new_event_is_late() {
 }
 
 #[test]
-fn a_batch_that_jumps_ahead_forgets_what_is_behind_it() {
+fn partitions_of_different_days_are_all_judged_until_their_hours_are_sealed() {
     let plays = plays();
     let mut stage = build(&*kind(), &planned(std::slice::from_ref(&plays)), None, &Logs::default()).unwrap();
     let mut logs = Logs::default();
-    let rows: Vec<_> = (0..100).map(|jump| (jump * 10 * WINDOW, "a".to_owned())).collect();
-    let effects = process(&mut *stage, events(&plays, &rows));
-    assert_eq!(effects.tally.sent, 100);
-    assert_eq!((effects.appends.len(), effects.retired.len()), (1, 0), "forgotten buckets leave no Log");
+    for hour in 0..24 {
+        for day in [0, 2, 4] {
+            let time = (day * 24 + hour) * HOUR;
+            let effects =
+                process(&mut *stage, events(&plays, &[(time, format!("{day} {hour}")), (time, "same".into())]));
+            assert_eq!(effects.tally.dead + effects.tally.late, 0);
+            keep(&mut logs, &effects);
+        }
+    }
+    let all = logs.0.len();
+    let mut effects = Effects::default();
+    stage.seal(&seals("play", 2 * 24 * HOUR), &mut effects).unwrap();
+    assert_eq!(effects.retired.len(), 24, "the first day's, which lies more than two windows back, of {all}");
     keep(&mut logs, &effects);
-    let effects = process(&mut *stage, events(&plays, &[(2_000 * WINDOW, "b".into())]));
-    assert_eq!(effects.retired, [effects_log(990)], "{:?}", effects.retired);
+    assert_eq!(one(&mut *stage, &plays, 0, "new"), "too_old_to_judge");
+    assert_eq!(one(&mut *stage, &plays, 2 * 24 * HOUR, "2 0"), "duplicate");
+    assert_eq!(one(&mut *stage, &plays, 2 * 24 * HOUR - WINDOW, "new"), "late", "but judged");
     let snapshot = stage.snapshot(&mut Effects::default()).unwrap();
-    keep(&mut logs, &effects);
     assert!(build(&*kind(), &planned(&[plays]), Some(&snapshot), &logs).is_ok());
-}
-
-fn effects_log(windows: i64) -> tidemill_core::LogName {
-    tidemill_core::LogName { home: tidemill_core::Home::State, name: format!("ids-{}", windows * 4) }
 }
 
 #[test]

@@ -153,6 +153,11 @@ impl<'a> Letters<'a> {
         self.chunk.origin.first + start as u64
     }
 
+    /// Length of a record of which the chunk holds `len` bytes.
+    pub(super) fn whole_length(&self, len: usize) -> u64 {
+        self.chunk.whole_length(len)
+    }
+
     #[cold]
     pub(super) fn add(&mut self, position: u64, event_type: Option<&Arc<str>>, fault: &Fault, payload: &[u8]) {
         self.dead.push(DeadLetter {
@@ -162,6 +167,7 @@ impl<'a> Letters<'a> {
             reason: fault.reason,
             message: fault.text(),
             payload: payload.to_vec(),
+            length: self.chunk.whole_length(payload.len()),
             arrived_at_ms: self.chunk.arrived_at_ms,
         });
     }
@@ -175,9 +181,9 @@ impl<'a> Letters<'a> {
 }
 
 /// A record that is longer than the topology takes.
-pub(super) fn too_large(len: usize, limits: &Limits) -> Option<Fault> {
+pub(super) fn too_large(len: u64, limits: &Limits) -> Option<Fault> {
     let limit = limits.max_event_bytes;
-    (len > limit)
+    (len > limit as u64)
         .then(|| Fault::record(Reason::TooLarge, format!("the record has {len} bytes, more than max_event, {limit}")))
 }
 

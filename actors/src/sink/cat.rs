@@ -16,6 +16,14 @@ use super::reader::{OpenFile, ReadError};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CatError {
+    /// The file can't be opened.
+    #[error("can't open {path}: {source}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The file can't be read.
     #[error("{path}, record {record}: {source}")]
     Read {
@@ -38,7 +46,11 @@ pub enum CatError {
 /// See [`CatError`].
 pub fn cat(path: &Path, limit: Option<u64>, out: &mut dyn Write) -> Result<u64, CatError> {
     let failed = |record: u64, error: ReadError| CatError::Read { path: path.to_owned(), record, source: error.into() };
-    let file = OpenFile::open(path).map_err(|error| failed(0, error))?;
+    let file = OpenFile::open(path).map_err(|error| match error {
+        // Told by the system; other errors of this kind are about what the file holds.
+        ReadError::Io(source) if source.raw_os_error().is_some() => CatError::Open { path: path.to_owned(), source },
+        error => failed(0, error),
+    })?;
     let limit = limit.unwrap_or(u64::MAX);
     let mut shown = 0;
     let mut records = file.records;

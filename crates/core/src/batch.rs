@@ -204,6 +204,15 @@ impl Input {
 }
 
 impl RawChunk {
+    /// Full length of a record of which the chunk holds `held` bytes: a source may hand on the beginning only of a line that
+    /// is too long, as a chunk of its own whose origin covers all of it (with its line feed).
+    #[must_use]
+    pub fn whole_length(&self, held: usize) -> u64 {
+        let span = self.origin.next.saturating_sub(self.origin.first);
+        let is_beginning = matches!(self.framing, Framing::Lines) && span > self.bytes.len() as u64;
+        if is_beginning { span } else { held as u64 }
+    }
+
     fn split(&self) -> Option<(Self, Self)> {
         match &self.framing {
             Framing::Lines => {

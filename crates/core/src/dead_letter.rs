@@ -82,6 +82,8 @@ pub struct DeadLetter {
     pub message: String,
     /// The event as it was received; the runtime cuts it at `max_event`.
     pub payload: Vec<u8>,
+    /// Full length of the event in bytes; `payload` may be its beginning only.
+    pub length: u64,
     /// When the event arrived, in milliseconds since 1970.
     pub arrived_at_ms: i64,
 }
@@ -97,6 +99,7 @@ impl DeadLetter {
             reason,
             message,
             payload: batch.received(row).to_vec(),
+            length: batch.received(row).len() as u64,
             arrived_at_ms: batch.arrived_at_ms,
         }
     }
@@ -155,7 +158,7 @@ pub fn dead_letter_batch(stage: &str, letters: &[DeadLetter], max_event_bytes: u
         Arc::new(message.finish()),
         Arc::new(arrived.with_timezone("UTC")),
         Arc::new(payload.finish()),
-        Arc::new(long(|letter| letter.payload.len() as i64)),
+        Arc::new(long(|letter| letter.length as i64)),
     ];
     let records = RecordBatch::try_new(event_type.arrow.clone(), columns).expect("columns as in the schema");
     Some(Batch {

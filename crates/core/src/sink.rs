@@ -10,7 +10,8 @@ use crate::stage::StageInput;
 /// Number of a cut; it grows by at least one from cut to cut.
 pub type CutId = u64;
 
-/// Names one delivery for ever: a retry, in this process or a later one, carries the same id and the same rows.
+/// Names one delivery: a retry in this process carries the same id and the same rows. After a restart of the process the
+/// batches behind the last cut may be divided otherwise; what was delivered up to then is told by [`Resume`], not by this id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeliveryId {
     /// Cut that the delivery follows.
@@ -86,7 +87,8 @@ pub trait Sink: 'static {
     /// See [`SinkError`].
     async fn flush(&mut self, cut: CutId) -> Result<Resume, SinkError>;
 
-    /// An hour of a type is complete.
+    /// An hour of a type is complete. Called before the `flush` of the cut that seals it: after a crash in between, the hour
+    /// may get more events, and the call comes again.
     ///
     /// # Errors
     /// See [`SinkError`].

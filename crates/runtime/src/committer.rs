@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use tidemill_core::{LogName, Publication};
@@ -21,7 +21,7 @@ use crate::failpoint;
 use crate::ledger::{Committed, Ledger, Record};
 use crate::logs::{Logs, sync_all};
 use crate::publish::{publish, remove};
-use crate::region::Region;
+use crate::region::{Alarm, Region};
 use crate::state_dir::StateDir;
 
 /// How long a run that is to end by itself waits for room.
@@ -43,7 +43,8 @@ pub(crate) fn start(region: Arc<Region>, state: StateDir, ledger: Ledger) -> Sen
     sender
 }
 
-fn run(region: &Region, state: &StateDir, mut ledger: Ledger, jobs: &Receiver<Job>) {
+fn run(region: &Arc<Region>, state: &StateDir, mut ledger: Ledger, jobs: &Receiver<Job>) {
+    let _alarm = Alarm { region: region.clone(), whose: "committer" };
     for job in jobs {
         let begin = Instant::now();
         let cut = job.record.cut;
@@ -74,14 +75,16 @@ fn commit(region: &Region, state: &StateDir, ledger: &mut Ledger, mut job: Job) 
     waiting_for_room(region, || ledger.append(&job.record))?;
     failpoint::hit("ledger-synced");
     let previous = region.committed().last.cut;
-    effects(region, &job.record, &state.output)?;
+    waiting_for_room(region, || effects(region, &job.record, &state.output))?;
     failpoint::hit("effects-done");
     if previous != job.record.cut {
         remove([state.snapshot_path(previous)].into_iter())?;
     }
     let mut committed = region.committed();
     committed.apply(job.record);
-    ledger.rotate_if_large(&committed)?;
+    if let Err(error) = ledger.rotate_if_large(&committed) {
+        tracing::warn!(error = %error.chain(), "no new ledger file can be begun; going on with the old one");
+    }
     let mut snapshots = region.snapshots.lock().expect("no code panics while it holds the snapshots");
     *snapshots = job.snapshots.into_iter().map(|(name, bytes)| (name, bytes.into())).collect();
     Ok(())
@@ -117,10 +120,7 @@ fn waiting_for_room(region: &Region, mut step: impl FnMut() -> Result<(), RunErr
         match step() {
             Err(RunError::Io { action, path, source })
                 if action != "sync"
-                    && matches!(
-                        source.kind(),
-                        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
-                    ) =>
+                    && matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) =>
             {
                 if tries.is_multiple_of(20) {
                     tracing::error!(path = %path.display(), "no room for a cut; inputs wait and nothing is lost. Make room");
@@ -163,10 +163,7 @@ fn places<'a>(
 }
 
 /// Redoes the effects of the last record when a run starts, before any Log is touched, and reads its snapshots.
-pub(crate) fn recover(
-    state: &StateDir,
-    committed: &Committed,
-) -> Result<BTreeMap<Arc<str>, Arc<[u8]>>, RunError> {
+pub(crate) fn recover(state: &StateDir, committed: &Committed) -> Result<BTreeMap<Arc<str>, Arc<[u8]>>, RunError> {
     let record = &committed.last;
     for (name, said) in &record.stages {
         let (state_logs, output_logs) = state.stage_logs(name);
@@ -174,19 +171,38 @@ pub(crate) fn recover(
             let dir = if log.home == tidemill_core::Home::State { &state_logs } else { &output_logs };
             dir.join(format!("{}.staged", log.name))
         };
-        let staged: Vec<_> = said.publications.iter().map(|publication| (path(&publication.log), publication)).collect();
+        let staged: Vec<_> =
+            said.publications.iter().map(|publication| (path(&publication.log), publication)).collect();
         publish(&state.output, &staged)?;
         remove(said.retired.iter().map(path))?;
     }
-    if record.cut == 0 {
-        return Ok(BTreeMap::new());
-    }
     let path = state.snapshot_path(record.cut);
     let corrupt = |what: &str| RunError::Corrupt { what: what.to_owned(), path: path.clone() };
+    // A cut that was not committed leaves the snapshots of the very next number, never of a later one.
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let mut others = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(RunError::io("list", dir))? {
+        let other = entry.map_err(RunError::io("list", dir))?.path();
+        let cut: Option<u64> = other.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
+        if cut.is_some_and(|cut| cut > record.cut + 1) {
+            return Err(corrupt(
+                "there are snapshots of a later cut than the ledger's last one: the ledger has lost records",
+            ));
+        }
+        if other != path {
+            others.push(other);
+        }
+    }
+    if record.cut == 0 {
+        remove(others.into_iter())?;
+        return Ok(BTreeMap::new());
+    }
     // The snapshots of a cut go away only after a later one was committed: if they are gone, the ledger has lost records.
     let packed = match std::fs::read(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(corrupt("the snapshots of the ledger's last cut are gone: a later cut was committed and its record is lost"));
+            return Err(corrupt(
+                "the snapshots of the ledger's last cut are gone: a later cut was committed and its record is lost",
+            ));
         }
         read => read.map_err(RunError::io("read", &path))?,
     };
@@ -202,13 +218,6 @@ pub(crate) fn recover(
         let bytes = bytes.ok_or_else(|| corrupt("the snapshots of the last cut are cut short"))?;
         snapshots.insert(name.clone(), bytes.into());
     }
-    // Snapshots of cuts that were never committed.
-    let dir = path.parent().unwrap_or(Path::new("."));
-    for entry in std::fs::read_dir(dir).map_err(RunError::io("list", dir))? {
-        let other = entry.map_err(RunError::io("list", dir))?.path();
-        if other != path {
-            remove([other].into_iter())?;
-        }
-    }
+    remove(others.into_iter())?;
     Ok(snapshots)
 }

@@ -14,6 +14,7 @@ use crate::committer::Job;
 use crate::error::RunError;
 use crate::horizon::{Proposal, end_of_input, propose};
 use crate::ledger::{Record, StageRecord};
+use crate::progress::Progress;
 use crate::reader::{Order, Reader};
 use crate::region::Region;
 use crate::worker::Left;
@@ -24,7 +25,10 @@ const TICK: Duration = Duration::from_millis(10);
 pub(crate) struct Coordinator {
     region: Arc<Region>,
     readers: Vec<Addr<Reader>>,
-    committer: Sender<Job>,
+    /// Gone after the end.
+    committer: Option<Sender<Job>>,
+    /// Event times and open hours as of the last barrier.
+    cut_progress: Progress,
     in_flight: Option<InFlight>,
     next_cut: CutId,
     last_cut_at: Instant,
@@ -72,7 +76,7 @@ struct InFlight {
     waiting_for: BTreeSet<usize>,
     positions: Positions,
     left: BTreeMap<Arc<str>, Left>,
-    read_bytes: u64,
+    read_bytes: Option<u64>,
     finished: bool,
 }
 
@@ -122,10 +126,12 @@ impl Coordinator {
         done: oneshot::Sender<Result<Ended, RunError>>,
     ) -> Self {
         let next_cut = region.committed().last.cut + 1;
+        let cut_progress = Progress::at(&region.committed());
         Self {
             region,
             readers,
-            committer,
+            committer: Some(committer),
+            cut_progress,
             in_flight: None,
             next_cut,
             last_cut_at: Instant::now(),
@@ -137,6 +143,10 @@ impl Coordinator {
     }
 
     fn end(&mut self, result: Result<Ended, RunError>) {
+        // After a good end nothing is on its way: the committer may end too, and with it the ownership of the state.
+        if result.is_ok() {
+            self.committer = None;
+        }
         if let Some(done) = self.done.take() {
             let _ = done.send(result);
         }
@@ -198,7 +208,7 @@ impl Coordinator {
             waiting_for: nodes,
             positions: Positions::new(),
             left: BTreeMap::new(),
-            read_bytes: 0,
+            read_bytes: None,
             finished,
         });
         for reader in &self.readers {
@@ -210,12 +220,15 @@ impl Coordinator {
     fn complete(&mut self) {
         let Some(cut) = self.in_flight.as_mut().filter(|cut| cut.waiting_for.is_empty()) else { return };
         let bucket_ms = self.region.plan.limits.bucket_ms;
-        let mut progress = self.region.progress();
+        // What lies before the barrier, and no more: an event behind it will be read again after a crash, and must not have
+        // moved a watermark.
+        let progress = &mut self.cut_progress;
+        cut.left.values().for_each(|left| progress.merge(&left.progress, bucket_ms));
         for horizon in &cut.seals.horizons {
-            let before = progress.open.get(&horizon.event_type).map_or(0, BTreeSet::len);
-            progress.sealed(&horizon.event_type, horizon.sealed_before_ms, bucket_ms);
-            let after = progress.open.get(&horizon.event_type).map_or(0, BTreeSet::len);
-            *self.region.hours_sealed.entry(horizon.event_type.clone()).or_default() += (before - after) as u64;
+            let (name, before_ms) = (&horizon.event_type, horizon.sealed_before_ms);
+            let sealed = progress.sealed(name, before_ms, bucket_ms);
+            self.region.progress().sealed(name, before_ms, bucket_ms);
+            *self.region.hours_sealed.entry(name.clone()).or_default() += sealed;
         }
         let mut record = Record {
             base: false,
@@ -229,7 +242,6 @@ impl Coordinator {
             fingerprint: None,
             finished: cut.finished,
         };
-        drop(progress);
         let mut snapshots = BTreeMap::new();
         for (name, left) in std::mem::take(&mut cut.left) {
             snapshots.insert(name.clone(), left.snapshot);
@@ -242,7 +254,10 @@ impl Coordinator {
             };
             record.stages.insert(name, said);
         }
-        let _ = self.committer.send(Job { record, snapshots, read_bytes: cut.read_bytes });
+        let job = Job { record, snapshots, read_bytes: cut.read_bytes.unwrap_or(0) };
+        if self.committer.as_ref().is_none_or(|committer| committer.send(job).is_err()) {
+            self.end(Err(RunError::Internal("the committer is gone".into())));
+        }
     }
 }
 
@@ -281,7 +296,7 @@ impl Handler<SourceAck> for Coordinator {
             cut.waiting_for.remove(&ack.node);
             cut.positions.insert(name, ack.positions);
             // With several sources the first to answer says least: what is read after it counts as held.
-            cut.read_bytes = if cut.read_bytes == 0 { ack.read_bytes } else { cut.read_bytes.min(ack.read_bytes) };
+            cut.read_bytes = Some(cut.read_bytes.map_or(ack.read_bytes, |least| least.min(ack.read_bytes)));
             self.complete();
         }
     }

@@ -36,6 +36,9 @@ pub(crate) struct Failure {
     /// The part of the item that it failed on.
     pub(crate) part: usize,
     pub(crate) message: String,
+    /// Whether the records in hand may be what it fails on. A sink of one's own names such records itself; anything else is
+    /// an outage.
+    pub(crate) may_be_the_data: bool,
 }
 
 /// What a call brought about.
@@ -108,6 +111,7 @@ impl Engine {
     /// Deals with one item. Nothing has happened when it fails.
     pub(crate) async fn run(&mut self, region: &Region, name: &str, item: &Numbered) -> Result<Outcome, Failure> {
         let mut effects = Effects::default();
+        let may_be_the_data = matches!(self, Self::Stage(_));
         match &item.item {
             Item::Data(parts) => {
                 for (at, part) in parts.iter().enumerate() {
@@ -120,17 +124,21 @@ impl Engine {
                             continue;
                         }
                     };
-                    called
-                        .unwrap_or_else(|panic| Err(panic_text(&*panic)))
-                        .map_err(|message| Failure { part: at, message })?;
+                    called.unwrap_or_else(|panic| Err(panic_text(&*panic))).map_err(|message| Failure {
+                        part: at,
+                        message,
+                        may_be_the_data,
+                    })?;
                 }
                 Ok(Outcome { effects, snapshot: None })
             }
             Item::Barrier(seals) => {
                 let called = AssertUnwindSafe(self.barrier(region, name, seals, &mut effects)).catch_unwind().await;
-                let snapshot = called
-                    .unwrap_or_else(|panic| Err(panic_text(&*panic)))
-                    .map_err(|message| Failure { part: 0, message })?;
+                let snapshot = called.unwrap_or_else(|panic| Err(panic_text(&*panic))).map_err(|message| Failure {
+                    part: 0,
+                    message,
+                    may_be_the_data: false,
+                })?;
                 Ok(Outcome { effects, snapshot: Some(snapshot) })
             }
         }
@@ -149,7 +157,12 @@ impl Engine {
                 let Input::Rows(batch) = input else { return Ok(()) };
                 let id = DeliveryId { after_cut: state.after_cut, number: state.number };
                 let rows = batch.len() as u64;
-                let refused = retrying(name, async || sink.write(batch, id).await).await?;
+                let mut refused = retrying(name, async || sink.write(batch, id).await).await?;
+                refused.sort_by_key(|(row, _)| *row);
+                refused.dedup_by_key(|(row, _)| *row);
+                if let Some((row, _)) = refused.iter().find(|(row, _)| !batch.indexes().any(|other| other == *row)) {
+                    return Err(format!("the sink refused row {row}, which it was not given"));
+                }
                 state.number += 1;
                 state.hours.add(batch, region.plan.limits.bucket_ms);
                 effects.tally.received += rows;
@@ -177,14 +190,14 @@ impl Engine {
             }
             Self::Sink(sink, state) => {
                 for (event_type, hour) in state.hours.close(seals, region.plan.limits.bucket_ms) {
-                    retrying(name, async || sink.seal(&event_type, hour).await).await?;
+                    nothing_refused(retrying(name, async || sink.seal(&event_type, hour).await).await?)?;
                 }
                 let mut resume = None;
-                retrying(name, async || {
+                let flushed = retrying(name, async || {
                     resume = Some(sink.flush(seals.cut).await?);
                     Ok(())
-                })
-                .await?;
+                });
+                nothing_refused(flushed.await?)?;
                 (state.resume, state.after_cut, state.number) = (resume, seals.cut, 0);
                 postcard::to_stdvec(state).map_err(|error| error.to_string())
             }
@@ -218,6 +231,14 @@ async fn retrying(
             }
             Err(error) => return Err(error_chain(&error)),
         }
+    }
+}
+
+/// Rows can be refused when they are written, not later.
+fn nothing_refused(rows: Vec<(usize, String)>) -> Result<(), String> {
+    match rows.first() {
+        None => Ok(()),
+        Some((_, reason)) => Err(format!("the sink refused rows that it had taken: {reason}")),
     }
 }
 

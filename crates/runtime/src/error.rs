@@ -51,11 +51,9 @@ pub enum RunError {
         changes: Vec<String>,
     },
     /// A source can't go on without skipping something.
-    #[error("source `{source_name}`: {message}")]
+    #[error("{message}")]
     Source {
-        /// The source.
-        source_name: String,
-        /// What happened and what to do.
+        /// Which source, what happened and what to do.
         message: String,
     },
     /// A stage or sink can't be started.

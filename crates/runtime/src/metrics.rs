@@ -26,12 +26,7 @@ pub struct MetricSpec {
     pub help: &'static str,
 }
 
-const fn spec(
-    name: &'static str,
-    kind: MetricKind,
-    labels: &'static [&'static str],
-    help: &'static str,
-) -> MetricSpec {
+const fn spec(name: &'static str, kind: MetricKind, labels: &'static [&'static str], help: &'static str) -> MetricSpec {
     MetricSpec { name, kind, labels, help }
 }
 
@@ -41,25 +36,65 @@ use MetricKind::{Counter, Gauge};
 pub const METRICS: &[MetricSpec] = &[
     spec("tidemill_cut_age_seconds", Gauge, &[], "Time since the barrier of the last committed cut."),
     spec("tidemill_cut_commit_seconds", Gauge, &[], "How long the last commit took: syncs, ledger, effects."),
-    spec("tidemill_cut_duration_seconds", Gauge, &[], "How long the last cut took, from its barrier to the end of its effects."),
+    spec(
+        "tidemill_cut_duration_seconds",
+        Gauge,
+        &[],
+        "How long the last cut took, from its barrier to the end of its effects.",
+    ),
     spec("tidemill_cuts_total", Counter, &[], "Number of the last committed cut; it goes on over restarts."),
     spec("tidemill_held_bytes", Gauge, &[], "Received bytes that are not in a committed cut yet."),
-    spec("tidemill_partition_committed_position", Gauge, &["source", "partition"], "Position of the partition in the last committed cut."),
-    spec("tidemill_partition_max_event_timestamp_seconds", Gauge, &["source", "partition"], "Highest event time seen in the partition."),
+    spec(
+        "tidemill_partition_committed_position",
+        Gauge,
+        &["source", "partition"],
+        "Position of the partition in the last committed cut.",
+    ),
+    spec(
+        "tidemill_partition_max_event_timestamp_seconds",
+        Gauge,
+        &["source", "partition"],
+        "Highest event time seen in the partition.",
+    ),
     spec("tidemill_partition_position", Gauge, &["source", "partition"], "Position behind what was read."),
     spec("tidemill_read_bytes_total", Counter, &[], "Bytes that sources have handed on since the process started."),
-    spec("tidemill_source_back_pressure_seconds_total", Counter, &["source"], "Time that the source waited for room behind it."),
+    spec(
+        "tidemill_source_back_pressure_seconds_total",
+        Counter,
+        &["source"],
+        "Time that the source waited for room behind it.",
+    ),
     spec("tidemill_source_busy_seconds_total", Counter, &["source"], "Time that the source read."),
     spec("tidemill_source_errors_total", Counter, &["source"], "Calls of the source that failed."),
     spec("tidemill_source_restarts_total", Counter, &["source"], "Times that the source was opened again."),
     spec("tidemill_stage_absorbed_total", Counter, &["stage"], "Records that went into aggregates."),
-    spec("tidemill_stage_back_pressure_seconds_total", Counter, &["stage"], "Time that results waited for room behind the stage."),
-    spec("tidemill_stage_busy_seconds_total", Counter, &["stage"], "Time in calls of the stage, over its workers; its rate divided by the workers is the busy ratio."),
-    spec("tidemill_stage_dead_lettered_total", Counter, &["stage"], "Records that became dead letters, late ones aside."),
+    spec(
+        "tidemill_stage_back_pressure_seconds_total",
+        Counter,
+        &["stage"],
+        "Time that results waited for room behind the stage.",
+    ),
+    spec(
+        "tidemill_stage_busy_seconds_total",
+        Counter,
+        &["stage"],
+        "Time in calls of the stage, over its workers; its rate divided by the workers is the busy ratio.",
+    ),
+    spec(
+        "tidemill_stage_dead_lettered_total",
+        Counter,
+        &["stage"],
+        "Records that became dead letters, late ones aside.",
+    ),
     spec("tidemill_stage_duplicates_total", Counter, &["stage"], "Records that were dropped as duplicates."),
     spec("tidemill_stage_errors_total", Counter, &["stage"], "Calls that failed or panicked."),
     spec("tidemill_stage_filtered_total", Counter, &["stage"], "Records that the stage was asked to leave out."),
-    spec("tidemill_stage_late_total", Counter, &["stage"], "Records for an hour that was sealed; they became dead letters."),
+    spec(
+        "tidemill_stage_late_total",
+        Counter,
+        &["stage"],
+        "Records for an hour that was sealed; they became dead letters.",
+    ),
     spec("tidemill_stage_open_hours", Gauge, &["stage"], "Hours that the stage held open at the last barrier."),
     spec("tidemill_stage_queue_bytes", Gauge, &["stage"], "Bytes that wait in front of the stage."),
     spec("tidemill_stage_queue_items", Gauge, &["stage"], "Items that wait in front of the stage."),
@@ -68,9 +103,24 @@ pub const METRICS: &[MetricSpec] = &[
     spec("tidemill_stage_sent_total", Counter, &["stage"], "Records that went on, or were written by a sink."),
     spec("tidemill_type_open_hours", Gauge, &["event_type"], "Hours with events that are not sealed."),
     spec("tidemill_type_sealed_hours_total", Counter, &["event_type"], "Hours sealed since the process started."),
-    spec("tidemill_type_sealed_timestamp_seconds", Gauge, &["event_type"], "Hours that end at or before this time are sealed."),
-    spec("tidemill_type_watermark_held", Gauge, &["event_type", "partition"], "1 for the partition that holds the watermark."),
-    spec("tidemill_type_watermark_timestamp_seconds", Gauge, &["event_type"], "How far the events of the type have come."),
+    spec(
+        "tidemill_type_sealed_timestamp_seconds",
+        Gauge,
+        &["event_type"],
+        "Hours that end at or before this time are sealed.",
+    ),
+    spec(
+        "tidemill_type_watermark_held",
+        Gauge,
+        &["event_type", "partition"],
+        "1 for the partition that holds the watermark.",
+    ),
+    spec(
+        "tidemill_type_watermark_timestamp_seconds",
+        Gauge,
+        &["event_type"],
+        "How far the events of the type have come.",
+    ),
 ];
 
 /// Describes all metrics to the recorder.

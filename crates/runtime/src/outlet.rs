@@ -114,7 +114,8 @@ mod tests {
     #[tokio::test]
     async fn what_a_barrier_makes_a_stage_send_arrives_before_the_barrier() {
         let inbox = Inbox::new(1, 1 << 20, 1, false);
-        let outlet: Outlet<()> = Outlet::new(vec![Target { inbox: inbox.clone(), lane: 0, port: Port::Data, types: None }]);
+        let outlet: Outlet<()> =
+            Outlet::new(vec![Target { inbox: inbox.clone(), lane: 0, port: Port::Data, types: None }]);
         let note = tidemill_core::HourNote {
             event_type: "a".into(),
             hour: tidemill_core::Hour { start_ms: 0, width_ms: 1 },
@@ -124,7 +125,7 @@ mod tests {
         outlet.send(7, vec![Input::Note(note)], None).await;
         outlet.send_barrier(7, &Arc::new(seals));
         assert!(matches!(inbox.lease().await.item, Item::Data(_)));
-        inbox.complete(0);
+        inbox.complete(0, tidemill_core::Tally::default());
         assert!(matches!(inbox.lease().await.item, Item::Barrier(_)));
     }
 

@@ -5,15 +5,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tidemill_core::{Batch, Hour, TimeColumn};
+use tidemill_core::{Batch, DEAD_LETTER_TYPE, Hour, TimeColumn};
+
+use crate::ledger::Committed;
 
 /// Highest event times and open hours.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Progress {
     /// Source, partition, highest event time in milliseconds.
     pub(crate) seen: BTreeMap<Arc<str>, BTreeMap<Arc<str>, i64>>,
-    /// Starts of hours with events, by type.
+    /// Starts of hours with events that are not sealed, by type.
     pub(crate) open: BTreeMap<Arc<str>, BTreeSet<i64>>,
+    /// Horizon of each type.
+    sealed_before_ms: BTreeMap<Arc<str>, i64>,
 }
 
 /// What one batch adds.
@@ -51,20 +55,82 @@ impl Seen {
 }
 
 impl Progress {
-    /// Takes note of a batch.
-    pub(crate) fn see(&mut self, seen: Seen, moves_watermark: bool) {
-        if moves_watermark {
-            let partitions = self.seen.entry(seen.source).or_default();
-            let max = partitions.entry(seen.partition).or_insert(seen.max_ms);
-            *max = (*max).max(seen.max_ms);
-        }
-        self.open.entry(seen.event_type).or_default().extend(seen.hours);
+    /// As a cut has it.
+    pub(crate) fn at(cut: &Committed) -> Self {
+        let open = cut.last.open.iter().map(|(name, hours)| (name.clone(), hours.iter().copied().collect()));
+        Self { seen: cut.last.progress.clone(), open: open.collect(), sealed_before_ms: cut.sealed_before_ms.clone() }
     }
 
-    /// Hours of a type that end at or before `sealed_before_ms` are sealed.
-    pub(crate) fn sealed(&mut self, event_type: &str, sealed_before_ms: i64, bucket_ms: i64) {
-        if let Some(open) = self.open.get_mut(event_type) {
-            open.retain(|start| start.saturating_add(bucket_ms) > sealed_before_ms);
+    /// Takes note of a batch. Hours that are sealed stay so: their events are late, and open nothing.
+    pub(crate) fn see(&mut self, seen: &Seen, bucket_ms: i64) {
+        if *seen.event_type != *DEAD_LETTER_TYPE {
+            self.see_time(&seen.source, &seen.partition, seen.max_ms);
         }
+        self.see_hours(&seen.event_type, seen.hours.iter().copied(), bucket_ms);
+    }
+
+    /// Takes over what a stage has seen up to a barrier.
+    pub(crate) fn merge(&mut self, other: &Self, bucket_ms: i64) {
+        for (source, partitions) in &other.seen {
+            partitions.iter().for_each(|(partition, max_ms)| self.see_time(source, partition, *max_ms));
+        }
+        for (event_type, hours) in &other.open {
+            self.see_hours(event_type, hours.iter().copied(), bucket_ms);
+        }
+    }
+
+    fn see_time(&mut self, source: &Arc<str>, partition: &Arc<str>, max_ms: i64) {
+        let partitions = self.seen.entry(source.clone()).or_default();
+        let max = partitions.entry(partition.clone()).or_insert(max_ms);
+        *max = (*max).max(max_ms);
+    }
+
+    fn see_hours(&mut self, event_type: &Arc<str>, hours: impl Iterator<Item = i64>, bucket_ms: i64) {
+        let before = self.sealed_before_ms.get(event_type).copied().unwrap_or(i64::MIN);
+        let open = self.open.entry(event_type.clone()).or_default();
+        for start in hours {
+            if start.saturating_add(bucket_ms) > before {
+                open.insert(start);
+            } else if **event_type == *DEAD_LETTER_TYPE {
+                // Letters of a sealed hour are put into the first one that is not.
+                open.insert(before);
+            }
+        }
+    }
+
+    /// Hours of a type that end at or before `sealed_before_ms` are sealed. Returns how many of them had events.
+    pub(crate) fn sealed(&mut self, event_type: &Arc<str>, sealed_before_ms: i64, bucket_ms: i64) -> u64 {
+        self.sealed_before_ms.insert(event_type.clone(), sealed_before_ms);
+        let Some(open) = self.open.get_mut(event_type) else { return 0 };
+        let before = open.len();
+        open.retain(|start| start.saturating_add(bucket_ms) > sealed_before_ms);
+        (before - open.len()) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(event_type: &str, hour: i64) -> Seen {
+        Seen {
+            source: "s".into(),
+            partition: "p".into(),
+            event_type: event_type.into(),
+            max_ms: hour,
+            hours: BTreeSet::from([hour]),
+        }
+    }
+
+    #[test]
+    fn an_event_of_a_sealed_hour_opens_it_for_nobody_but_a_dead_letter_opens_the_next() {
+        let mut progress = Progress::default();
+        for name in ["a", DEAD_LETTER_TYPE] {
+            progress.see(&seen(name, 0), 10);
+            assert_eq!(progress.sealed(&name.into(), 10, 10), 1);
+            progress.see(&seen(name, 0), 10);
+        }
+        assert!(progress.open["a"].is_empty());
+        assert_eq!(progress.open[DEAD_LETTER_TYPE], BTreeSet::from([10]));
     }
 }

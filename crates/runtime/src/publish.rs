@@ -31,7 +31,11 @@ pub(crate) fn publish(output: &Path, staged: &[(PathBuf, &Publication)]) -> Resu
                 touched.insert(dir.to_owned());
                 touched.extend(from.parent().map(Path::to_owned));
             }
-            Err(rustix::io::Errno::NOENT) if to.exists() => {}
+            // Published before; whether its directories were synced then is not known.
+            Err(rustix::io::Errno::NOENT) if to.exists() => {
+                touched.extend(dir.ancestors().take_while(|above| above.starts_with(output)).map(Path::to_owned));
+                touched.extend(from.parent().map(Path::to_owned));
+            }
             Err(rustix::io::Errno::NOENT) => {
                 let what = format!("{} is neither staged nor published", publication.path);
                 return Err(RunError::Corrupt { what, path: from.clone() });

@@ -69,7 +69,10 @@ pub fn published(output: &Path) -> Result<Option<BTreeSet<String>>, RunError> {
             (u32::from_str_radix(checksum, 16).ok()? == crc32c::crc32c(path.as_bytes())).then(|| path.to_owned())
         });
         let Some(path) = path else {
-            return Err(RunError::Corrupt { what: format!("line {} of the index of published files is damaged", number + 1), path: index });
+            return Err(RunError::Corrupt {
+                what: format!("line {} of the index of published files is damaged", number + 1),
+                path: index,
+            });
         };
         paths.insert(path);
     }

@@ -13,7 +13,7 @@ use crate::backoff::Backoff;
 use crate::coordinator::{Fatal, SourceAck};
 use crate::engine::panic_text;
 use crate::error::{RunError, error_chain};
-use crate::region::{Region, SourceShared};
+use crate::region::{Alarm, Region, SourceShared};
 
 /// See the module.
 pub(crate) struct Reader {
@@ -62,6 +62,9 @@ impl Handler<Order> for Reader {
     }
 }
 
+/// Positions of all partitions, and those that hold no hour.
+type Behind = (BTreeMap<Arc<str>, PartitionPosition>, Vec<Arc<str>>);
+
 struct Reading {
     region: Arc<Region>,
     source: Arc<SourceShared>,
@@ -74,6 +77,7 @@ struct Reading {
 
 impl Reading {
     async fn run(mut self) {
+        let _alarm = Alarm { region: self.region.clone(), whose: "reader" };
         self.positions = {
             let committed = self.region.committed();
             committed.last.positions.get(&self.name()).cloned().unwrap_or_default()
@@ -142,15 +146,20 @@ impl Reading {
         match polled {
             Ok(Polled::Chunk(chunk)) => {
                 let bytes = chunk.bytes.len() as u64;
+                // Before the chunk goes out: a source that fails here is opened where this chunk begins.
+                let behind = match Self::look(&*source) {
+                    Ok(behind) => behind,
+                    Err(error) => {
+                        self.failed(error).await;
+                        return None;
+                    }
+                };
                 self.number += 1;
                 let begin = Instant::now();
                 self.source.outlet.send(self.number, vec![Input::Raw(chunk)], None).await;
                 self.source.counters.back_pressure_ns.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
                 self.region.read_bytes.fetch_add(bytes, Ordering::Relaxed);
-                if let Err(error) = self.publish(&*source, false) {
-                    self.failed(error).await;
-                    return None;
-                }
+                self.show(behind, false);
                 // `send` may never have had to wait: let the actor's messages in.
                 tokio::task::yield_now().await;
                 Some(source)
@@ -178,10 +187,17 @@ impl Reading {
 
     /// Takes over the source's positions, which now are behind what was handed on, and shows them.
     fn publish(&self, source: &dyn Source, ended: bool) -> Result<(), SourceError> {
-        let (positions, idle) = caught(|| Ok((source.positions(), source.idle_partitions())))?;
+        self.show(Self::look(source)?, ended);
+        Ok(())
+    }
+
+    fn look(source: &dyn Source) -> Result<Behind, SourceError> {
+        caught(|| Ok((source.positions(), source.idle_partitions())))
+    }
+
+    fn show(&self, (positions, idle): Behind, ended: bool) {
         let mut state = self.source.state();
         (state.positions, state.idle, state.ended) = (Some(positions), idle, ended);
-        Ok(())
     }
 
     fn barrier(&mut self, order: &Order) {
@@ -207,7 +223,9 @@ impl Reading {
         self.source.counters.errors.fetch_add(1, Ordering::Relaxed);
         if !error.retry {
             let message = error_chain(&error);
-            let fault = RunError::Source { source_name: source.to_string(), message };
+            let prefix = format!("source `{source}`");
+            let message = if message.starts_with(&prefix) { message } else { format!("{prefix}: {message}") };
+            let fault = RunError::Source { message };
             self.region.coordinator().do_send(Fatal(fault));
             self.source.state().ended = true;
             return;
@@ -226,7 +244,6 @@ fn fatal(message: String) -> SourceError {
 
 /// Calls into a source; a panic is an error that may be tried again.
 fn caught<T>(call: impl FnOnce() -> Result<T, SourceError>) -> Result<T, SourceError> {
-    std::panic::catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
-        Err(SourceError { message: panic_text(&*panic), retry: true, source: None })
-    })
+    std::panic::catch_unwind(AssertUnwindSafe(call))
+        .unwrap_or_else(|panic| Err(SourceError { message: panic_text(&*panic), retry: true, source: None }))
 }

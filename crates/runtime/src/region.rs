@@ -7,16 +7,17 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use actix::Addr;
 use dashmap::DashMap;
-use tidemill_core::{CutId, PartitionPosition, Tally};
+use tidemill_core::{CutId, LogName, PartitionPosition, Publication, Tally};
 use tidemill_topology::{Node, Plan};
 use tokio::sync::Notify;
 
-use crate::coordinator::Coordinator;
+use crate::coordinator::{Coordinator, Fatal};
+use crate::error::RunError;
+use crate::horizon::Lineage;
 use crate::inbox::Inbox;
 use crate::ledger::Committed;
 use crate::logs::Logs;
 use crate::outlet::Outlet;
-use crate::horizon::Lineage;
 use crate::progress::Progress;
 use crate::registry::Registry;
 use crate::worker::Done;
@@ -49,6 +50,10 @@ pub(crate) struct StageShared {
     pub(crate) logs: Mutex<Logs>,
     /// What became of all records so far; goes back with a restored stage.
     pub(crate) tally: Mutex<Tally>,
+    /// What the stage has let out since the last barrier.
+    pub(crate) progress: Mutex<Progress>,
+    /// Logs to be published, and to be removed, with the next cut.
+    pub(crate) pending: Mutex<(Vec<Publication>, Vec<LogName>)>,
     /// Last cut that the stage has acknowledged.
     pub(crate) acked: AtomicU64,
     pub(crate) counters: Counters,
@@ -174,6 +179,14 @@ impl StageShared {
         self.logs.lock().expect("no code panics while it holds logs")
     }
 
+    pub(crate) fn pending(&self) -> MutexGuard<'_, (Vec<Publication>, Vec<LogName>)> {
+        self.pending.lock().expect("no code panics while it holds what is pending")
+    }
+
+    pub(crate) fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().expect("no code panics while it holds the progress")
+    }
+
     pub(crate) fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().expect("no code panics while it holds a tally")
     }
@@ -182,5 +195,20 @@ impl StageShared {
 impl SourceShared {
     pub(crate) fn state(&self) -> MutexGuard<'_, SourceState> {
         self.state.lock().expect("no code panics while it holds a source's state")
+    }
+}
+
+/// Ends the run if the thread that holds it panics in the runtime's own code: nothing can be said then of what it had in hand.
+pub(crate) struct Alarm {
+    pub(crate) region: Arc<Region>,
+    pub(crate) whose: &'static str,
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let fault = RunError::Internal(format!("the {}'s own code panicked; see the log", self.whose));
+            self.region.coordinator().do_send(Fatal(fault));
+        }
     }
 }

@@ -63,6 +63,13 @@ impl Kinds for Registry {
         self.sources.get(kind).map(|kind| kind.check(options)).unwrap_or_default()
     }
 
+    fn warnings(&self, role: Role, kind: &str, input: &StageInput) -> Vec<Finding> {
+        match (role, self.stages.get(kind), self.sinks.get(kind)) {
+            (Role::Stage, Some(kind), _) | (Role::Sink, _, Some(SinkEntry::Logged(kind))) => kind.warnings(input),
+            _ => Vec::new(),
+        }
+    }
+
     fn plan(&self, role: Role, kind: &str, input: &StageInput) -> Result<Vec<Arc<EventType>>, Vec<Finding>> {
         match (role, self.stages.get(kind), self.sinks.get(kind)) {
             (Role::Stage, Some(kind), _) | (Role::Sink, _, Some(SinkEntry::Logged(kind))) => kind.plan(input),

@@ -122,7 +122,11 @@ pub fn start(plan: Plan, registry: Registry, config: RunConfig) -> Result<Runnin
     })?;
     let Opened { ledger, committed, dropped_bytes } = opened;
     if dropped_bytes > 0 {
-        tracing::warn!(dropped_bytes, cut = committed.last.cut, "the ledger ended in an incomplete record, which was dropped; going on from the cut before");
+        tracing::warn!(
+            dropped_bytes,
+            cut = committed.last.cut,
+            "the ledger ended in an incomplete record, which was dropped; going on from the cut before"
+        );
     }
     let region = Arc::new(wire(plan, registry, config, &state, committed, snapshots, logs));
     let (done, finished) = oneshot::channel();
@@ -190,6 +194,8 @@ fn wire(
             outlet: Outlet::new(targets(index)),
             logs: Mutex::new(logs),
             tally: Mutex::new(tally),
+            progress: Mutex::default(),
+            pending: Mutex::default(),
             acked: AtomicU64::new(committed.last.cut),
             counters: Counters::default(),
             epochs: DashMap::new(),
@@ -208,10 +214,7 @@ fn wire(
             })
         })
         .collect();
-    let progress = Progress {
-        seen: committed.last.progress.clone(),
-        open: committed.last.open.iter().map(|(name, hours)| (name.clone(), hours.iter().copied().collect())).collect(),
-    };
+    let progress = Progress::at(&committed);
     let lineage = lineage(&plan);
     Region {
         lineage,

@@ -19,9 +19,12 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use crate::error::RunError;
+use crate::logs::{make_dirs, sync_all};
 
 const CLAIM: &str = ".tidemill-claim";
 const STAGING: &str = ".tidemill-staging";
+const LOCK_TRIES: u32 = 50;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 
 /// Who owns a state directory now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +53,7 @@ impl StateDir {
     /// Takes the state directory and the output root, making them if need be.
     pub(crate) fn take(root: &Path, output: &Path) -> Result<Self, RunError> {
         for dir in [root.join("cuts"), root.join("logs"), output.join(STAGING)] {
-            std::fs::create_dir_all(&dir).map_err(RunError::io("create", &dir))?;
+            make_dirs(&dir)?;
         }
         let lock = lock(root)?;
         let id = identity(root)?;
@@ -119,7 +122,16 @@ fn lock(root: &Path) -> Result<File, RunError> {
     let path = root.join("lock");
     let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
     let mut file = file.map_err(RunError::io("open", &path))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    let mut locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+    // Who only asks for the owner holds a shared lock for a moment.
+    for _ in 0..LOCK_TRIES {
+        if locked != Err(rustix::io::Errno::WOULDBLOCK) {
+            break;
+        }
+        std::thread::sleep(LOCK_PAUSE);
+        locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+    }
+    match locked {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let mut text = String::new();
@@ -143,8 +155,10 @@ fn identity(root: &Path) -> Result<Arc<str>, RunError> {
                 .and_then(|mut file| file.read_exact(&mut random))
                 .map_err(RunError::io("read", "/dev/urandom"))?;
             let text = format!("{:016x}", u64::from_le_bytes(random));
-            write_whole(&path, text.as_bytes())?;
-            Ok(text.into())
+            match write_new(&path, text.as_bytes())? {
+                true => Ok(text.into()),
+                false => identity(root),
+            }
         }
         Err(error) => Err(RunError::io("read", path)(error)),
     }
@@ -164,26 +178,34 @@ fn read_claim(output: &Path) -> Result<Option<Claim>, RunError> {
 fn claim(output: &Path, root: &Path, id: &str) -> Result<(), RunError> {
     match read_claim(output)? {
         Some(claim) if claim.state_id == id => Ok(()),
-        Some(claim) => {
-            Err(RunError::Claimed { path: output.to_owned(), owner: claim.state.display().to_string() })
-        }
+        Some(claim) => Err(RunError::Claimed { path: output.to_owned(), owner: claim.state.display().to_string() }),
         None => {
             let state = std::path::absolute(root).map_err(RunError::io("resolve", root))?;
             let text = serde_json::to_vec(&Claim { state_id: id.to_owned(), state })
                 .map_err(|error| RunError::Internal(error.to_string()))?;
-            write_whole(&output.join(CLAIM), &text)
+            match write_new(&output.join(CLAIM), &text)? {
+                true => Ok(()),
+                // Somebody was faster: it is theirs, or it was ours already.
+                false => claim(output, root, id),
+            }
         }
     }
 }
 
-/// Writes a small file so that it is there whole or not at all.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
-    let temporary = path.with_extension("new");
+/// Writes a small file so that it is there whole or not at all; `false` when one is there already.
+fn write_new(path: &Path, bytes: &[u8]) -> Result<bool, RunError> {
+    let temporary = path.with_extension(format!("new-{}", std::process::id()));
     let mut file = File::create(&temporary).map_err(RunError::io("create", &temporary))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(RunError::io("write", &temporary))?;
-    std::fs::rename(&temporary, path).map_err(RunError::io("rename to", path))?;
+    let linked = std::fs::hard_link(&temporary, path);
+    std::fs::remove_file(&temporary).map_err(RunError::io("remove", &temporary))?;
+    match linked {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(false),
+        linked => linked.map_err(RunError::io("create", path))?,
+    }
     let dir = path.parent().unwrap_or(Path::new("."));
-    crate::logs::sync_all([dir].into_iter())
+    sync_all([dir].into_iter())?;
+    Ok(true)
 }
 
 #[cfg(test)]

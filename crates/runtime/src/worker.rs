@@ -4,11 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, ActorContext, Addr, AsyncContext, Context, WrapFuture};
 use actix::fut::ActorFutureExt;
-use tidemill_core::{
-    Batch, Effects, Input, LogName, Publication, Role, Seals, Shape, Tally, dead_letter_batch,
-};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, WrapFuture};
+use tidemill_core::{Batch, CutId, Effects, Input, LogName, Publication, Role, Seals, Shape, Tally, dead_letter_batch};
 use tidemill_topology::Port;
 
 use crate::coordinator::{Ack, Fatal};
@@ -16,8 +14,8 @@ use crate::engine::{Engine, Failure, Outcome};
 use crate::error::RunError;
 use crate::item::{Item, Numbered};
 use crate::pool::{Failed, Pool};
-use crate::progress::Seen;
-use crate::region::{Region, StageShared};
+use crate::progress::{Progress, Seen};
+use crate::region::{Alarm, Region, StageShared};
 
 /// Pause between two tries of an append for which there is no room.
 const APPEND_RETRY: Duration = Duration::from_millis(500);
@@ -50,6 +48,8 @@ pub(crate) struct Left {
     pub(crate) publications: Vec<Publication>,
     pub(crate) retired: Vec<LogName>,
     pub(crate) tally: Tally,
+    /// What the stage has let out since the barrier before.
+    pub(crate) progress: Progress,
 }
 
 impl Actor for Worker {
@@ -59,41 +59,38 @@ impl Actor for Worker {
         let work = work(
             self.region.clone(),
             self.stage.clone(),
-            Watch { pool: self.pool.clone(), index: self.index, epoch: self.epoch, reported: false },
+            Watch { pool: self.pool.clone(), index: self.index, epoch: self.epoch },
             self.restores,
         );
         ctx.spawn(work.into_actor(self).map(|(), _, ctx| ctx.stop()));
     }
 }
 
-/// Tells the supervisor of the worker's end, whatever the reason.
+/// Tells the supervisor of the worker's end.
 struct Watch {
     pool: Addr<Pool>,
     index: usize,
     epoch: u64,
-    reported: bool,
 }
 
 impl Watch {
-    fn report(&mut self, message: String, at_once: bool) {
-        self.reported = true;
+    fn report(&self, message: String, at_once: bool) {
         self.pool.do_send(Failed { index: self.index, epoch: self.epoch, message, at_once });
     }
 }
 
-impl Drop for Watch {
-    fn drop(&mut self) {
-        if !self.reported && std::thread::panicking() {
-            self.report("the worker's own code panicked".into(), false);
-        }
-    }
-}
-
-async fn work(region: Arc<Region>, stage: Arc<StageShared>, mut watch: Watch, restores: bool) {
+async fn work(region: Arc<Region>, stage: Arc<StageShared>, watch: Watch, restores: bool) {
+    let _alarm = Alarm { region: region.clone(), whose: "worker" };
     let name = region.node(stage.node).name.clone();
-    if restores && let Err(error) = go_back(&region, &stage).await {
-        region.coordinator().do_send(Fatal(error));
-        return;
+    let mut restored_from = None;
+    if restores {
+        match go_back(&region, &stage).await {
+            Ok(cut) => restored_from = Some(cut),
+            Err(error) => {
+                region.coordinator().do_send(Fatal(error));
+                return;
+            }
+        }
     }
     let mut engine = match Engine::build(&region, &stage).await {
         Ok(engine) => engine,
@@ -103,8 +100,8 @@ async fn work(region: Arc<Region>, stage: Arc<StageShared>, mut watch: Watch, re
         }
         Err(message) => return watch.report(format!("it can't be built: {message}"), false),
     };
-    if restores {
-        let items = stage.inbox.replay();
+    if let Some(cut) = restored_from {
+        let items = stage.inbox.replay(cut);
         tracing::info!(stage = %name, items, "restored from the last cut; replaying what came since");
     }
     loop {
@@ -120,10 +117,17 @@ async fn work(region: Arc<Region>, stage: Arc<StageShared>, mut watch: Watch, re
             }
             Err(failure) => {
                 drop(engine);
-                let at_once = give_back(&region, &stage, item, &failure);
-                return watch.report(failure.message, at_once);
+                match give_back(&region, &stage, item, &failure) {
+                    Ok(at_once) => watch.report(failure.message, at_once),
+                    Err(error) => region.coordinator().do_send(Fatal(error)),
+                }
+                return;
             }
         };
+        if item.outcome.is_some_and(|outcome| outcome != done.effects.tally) {
+            region.coordinator().do_send(Fatal(differs(&name, &item)));
+            return;
+        }
         if item.item.cut().is_some() {
             stage.open_hours.store(engine.open_hours() as u64, Ordering::Relaxed);
         }
@@ -137,31 +141,45 @@ async fn work(region: Arc<Region>, stage: Arc<StageShared>, mut watch: Watch, re
     }
 }
 
-/// Sets a stage back to the last committed cut. An acknowledged cut that is being committed is awaited first.
-async fn go_back(region: &Region, stage: &StageShared) -> Result<(), RunError> {
+/// Sets a stage back to the last committed cut and returns its number. An acknowledged cut that is being committed is
+/// awaited first; no other can be committed before this stage has acknowledged it.
+async fn go_back(region: &Region, stage: &StageShared) -> Result<CutId, RunError> {
     let name = &region.node(stage.node).name;
     region.settled(stage).await;
-    let (lengths, tally) = {
+    let (cut, lengths, tally) = {
         let committed = region.committed();
         let tally = committed.last.stages.get(name).map(|said| said.tally).unwrap_or_default();
-        (committed.logs.get(name).cloned().unwrap_or_default(), tally)
+        (committed.last.cut, committed.logs.get(name).cloned().unwrap_or_default(), tally)
     };
     *stage.tally() = tally;
-    stage.logs().go_back(&lengths)
+    *stage.pending() = Default::default();
+    stage.logs().go_back(&lengths)?;
+    Ok(cut)
+}
+
+/// A replay did something else than the first time: what went on from there can't be called back.
+fn differs(stage: &str, item: &Numbered) -> RunError {
+    RunError::Internal(format!(
+        "`{stage}` did not do the same when item {} was replayed; the next run goes back to the last cut",
+        item.number
+    ))
 }
 
 /// Puts a failed item back: first as it is, then halved, down to the one record that can't be dealt with.
 /// Returns whether to go on without a pause, because this is a search and not a fault of its own.
-fn give_back(region: &Region, stage: &StageShared, item: Numbered, failure: &Failure) -> bool {
+fn give_back(region: &Region, stage: &StageShared, item: Numbered, failure: &Failure) -> Result<bool, RunError> {
     stage.counters.errors.fetch_add(1, Ordering::Relaxed);
     if keeps_state(region, stage) {
         stage.inbox.hold();
     }
     let failures = item.failures + 1;
-    let is_search = failures >= 2 && matches!(item.item, Item::Data(_));
+    let is_search = failures >= 2 && failure.may_be_the_data && matches!(item.item, Item::Data(_));
+    if is_search && item.outcome.is_some() {
+        return Err(differs(&region.node(stage.node).name, &item));
+    }
     let next = if is_search { item.item.bisect(failure.part, &failure.message) } else { item.item };
     stage.inbox.give_back(Numbered { item: next, failures, ..item });
-    is_search
+    Ok(is_search)
 }
 
 pub(crate) fn keeps_state(region: &Region, stage: &StageShared) -> bool {
@@ -193,7 +211,11 @@ fn done(region: &Region, stage: &StageShared, item: &Numbered, outcome: Outcome)
         let letter = &effects.dead[0];
         return Err(RunError::Internal(format!(
             "`{}` has dead letters, and nothing takes them: {} at {}:{} ({})",
-            node.name, letter.message, letter.origin.partition, letter.position, letter.reason.as_str()
+            node.name,
+            letter.message,
+            letter.origin.partition,
+            letter.position,
+            letter.reason.as_str()
         )));
     }
     let bucket_ms = region.plan.limits.bucket_ms;
@@ -212,12 +234,17 @@ async fn release(region: &Region, stage: &StageShared, number: u64, done: Done, 
         append(region, stage, log, bytes).await;
     }
     stage.tally().add(&tally);
+    {
+        let mut pending = stage.pending();
+        pending.0.extend(publications);
+        pending.1.extend(retired);
+    }
     if !is_repeat {
         let dead_seen = dead.as_ref().and_then(|batch| Seen::of(batch, region.plan.limits.bucket_ms));
-        if !seen.is_empty() || dead_seen.is_some() {
-            let mut progress = region.progress();
-            seen.into_iter().for_each(|seen| progress.see(seen, true));
-            dead_seen.into_iter().for_each(|seen| progress.see(seen, false));
+        let bucket_ms = region.plan.limits.bucket_ms;
+        for seen in seen.iter().chain(&dead_seen) {
+            region.progress().see(seen, bucket_ms);
+            stage.progress().see(seen, bucket_ms);
         }
         let data: Vec<Input> = notes.into_iter().map(Input::Note).chain(batches.into_iter().map(Input::Rows)).collect();
         if !data.is_empty() || dead.is_some() {
@@ -226,14 +253,16 @@ async fn release(region: &Region, stage: &StageShared, number: u64, done: Done, 
             stage.counters.back_pressure_ns.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
         }
     }
-    if let Some((seals, snapshot)) = barrier {
-        stage.outlet.send_barrier(number, &seals);
-        let logs = stage.logs().take_dirty().into_iter().collect();
-        let left = Left { snapshot, logs, publications, retired, tally: *stage.tally() };
-        stage.acked.store(seals.cut, Ordering::SeqCst);
-        region.coordinator().do_send(Ack { node: stage.node, cut: seals.cut, left });
-    }
-    stage.inbox.complete(number);
+    let Some((seals, snapshot)) = barrier else { return stage.inbox.complete(number, tally) };
+    stage.outlet.send_barrier(number, &seals);
+    let logs = stage.logs().take_dirty().into_iter().collect();
+    let (publications, retired) = std::mem::take(&mut *stage.pending());
+    let progress = std::mem::take(&mut *stage.progress());
+    let left = Left { snapshot, logs, publications, retired, tally: *stage.tally(), progress };
+    stage.acked.store(seals.cut, Ordering::SeqCst);
+    // The lease ends before the word goes out: the cut may be committed as soon as it does.
+    stage.inbox.complete(number, tally);
+    region.coordinator().do_send(Ack { node: stage.node, cut: seals.cut, left });
 }
 
 /// Appends to a Log; while there is no room, the stage's input waits.

@@ -17,6 +17,8 @@ pub enum Fault {
     PanicAfter,
     /// It returns an error after the stage has dealt with the input.
     Error,
+    /// It takes so much longer, so that what is in front of it runs ahead.
+    Delay(std::time::Duration),
 }
 
 /// Which calls fail.
@@ -24,6 +26,8 @@ pub enum Fault {
 pub enum Trigger {
     /// The n-th call of `process` (from 1), counted over all workers and their replacements.
     Call(u64),
+    /// All of them.
+    Always,
     /// Every call whose input holds these bytes, as they were received.
     Bytes(Vec<u8>),
 }
@@ -55,12 +59,7 @@ impl StageKind for Faulty {
 
     fn build(&self, context: &StageContext<'_>) -> Result<Box<dyn Stage>, StageError> {
         let inner = self.inner.build(context)?;
-        Ok(Box::new(FaultyStage {
-            inner,
-            fault: self.fault,
-            trigger: self.trigger.clone(),
-            calls: self.calls.clone(),
-        }))
+        Ok(Box::new(FaultyStage { inner, fault: self.fault, trigger: self.trigger.clone(), calls: self.calls.clone() }))
     }
 }
 
@@ -77,6 +76,7 @@ impl FaultyStage {
         let holds = |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
         match (&self.trigger, input) {
             (Trigger::Call(n), _) => call == *n,
+            (Trigger::Always, _) => true,
             (Trigger::Bytes(part), Input::Raw(chunk)) => holds(&chunk.bytes, part),
             (Trigger::Bytes(part), Input::Rows(batch)) => batch.indexes().any(|row| holds(batch.received(row), part)),
             (Trigger::Bytes(_), Input::Note(_)) => false,
@@ -90,7 +90,14 @@ impl Stage for FaultyStage {
         assert!(!(is_due && self.fault == Fault::PanicBefore), "a planned panic, before the call");
         self.inner.process(input, effects)?;
         assert!(!(is_due && self.fault == Fault::PanicAfter), "a planned panic, after the call");
-        if is_due { Err(StageError::new("a planned error")) } else { Ok(()) }
+        match self.fault {
+            Fault::Error if is_due => Err(StageError::new("a planned error")),
+            Fault::Delay(pause) if is_due => {
+                std::thread::sleep(pause);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     fn seal(&mut self, seals: &Seals, effects: &mut Effects) -> Result<(), StageError> {

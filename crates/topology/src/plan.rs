@@ -69,6 +69,11 @@ pub trait Kinds {
     /// Checks the options of a source.
     fn check_source(&self, kind: &str, options: &Options) -> Vec<Finding>;
 
+    /// What may not be as meant in a stage or sink that `plan` accepts.
+    fn warnings(&self, _role: Role, _kind: &str, _input: &StageInput) -> Vec<Finding> {
+        Vec::new()
+    }
+
     /// Checks a stage or sink against the types that arrive; returns the types it sends.
     ///
     /// # Errors

@@ -122,7 +122,7 @@ impl AvroStage {
             effects.tally.received += rows.len() as u64;
             for row in rows {
                 let datum = &data[row.start..row.end];
-                let cells = match too_large(datum.len(), &self.limits) {
+                let cells = match too_large(datum.len() as u64, &self.limits) {
                     None => row.cells,
                     Some(fault) => Err(fault),
                 };

@@ -37,10 +37,11 @@ impl JsonStage {
         records::each(chunk, |span| {
             received += 1;
             let line = &bytes[span.start..span.end];
-            let number = match too_large(line.len(), &self.limits).map_or_else(|| self.number(line), Err) {
-                Ok(number) => number,
-                Err(fault) => return letters.add(span.position, None, &fault, line),
-            };
+            let number =
+                match too_large(chunk.whole_length(line.len()), &self.limits).map_or_else(|| self.number(line), Err) {
+                    Ok(number) => number,
+                    Err(fault) => return letters.add(span.position, None, &fault, line),
+                };
             let event_type = &self.types[number];
             let read = read(line, event_type, self.config.time, &mut cells);
             match read.err().or_else(|| time_fault(event_type, &cells, times)) {

@@ -131,7 +131,7 @@ impl Sorter<'_, '_> {
         let end = records::without_line_end(self.bytes, start, ends[last] as usize);
         let width = last - first + 1;
         let layout = number.map(|number| &self.layouts[number]);
-        let fault = match (too_large(end - start, self.limits), layout) {
+        let fault = match (too_large(self.letters.whole_length(end - start), self.limits), layout) {
             (Some(fault), _) => fault,
             // Only a carriage return made the line look too long.
             (None, Some(layout)) if layout.width == width => {

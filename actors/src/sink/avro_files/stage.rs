@@ -156,6 +156,9 @@ impl AvroFilesStage {
         effects.tally.received += batch.len() as u64;
         let groups = self.group(index, batch, &times, effects)?;
         let keys = (!event_type.id.is_empty()).then(|| KeyColumns::new(&event_type, &event_type.id, records));
+        if let Some(keys) = &keys {
+            keys.touch(batch.indexes());
+        }
         let format = self.types[index].format.clone();
         for group in &mut self.groups[..groups] {
             self.files.write(group, &encoder, keys.as_ref(), &times, &format, &mut self.key, effects)?;

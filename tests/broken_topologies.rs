@@ -1,0 +1,57 @@
+//! The real `check`: it refuses every broken topology and says where, and takes every shipped one.
+
+use std::path::{Path, PathBuf};
+
+use crate::support::{Place, assert_exit, root, said};
+
+fn topologies(dir: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(root().join(dir)).expect("the folder").map(|entry| entry.expect("an entry").path());
+    let mut found: Vec<_> = entries.filter(|path| path.extension().is_some_and(|ending| ending == "toml")).collect();
+    found.sort();
+    found
+}
+
+/// Whether a line of the text is ` --> PATH:LINE:COLUMN`.
+fn says_where(text: &str, path: &Path) -> bool {
+    let start = format!("--> {}:", path.display());
+    text.lines().filter_map(|line| line.trim_start().strip_prefix(&start)).any(|rest| {
+        let number = |text: &str| text.parse::<u32>().is_ok_and(|number| number > 0);
+        rest.split_once(':').is_some_and(|(line, column)| number(line) && number(column))
+    })
+}
+
+#[test]
+fn every_broken_topology_is_refused_with_the_place_of_the_error() {
+    let (place, broken) = (Place::new(), topologies("crates/topology/tests/broken"));
+    assert!(broken.len() >= 40, "only {} broken topologies", broken.len());
+    for path in broken {
+        let check = place.tidemill(&["check", path.to_str().unwrap()]);
+        assert_exit(&check, 78);
+        let text = String::from_utf8_lossy(&check.stderr);
+        assert!(text.contains("error["), "no code: {}", said(&check));
+        assert!(says_where(&text, &path), "{}: no place: {}", path.display(), said(&check));
+        assert!(text.contains('^'), "nothing is underlined: {}", said(&check));
+    }
+}
+
+#[test]
+fn all_broken_topologies_are_checked_in_one_call_and_every_diagnostic_is_in_the_json() {
+    let (place, broken) = (Place::new(), topologies("crates/topology/tests/broken"));
+    let paths = broken.iter().map(|path| path.to_str().unwrap());
+    let args: Vec<&str> = ["check", "--json"].into_iter().chain(paths.clone()).collect();
+    let check = place.tidemill(&args);
+    assert_exit(&check, 78);
+    let found: Vec<serde_json::Value> = serde_json::from_slice(&check.stdout).expect("a JSON array");
+    for path in paths {
+        assert!(found.iter().any(|diagnostic| diagnostic.to_string().contains(path)), "{path} is not in it");
+    }
+}
+
+#[test]
+fn every_shipped_topology_passes() {
+    let (place, shipped) = (Place::new(), topologies("topologies"));
+    assert!(shipped.len() >= 2);
+    for path in shipped {
+        assert_exit(&place.tidemill(&["check", path.to_str().unwrap()]), 0);
+    }
+}

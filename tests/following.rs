@@ -1,0 +1,217 @@
+//! Runs without an end: files that grow, signals, restarts, and what can be seen of a run from outside.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Stdio};
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tidemill_runtime::METRICS;
+
+use crate::support::{HOUR, Place, assert_each_once, assert_exit, end_of, finish, lines, said, signal, wait_for};
+
+/// Starts a run that follows its files, with an admin server at some port.
+fn follow(place: &Place, more: &[&str]) -> Child {
+    let args =
+        ["run", "plays.toml", "--progress", "none", "--set", "admin.listen=127.0.0.1:0", "--set", "log.level=warn"];
+    place.command(&args).args(more).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs")
+}
+
+/// Address of the admin server of a process, as the lock of the state announces it.
+fn address(place: &Place, child: &Child) -> String {
+    wait_for("the announcement", || {
+        let lock = std::fs::read_to_string(place.path(".tidemill/plays/lock")).ok()?;
+        let lock: Value = serde_json::from_str(&lock).ok()?;
+        (lock["pid"] == child.id()).then(|| lock["admin"].as_str().expect("an address").to_owned())
+    })
+}
+
+/// A page of the admin server: its status line and its body.
+fn page(address: &str, path: &str) -> Option<(String, String)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: tidemill\r\nConnection: close\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    Some((head.lines().next()?.to_owned(), body.to_owned()))
+}
+
+/// Waits until so many records in all have come to the sink.
+fn wait_for_rows(address: &str, rows: u64) {
+    wait_for("the rows", || {
+        let status: Value = serde_json::from_str(&page(address, "/status")?.1).expect("the status is JSON");
+        let sink = status["stages"].as_array()?.iter().find(|stage| stage["name"] == "files")?;
+        (sink["tally"]["sent"].as_u64()? >= rows).then_some(())
+    });
+}
+
+#[track_caller]
+fn stop(child: Child) {
+    signal(child.id(), Signal::TERM);
+    assert_exit(&end_of(child), 0);
+}
+
+fn append(place: &Place, name: &str, text: &str) {
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(place.path(name));
+    file.and_then(|mut file| file.write_all(text.as_bytes())).expect("appended");
+}
+
+#[test]
+fn growing_and_new_files_are_followed_and_a_restart_goes_on_where_the_last_cut_was() {
+    let place = Place::new();
+    place.plays("");
+    place.write("data/first", lines(0..1_000));
+    let child = follow(&place, &[]);
+    let admin = address(&place, &child);
+    wait_for_rows(&admin, 1_000);
+    append(&place, "data/first", &lines(1_000..2_000));
+    place.write("data/second", lines(2_000..3_000));
+    wait_for_rows(&admin, 3_000);
+    // A line without its line feed waits.
+    append(&place, "data/first", lines(3_000..3_001).trim_end());
+    stop(child);
+    assert_eq!(place.published("play").len(), 0, "an open hour stays open");
+
+    append(&place, "data/first", "\n");
+    append(&place, "data/second", &lines(3_001..4_000));
+    place.write("data/third", lines(4_000..5_000));
+    let child = follow(&place, &[]);
+    let admin = address(&place, &child);
+    wait_for_rows(&admin, 5_000);
+    place.write("data/fourth", lines(5_000..6_000));
+    wait_for_rows(&admin, 6_000);
+    stop(child);
+
+    assert_exit(&finish(&mut place.run_command(&["plays.toml", "--until-end"])), 0);
+    assert_each_once(&place.published("play"), 0..6_000);
+    assert_eq!(place.published("_dead_letters").len(), 0);
+    assert_eq!(place.verified_rows(), 6_000);
+}
+
+#[test]
+fn an_interrupt_drains_as_a_termination_does() {
+    let place = Place::new();
+    place.plays("");
+    place.write("data/first", lines(0..50_000));
+    let child = follow(&place, &[]);
+    address(&place, &child);
+    signal(child.id(), Signal::INT);
+    assert_exit(&end_of(child), 0);
+    assert_exit(&finish(&mut place.run_command(&["plays.toml", "--until-end"])), 0);
+    assert_each_once(&place.published("play"), 0..50_000);
+}
+
+#[test]
+fn a_second_signal_stops_at_once_and_nothing_is_lost() {
+    let place = Place::new();
+    place.plays("");
+    place.write("data/first", lines(0..50_000));
+    // With no room for the ids of `dedup` the drain is as slow as can be: it waits.
+    let run = place.run_command(&["plays.toml"]);
+    let mut limited = std::process::Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$@\"", "sh"]).arg(run.get_program()).args(run.get_args());
+    let mut child = limited
+        .current_dir(place.path(""))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let mut stderr = child.stderr.take().expect("a pipe");
+    let mut text = Vec::new();
+    let mut buffer = [0; 4096];
+    while !String::from_utf8_lossy(&text).contains("nothing is lost") {
+        let count = stderr.read(&mut buffer).expect("the log can be read");
+        assert!(count > 0, "it ended: {}", String::from_utf8_lossy(&text));
+        text.extend_from_slice(&buffer[..count]);
+    }
+    signal(child.id(), Signal::TERM);
+    // Signals that come before the first is obeyed are one with it.
+    let pid = child.id();
+    let status = wait_for("the end", || {
+        signal(pid, Signal::TERM);
+        child.try_wait().expect("it can be asked")
+    });
+    assert_eq!(status.code(), Some(75));
+    assert_exit(&finish(&mut place.run_command(&["plays.toml", "--until-end"])), 0);
+    assert_each_once(&place.published("play"), 0..50_000);
+    assert_eq!(place.verified_rows(), 50_000);
+}
+
+#[test]
+fn status_tells_of_a_running_and_of_a_stopped_topology() {
+    let place = Place::new();
+    place.plays("");
+    place.write("data/first", lines(0..1_000));
+    let status = |args: &[&str]| finish(place.command(&["status"]).args(args));
+    let none = status(&[]);
+    assert_exit(&none, 69);
+    assert!(said(&none).contains("no state"), "{}", said(&none));
+    let child = follow(&place, &[]);
+    wait_for_rows(&address(&place, &child), 1_000);
+    for args in [&[][..], &["plays"]] {
+        let running = status(args);
+        assert_exit(&running, 0);
+        let text = said(&running);
+        assert!(text.contains("plays") && text.contains("dedup") && text.contains("1,000"), "{text}");
+    }
+    let json = status(&["plays", "--json"]);
+    assert_exit(&json, 0);
+    let json: Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert_eq!((&json["topology"], &json["pid"]), (&"plays".into(), &child.id().into()));
+    let other = status(&["other"]);
+    assert_exit(&other, 69);
+    assert!(said(&other).contains("`other`"), "{}", said(&other));
+    stop(child);
+    let stopped = status(&["plays"]);
+    assert_exit(&stopped, 69);
+    assert!(said(&stopped).contains("not running; its last cut is"), "{}", said(&stopped));
+}
+
+#[test]
+fn an_address_in_use_is_unavailable_and_says_which() {
+    let place = Place::new();
+    place.plays("");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("its address").to_string();
+    let run =
+        finish(&mut place.command(&["run", "plays.toml", "--until-end", "--set", &format!("admin.listen={address}")]));
+    assert_exit(&run, 69);
+    assert!(said(&run).contains(&address) && said(&run).contains("admin.listen"), "{}", said(&run));
+}
+
+#[test]
+fn every_metric_is_in_the_catalogue_and_every_one_of_the_catalogue_is_served() {
+    let place = Place::new();
+    place.plays("");
+    // An event so much later that the first hour is sealed, and a dead letter.
+    place.write("data/first", lines(0..1_000) + &format!("later\t{}\tx\nbroken\n", HOUR + 40 * 86_400_000));
+    let child = follow(&place, &["--set", "cut.interval=50ms"]);
+    let admin = address(&place, &child);
+    wait_for("the process to be ready", || page(&admin, "/ready").filter(|(head, _)| head.contains("200")));
+    assert_eq!(page(&admin, "/live").map(|(_, body)| body).as_deref(), Some("live\n"));
+    assert!(page(&admin, "/nothing").is_some_and(|(head, _)| head.contains("404")));
+    wait_for_rows(&admin, 1_001);
+    let expected: BTreeSet<&str> = METRICS.iter().map(|spec| spec.name).collect();
+    let body = wait_for("all metrics", || {
+        let (_, body) = page(&admin, "/metrics")?;
+        let served = names(&body);
+        (served.is_superset(&expected) || served.len() > expected.len()).then_some(body)
+    });
+    assert_eq!(names(&body), expected);
+    for line in body.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        let (name, rest) = line.split_once('{').expect("every metric has labels");
+        let spec = METRICS.iter().find(|spec| spec.name == name).expect("it is in the catalogue");
+        let labels: Vec<&str> = rest.split("=\"").filter_map(|part| part.rsplit([',', '"', '{']).next()).collect();
+        for label in spec.labels.iter().chain(&["topology"]) {
+            assert!(labels.contains(label), "{line} lacks {label}");
+        }
+    }
+    stop(child);
+}
+
+/// Names of the series that a page of metrics holds.
+fn names(body: &str) -> BTreeSet<&str> {
+    let series = body.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    series.filter_map(|line| line.split(['{', ' ']).next()).collect()
+}
