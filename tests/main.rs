@@ -9,5 +9,7 @@ mod crash;
 mod docs;
 mod faults;
 mod flights;
+mod following;
+mod no_room;
 mod small_buckets;
 mod terminal;

@@ -77,11 +77,4 @@ impl Kinds for Registry {
             _ => Ok(Vec::new()),
         }
     }
-
-    fn warnings(&self, role: Role, kind: &str, input: &StageInput) -> Vec<Finding> {
-        match (role, self.stages.get(kind), self.sinks.get(kind)) {
-            (Role::Stage, Some(kind), _) | (Role::Sink, _, Some(SinkEntry::Logged(kind))) => kind.warnings(input),
-            _ => Vec::new(),
-        }
-    }
 }

@@ -32,7 +32,6 @@ codes! {
     SHAPE_MISMATCH "shape-mismatch" "What is sent is not what is taken: raw records against parsed events."
     NO_SOURCE "no-source" "There is no source."
     NO_SINK "no-sink" "There is no sink."
-    SAME_PATH "same-path" "Two sinks would write the same directories."
     UNUSED_OUTPUT "unused-output" "Nothing takes from a source or stage."
     NO_TYPES "no-types" "Records are to be parsed, but no type is declared."
     UNKNOWN_TYPE "unknown-type" "A type is named that is neither declared nor made by a stage."

@@ -79,9 +79,4 @@ pub trait Kinds {
     /// # Errors
     /// Everything that is wrong.
     fn plan(&self, role: Role, kind: &str, input: &StageInput) -> Result<Vec<Arc<EventType>>, Vec<Finding>>;
-
-    /// What is probably not as meant in a stage or sink that `plan` has found right.
-    fn warnings(&self, _role: Role, _kind: &str, _input: &StageInput) -> Vec<Finding> {
-        Vec::new()
-    }
 }

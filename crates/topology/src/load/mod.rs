@@ -65,9 +65,6 @@ pub fn load(text: &str, path: &Path, kinds: &dyn Kinds, read: &dyn Fn(&Path) -> 
     planner.check_unused_types(&flows);
     same_path::check(&cx, &drafts, &flows, &limits);
     let nodes = plan_nodes(&drafts, &order, flows);
-    if let Some(nodes) = &nodes {
-        paths::check(&cx, &drafts, nodes);
-    }
     let mut diagnostics = cx.finish();
     syntax::keep_certain(&holes, &mut diagnostics);
     let right = !diagnostics.iter().any(Diagnostic::is_error);
