@@ -166,8 +166,9 @@ pub(crate) fn summary(
             let _ = writeln!(text, "  written       {} rows by {}", count(rows), stage.name);
         }
     }
-    let sealed: u64 = after.types.iter().filter(|ty| ty.name != DEAD_LETTER_TYPE).map(|ty| ty.sealed_hours).sum();
-    let (open, _) = hours(after);
+    let declared = || after.types.iter().filter(|ty| ty.name != DEAD_LETTER_TYPE);
+    let sealed = declared().map(|ty| ty.sealed_hours).sum();
+    let open = declared().map(|ty| ty.open_hours as u64).sum();
     let _ = writeln!(text, "  hours         {} sealed, {} open (of the declared types)", count(sealed), count(open));
     let restarts: u64 = after.stages.iter().map(|stage| stage.restarts).sum();
     if restarts > 0 {

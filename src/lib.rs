@@ -17,6 +17,7 @@ mod commands;
 mod display;
 mod exit;
 mod logging;
+mod output;
 mod settings;
 
 pub use tidemill_core as core;

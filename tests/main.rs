@@ -12,3 +12,5 @@ mod faults;
 mod flights;
 mod following;
 mod no_room;
+mod small_buckets;
+mod terminal;

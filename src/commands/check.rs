@@ -6,6 +6,7 @@ use tidemill_runtime::Registry;
 use crate::cli::Check;
 use crate::commands::topology::read;
 use crate::exit::{Code, Failure};
+use crate::output::print;
 
 pub(crate) fn run(registry: &Registry, args: &Check) -> Result<(), Failure> {
     let mut all = Vec::new();
@@ -14,15 +15,14 @@ pub(crate) fn run(registry: &Registry, args: &Check) -> Result<(), Failure> {
         if !args.json {
             read.print();
             if read.loaded.plan.is_some() {
-                println!("{}: ok", path.display());
+                print(format_args!("{}: ok\n", path.display()))?;
             }
         }
         all.extend(read.loaded.diagnostics);
     }
     if args.json {
-        let text =
-            serde_json::to_string_pretty(&all).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
-        println!("{text}");
+        let text = serde_json::to_string_pretty(&all).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
+        print(format_args!("{text}\n"))?;
     }
     let errors = all.iter().filter(|found| found.severity == Severity::Error).count();
     match errors {

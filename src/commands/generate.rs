@@ -7,6 +7,7 @@ use tidemill_core::parse_duration_ms;
 
 use crate::cli::{self, Generate};
 use crate::exit::{Code, Failure};
+use crate::output::print;
 
 pub(crate) fn run(args: &Generate) -> Result<(), Failure> {
     let usage = |message: String| Failure::new(Code::Usage, message);
@@ -40,12 +41,11 @@ pub(crate) fn run(args: &Generate) -> Result<(), Failure> {
     if watched {
         let _ = write!(std::io::stderr(), "\r\x1b[K");
     }
-    println!(
-        "{} lines, {} events, {} sent twice; the truth about them is in {}",
+    print(format_args!(
+        "{} lines, {} events, {} sent twice; the truth about them is in {}\n",
         truth.events,
         truth.unique,
         truth.duplicates,
         args.out.join("truth.json").display()
-    );
-    Ok(())
+    ))
 }

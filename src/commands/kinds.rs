@@ -5,11 +5,11 @@ use tidemill_runtime::Registry;
 use tidemill_topology::Kinds;
 
 use crate::exit::{Code, Failure};
+use crate::output::print;
 
 pub(crate) fn run(registry: &Registry, kind: Option<&str>) -> Result<(), Failure> {
     let Some(name) = kind else {
-        print!("{}", tidemill_topology::describe(registry));
-        return Ok(());
+        return print(tidemill_topology::describe(registry));
     };
     let specs: Vec<_> =
         [Role::Source, Role::Stage, Role::Sink].into_iter().flat_map(|role| registry.specs(role)).collect();
@@ -18,11 +18,9 @@ pub(crate) fn run(registry: &Registry, kind: Option<&str>) -> Result<(), Failure
         let help = tidemill_topology::suggest_kind(registry, name);
         return Err(Failure::new(Code::Usage, format!("there is no kind `{name}`; {help}")));
     }
-    found.iter().for_each(|spec| print!("{}", tidemill_topology::describe_kind(spec)));
-    Ok(())
+    found.iter().try_for_each(|spec| print(tidemill_topology::describe_kind(spec)))
 }
 
 pub(crate) fn schema(registry: &Registry) -> Result<(), Failure> {
-    println!("{:#}", tidemill_topology::json_schema(registry));
-    Ok(())
+    print(format_args!("{:#}\n", tidemill_topology::json_schema(registry)))
 }

@@ -4,7 +4,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tidemill_runtime::{Ended, Handle, Registry, RunConfig, Running};
+use tidemill_runtime::{Ended, Handle, Registry, RunConfig, Running, Status};
 use tidemill_topology::Plan;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -12,6 +12,7 @@ use crate::cli::{Progress, Run};
 use crate::commands::topology::read;
 use crate::display;
 use crate::exit::{Code, Failure};
+use crate::output::print;
 use crate::settings::{LogLevel, Settings};
 use crate::{admin, logging};
 
@@ -133,7 +134,7 @@ async fn watch(running: Running, handle: &Handle, shown: Shown, mut signals: Sig
                 match shown {
                     Shown::Live => screen.draw(&status),
                     Shown::Plain => screen.line(&status),
-                    Shown::Json => println!("{}", serde_json::to_string(&status).unwrap_or_default()),
+                    Shown::Json => json_line(&status),
                     Shown::Nothing => {}
                 }
             }
@@ -150,10 +151,15 @@ async fn watch(running: Running, handle: &Handle, shown: Shown, mut signals: Sig
     };
     match shown {
         Shown::Live => screen.draw(&handle.status()),
-        Shown::Json => println!("{}", serde_json::to_string(&handle.status()).unwrap_or_default()),
+        Shown::Json => json_line(&handle.status()),
         Shown::Plain | Shown::Nothing => {}
     }
     Ok(ended?)
+}
+
+/// One line of progress. A run does not depend on whether anybody watches it.
+fn json_line(status: &Status) {
+    let _ = print(format_args!("{}\n", serde_json::to_string(status).unwrap_or_default()));
 }
 
 fn set_aside(config: &RunConfig, yes: bool) -> Result<(), Failure> {

@@ -9,13 +9,14 @@ use tidemill_runtime::{Status, owner_of};
 
 use crate::display;
 use crate::exit::{Code, Failure};
+use crate::output::print;
 use crate::settings::Settings;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(settings: &Settings, topology: Option<&str>, json: bool) -> Result<(), Failure> {
     let root = &settings.state.root;
-    let names: Vec<String> = match topology {
+    let mut names: Vec<String> = match topology {
         Some(name) => vec![name.to_owned()],
         None => std::fs::read_dir(root)
             .map_err(|error| Failure::new(Code::Unavailable, format!("no state in {}: {error}", root.display())))?
@@ -23,16 +24,30 @@ pub(crate) fn run(settings: &Settings, topology: Option<&str>, json: bool) -> Re
             .filter(|name| settings.state_root(name).join("lock").exists() && !name.contains(".aside-"))
             .collect(),
     };
-    let mut running = 0;
+    names.sort();
+    let (mut running, mut failures) = (0, Vec::new());
     for name in &names {
         let state = settings.state_root(name);
-        if !state.exists() {
+        let shown = if state.exists() {
+            show(name, &state, json)
+        } else {
             let message = format!("there is no state of a topology `{name}` in {}", root.display());
-            return Err(Failure::new(Code::Unavailable, message));
+            Err(Failure::new(Code::Unavailable, message))
+        };
+        match shown {
+            Ok(runs) => running += usize::from(runs),
+            // The others may well answer.
+            Err(failure) => failures.push(failure),
         }
-        running += usize::from(show(name, &state, json)?);
     }
-    if running == 0 { Err(Failure::new(Code::Unavailable, "nothing is running")) } else { Ok(()) }
+    match failures.first() {
+        Some(first) => {
+            let messages: Vec<&str> = failures.iter().map(|failure| failure.message.as_str()).collect();
+            Err(Failure { code: first.code, message: messages.join("\n") })
+        }
+        None if running == 0 => Err(Failure::new(Code::Unavailable, "nothing is running")),
+        None => Ok(()),
+    }
 }
 
 /// Prints one topology's status; `false` when no process runs it.
@@ -40,7 +55,8 @@ fn show(name: &str, state: &Path, json: bool) -> Result<bool, Failure> {
     let Some(owner) = owner_of(state) else {
         let cut = tidemill_runtime::last_cut(state)?;
         if !json {
-            println!("{name}: not running; its last cut is {}", cut.map_or("none".to_owned(), |cut| cut.to_string()));
+            let cut = cut.map_or("none".to_owned(), |cut| cut.to_string());
+            print(format_args!("{name}: not running; its last cut is {cut}\n"))?;
         }
         return Ok(false);
     };
@@ -55,12 +71,12 @@ fn show(name: &str, state: &Path, json: bool) -> Result<bool, Failure> {
         )
     })?;
     if json {
-        println!("{body}");
+        print(format_args!("{body}\n"))?;
         return Ok(true);
     }
     let status: Status = serde_json::from_str(&body)
         .map_err(|error| Failure::new(Code::Unavailable, format!("http://{address}/status: {error}")))?;
-    print!("{}", display::table(&status, None));
+    print(display::table(&status, None))?;
     Ok(true)
 }
 

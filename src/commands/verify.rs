@@ -7,6 +7,7 @@ use tidemill_runtime::RunError;
 
 use crate::cli::Verify;
 use crate::exit::{Code, Failure};
+use crate::output::print;
 
 pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
     // With the index of the root an hour that is gone as a whole is missed too.
@@ -28,11 +29,10 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
         Failure::new(Code::Unavailable, format!("{error}{cause}"))
     })?;
     if args.json {
-        let text =
-            serde_json::to_string_pretty(&report).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
-        println!("{text}");
+        let text = serde_json::to_string_pretty(&report).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
+        print(format_args!("{text}\n"))?;
     } else {
-        println!("{report}");
+        print(format_args!("{report}\n"))?;
     }
     if report.is_clean() { Ok(()) } else { Err(Failure::silent(Code::Fault)) }
 }

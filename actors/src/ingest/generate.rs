@@ -118,7 +118,7 @@ impl SourceKind for GenerateKind {
     }
 
     fn open(&self, context: &SourceContext) -> Result<Box<dyn Source>, SourceError> {
-        let fault = |cause| broken(format!("source `{}`: its options can't be used", context.name), Some(cause));
+        let fault = |cause| broken("its options can't be used".to_owned(), Some(cause));
         let config: Config = context.options.parse().map_err(|error| fault(error.into()))?;
         let start_ms = start_of(&config.start).map_err(|error| fault(error.into()))?;
         let generator = Generator::new(&GeneratorConfig {
@@ -139,9 +139,8 @@ impl SourceKind for GenerateKind {
             if let Some(position) = context.positions.get(&name) {
                 let resume: ResumePoint = serde_json::from_str(&position.resume).map_err(|error| {
                     let message = format!(
-                        "source `{}`: the position of partition {name} in the state was not written by `generate`; \
-                         start afresh with --fresh",
-                        context.name
+                        "the position of partition {name} in the state was not written by `generate`; \
+                         start afresh with --fresh"
                     );
                     broken(message, Some(error.into()))
                 })?;

@@ -175,7 +175,8 @@ pub enum OptionType {
     },
     /// An expression over fields; a JSON string. The kind checks it in `plan`.
     Expression,
-    /// A path with `{...}` in it; a JSON string. The kind checks it in `plan`.
+    /// A path with `{...}` in it, of the directory of an hour; a JSON string. The kind checks it in `plan`. When it is absent,
+    /// it stands for `{event_type}/` and [`Limits::hour_path`](crate::Limits::hour_path) behind it.
     PathTemplate,
     /// How a record's type is told: a table with exactly one of `column` (number, from 0), `field` (name) or `const` (type name).
     TypeFrom,

@@ -29,6 +29,19 @@ pub struct Limits {
     pub max_event_bytes: usize,
 }
 
+impl Limits {
+    /// The part of a path template that tells the hours of one type apart: down to the hour when there are several a day,
+    /// and to the minute when there are several an hour.
+    #[must_use]
+    pub fn hour_path(&self) -> &'static str {
+        match self.bucket_ms {
+            ..3_600_000 => "year={year}/month={month}/day={day}/hour={hour}/minute={minute}",
+            3_600_000..86_400_000 => "year={year}/month={month}/day={day}/hour={hour}",
+            86_400_000.. => "year={year}/month={month}/day={day}",
+        }
+    }
+}
+
 /// What a stage is planned with.
 #[derive(Clone, Debug)]
 pub struct StageInput {

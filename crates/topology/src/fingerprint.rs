@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use tidemill_core::{Role, State};
 
 use crate::common::role_names;
+use crate::paths::path_options;
 use crate::plan::{Plan, Port};
 use crate::units;
 
@@ -61,7 +62,11 @@ impl Plan {
     pub fn fingerprint(&self) -> Fingerprint {
         let nodes = self.nodes.iter().map(|node| {
             let shapes = |name: &str| node.kind.options.iter().any(|spec| spec.name == name && spec.shapes_state);
-            let (shaping, options) = node.options.0.clone().into_iter().partition(|(name, _)| shapes(name));
+            // A path that is left out depends on the bucket, and writing the same path out changes nothing.
+            let paths = path_options(node.kind, &node.options, &self.limits);
+            let paths = paths.into_iter().map(|path| (path.name.to_owned(), Value::from(path.template)));
+            let (shaping, options) =
+                node.options.0.clone().into_iter().chain(paths).partition(|(name, _)| shapes(name));
             let input = |edge: &crate::Edge| {
                 let port = if edge.port == Port::DeadLetters { ".dead_letters" } else { "" };
                 format!("{}{port}", self.nodes[edge.from].name)

@@ -11,6 +11,7 @@ mod fingerprint;
 mod graph;
 mod json_schema;
 mod load;
+mod paths;
 mod plan;
 mod render;
 mod suggest;

@@ -45,6 +45,13 @@ fn another_name_or_bucket_is_refused() {
 }
 
 #[test]
+fn writing_out_the_path_that_a_sink_has_anyway_is_no_change() {
+    let path = "path = \"{event_type}/year={year}/month={month}/day={day}/hour={hour}\"\n";
+    assert_eq!(changes(path, ""), []);
+    refused(path, "path = \"{event_type}/{year}/{month}/{day}/{hour}\"\n", "option `path` of `warehouse`");
+}
+
+#[test]
 fn another_time_or_id_of_a_type_is_refused() {
     refused("time = \"played_at\"", "time = \"received_at\"", "the time of type `play` was field `played_at`");
     refused(

@@ -127,6 +127,35 @@ fn every_dead_letter_port_that_nobody_takes_goes_to_a_sink_of_its_own() {
 }
 
 #[test]
+fn the_path_of_dead_letters_is_as_fine_as_the_bucket() {
+    for (bucket, tail) in
+        [("1d", ""), ("6h", "/hour={hour}"), ("1h", "/hour={hour}"), ("1m", "/hour={hour}/minute={minute}")]
+    {
+        let plan = plan(&good("").replace("name = \"plays\"", &format!("name = \"plays\"\nbucket = \"{bucket}\"")));
+        let path = &node(&plan, "dead_letters").options.0["path"];
+        assert_eq!(*path, format!("_dead_letters/year={{year}}/month={{month}}/day={{day}}{tail}"), "{bucket}");
+    }
+}
+
+#[test]
+fn what_a_kind_warns_of_is_a_warning_at_its_place() {
+    let text = good("").replace("kind = \"dedup\"", "kind = \"dedup\"\nwindow = \"5m\"");
+    let loaded = load_text("good.toml", &text);
+    assert!(loaded.plan.is_some());
+    let found: Vec<_> =
+        loaded.diagnostics.iter().map(|found| (found.code, found.severity, &text[found.span.clone()])).collect();
+    assert_eq!(found, [("short-window", tidemill_core::Severity::Warning, "\"5m\"")]);
+}
+
+#[test]
+fn sinks_of_the_same_events_may_write_to_paths_of_their_own() {
+    let sink = |path: &str| format!("\n[sinks.copy]\nkind = \"avro_files\"\nfrom = [\"dedup\"]\n{path}");
+    plan(&good(&sink("path = \"copy/{event_type}/year={year}/month={month}/day={day}/hour={hour}\"\n")));
+    let loaded = load_text("good.toml", &good(&sink("")));
+    assert_eq!(loaded.diagnostics.iter().map(|found| found.code).collect::<Vec<_>>(), ["same-path"]);
+}
+
+#[test]
 fn taken_dead_letters_and_those_of_dead_letter_sinks_are_left_alone() {
     let extra = "\n[sinks.letters]\nkind = \"console\"\nfrom = [\"parse.dead_letters\", \"dedup.dead_letters\"]\n";
     let plan = plan(&good(extra));

@@ -147,9 +147,8 @@ impl SourceKind for FileKind {
     }
 
     fn open(&self, context: &SourceContext) -> Result<Box<dyn Source>, SourceError> {
-        let config: Config = context.options.parse().map_err(|error| {
-            broken(format!("source `{}`: its options can't be used", context.name), Some(error.into()))
-        })?;
+        let config: Config = (context.options.parse())
+            .map_err(|error| broken("its options can't be used".to_owned(), Some(error.into())))?;
         Ok(Box::new(source::FileSource::open(context, config)?))
     }
 }

@@ -25,7 +25,6 @@ pub(super) struct Found {
 
 /// Paths and globs, relative to a folder.
 pub(super) struct Patterns {
-    source: String,
     base: PathBuf,
     texts: Vec<String>,
 }
@@ -39,8 +38,8 @@ pub(super) fn check(text: &str) -> Result<(), String> {
 }
 
 impl Patterns {
-    pub(super) fn new(source: &str, base: &Path, texts: Vec<String>) -> Self {
-        Self { source: source.to_owned(), base: base.to_owned(), texts }
+    pub(super) fn new(base: &Path, texts: Vec<String>) -> Self {
+        Self { base: base.to_owned(), texts }
     }
 
     /// Whether a file of that name would match.
@@ -66,11 +65,8 @@ impl Patterns {
             let literal = self.base.join(text);
             match fs::metadata(&literal) {
                 Ok(metadata) if !metadata.is_file() => {
-                    let message = format!(
-                        "source `{}`: `{}` is no file; for the files of a folder write \"{text}/*\"",
-                        self.source,
-                        literal.display()
-                    );
+                    let message =
+                        format!("`{}` is no file; for the files of a folder write \"{text}/*\"", literal.display());
                     return Err(broken(message, None));
                 }
                 Ok(metadata) => self.add(&mut found, literal, &metadata),
@@ -79,15 +75,9 @@ impl Patterns {
                 Err(error) => return Err(self.unreadable(&literal, error)),
             }
             if all && !matched {
-                let message = format!(
-                    "source `{}`: no file matches `{text}` in {}; put the files there or correct `paths`",
-                    self.source,
-                    if self.base.as_os_str().is_empty() {
-                        "the current directory".into()
-                    } else {
-                        self.base.display().to_string()
-                    }
-                );
+                let base = if self.base.as_os_str().is_empty() { Path::new(".") } else { &self.base };
+                let message =
+                    format!("no file matches `{text}` in {}; put the files there or correct `paths`", base.display());
                 return Err(broken(message, None));
             }
         }
@@ -101,20 +91,12 @@ impl Patterns {
             (false, Some("")) => text.to_owned(),
             (false, Some(base)) => format!("{}/{text}", Pattern::escape(base)),
             (false, None) => {
-                let message = format!(
-                    "source `{}`: the folder {} is not UTF-8; write absolute paths",
-                    self.source,
-                    if self.base.as_os_str().is_empty() {
-                        "the current directory".into()
-                    } else {
-                        self.base.display().to_string()
-                    }
-                );
+                let message = format!("the folder {} is not UTF-8; write absolute paths", self.base.display());
                 return Err(broken(message, None));
             }
         };
         let paths = glob::glob_with(&pattern, OPTIONS)
-            .map_err(|error| broken(format!("source `{}`: `{text}` is not a glob", self.source), Some(error.into())))?;
+            .map_err(|error| broken(format!("`{text}` is not a glob"), Some(error.into())))?;
         let mut matched = false;
         for path in paths {
             let path = path.map_err(|error| {
@@ -143,11 +125,8 @@ impl Patterns {
     }
 
     fn unreadable(&self, path: &Path, error: std::io::Error) -> SourceError {
-        let message = format!(
-            "source `{}`: can't look at `{}`: {error}; make it readable or take it out of `paths`",
-            self.source,
-            path.display()
-        );
+        let message =
+            format!("can't look at `{}`: {error}; make it readable or take it out of `paths`", path.display());
         SourceError { message, retry: true, source: Some(error.into()) }
     }
 }

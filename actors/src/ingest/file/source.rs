@@ -54,7 +54,7 @@ enum Turn {
 
 impl FileSource {
     pub(super) fn open(context: &SourceContext, config: Config) -> Result<Self, SourceError> {
-        let patterns = Patterns::new(&context.name, &context.base_dir, config.paths.clone());
+        let patterns = Patterns::new(&context.base_dir, config.paths.clone());
         let mut source = Self {
             source: context.name.clone(),
             max_event: context.limits.max_event_bytes,
@@ -71,8 +71,7 @@ impl FileSource {
         for (name, position) in &context.positions {
             let partition = Partition::restore(name, position).map_err(|error| {
                 let message = format!(
-                    "source `{}`: the position of `{name}` in the state was not written by `file`; start afresh with --fresh",
-                    context.name
+                    "the position of `{name}` in the state was not written by `file`; start afresh with --fresh"
                 );
                 broken(message, Some(error.into()))
             })?;
@@ -223,7 +222,7 @@ impl FileSource {
             }
             Fault::Truncated(what) => (
                 format!(
-                    "source `{source}`: `{file}` ends in the middle of {what}, at byte {position}; all blocks before it were \
+                    "`{file}` ends in the middle of {what}, at byte {position}; all blocks before it were \
                      delivered. Put the complete file in its place, or take it out of `paths`"
                 ),
                 None,
@@ -231,7 +230,7 @@ impl FileSource {
             ),
             Fault::Form(what) => {
                 let message = format!(
-                    "source `{source}`: `{file}` can't be read on at byte {position}: {what}. Repair or replace the file, or \
+                    "`{file}` can't be read on at byte {position}: {what}. Repair or replace the file, or \
                      take it out of `paths`"
                 );
                 (message, None, false)
@@ -239,7 +238,7 @@ impl FileSource {
             Fault::Io(error) => match packed {
                 Some(packed) if error.kind() == ErrorKind::UnexpectedEof => (
                     format!(
-                        "source `{source}`: `{file}` ends in the middle of its {packed} data, at byte {position} of the \
+                        "`{file}` ends in the middle of its {packed} data, at byte {position} of the \
                          decompressed stream; all whole records before it were delivered. Put the complete file in its place \
                          (reading goes on at that position), or take it out of `paths`"
                     ),
@@ -248,7 +247,7 @@ impl FileSource {
                 ),
                 Some(packed) if error.raw_os_error().is_none() => (
                     format!(
-                        "source `{source}`: `{file}` is not sound {packed} data behind byte {position} of the decompressed \
+                        "`{file}` is not sound {packed} data behind byte {position} of the decompressed \
                          stream: {error}. Put a sound file in its place, take it out of `paths`, or set `compression`"
                     ),
                     Some(error),
@@ -256,7 +255,7 @@ impl FileSource {
                 ),
                 _ => (
                     format!(
-                        "source `{source}`: can't read `{file}` at byte {position}: {error}; make it readable or take it out of \
+                        "can't read `{file}` at byte {position}: {error}; make it readable or take it out of \
                          `paths`"
                     ),
                     Some(error),

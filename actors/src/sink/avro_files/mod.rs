@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use tidemill_core::{
-    DefaultValue, EventType, Finding, Guarantee, KindSpec, OptionSpec, OptionType, Role, Shape, Stage, StageContext,
-    StageError, StageInput, StageKind, State,
+    DefaultValue, EventType, Finding, Guarantee, KindSpec, Limits, OptionSpec, OptionType, Role, Shape, Stage,
+    StageContext, StageError, StageInput, StageKind, State,
 };
 
 use super::codec::Codec;
@@ -35,13 +35,9 @@ struct Config {
 }
 
 impl Config {
-    /// The template of the path; the default one tells hours of any width apart.
-    fn path(&self, bucket_ms: i64) -> String {
-        const HOUR_MS: i64 = 3_600_000;
-        let hour = if bucket_ms < 24 * HOUR_MS { "/hour={hour}" } else { "" };
-        let minute = if bucket_ms < HOUR_MS { "/minute={minute}" } else { "" };
-        let default = || format!("{{event_type}}/year={{year}}/month={{month}}/day={{day}}{hour}{minute}");
-        self.path.clone().unwrap_or_else(default)
+    /// The path as it was written, or one that is as fine as the bucket.
+    fn path(&self, limits: &Limits) -> String {
+        self.path.clone().unwrap_or_else(|| format!("{{event_type}}/{}", limits.hour_path()))
     }
 
     /// The level to compress with; codecs without levels ignore it.
@@ -72,8 +68,9 @@ static SPEC: KindSpec = KindSpec {
             name: "path",
             ty: OptionType::PathTemplate,
             default: DefaultValue::Absent,
-            doc: "Directory of an hour below the output root; left out, it is `{event_type}/year={year}/month={month}/day={day}`, \
-                with `/hour={hour}` for buckets under a day and `/minute={minute}` for those under an hour. Variables: event_type, year, month, day, hour, minute (the start \
+            doc: "Directory of an hour below the output root; when left out \
+                `{event_type}/year={year}/month={month}/day={day}/hour={hour}`, without `/hour={hour}` when `bucket` is a day, and \
+                with `/minute={minute}` behind it when `bucket` is less than an hour. Variables: event_type, year, month, day, hour, minute (the start \
                 of the hour, UTC), and the names of fields that hold a single value. Every type and hour must get a path of its own.",
             shapes_state: true,
         },
@@ -124,7 +121,7 @@ impl StageKind for AvroFiles {
                 return Err(vec![Finding::error("bad-options", "path", format!("the options can't be read: {error}"))]);
             }
         };
-        let mut findings = match Template::parse(&config.path(input.limits.bucket_ms)) {
+        let mut findings = match Template::parse(&config.path(&input.limits)) {
             Ok(template) => template.check(input),
             Err(findings) => findings,
         };

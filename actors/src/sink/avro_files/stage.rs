@@ -62,7 +62,7 @@ impl AvroFilesStage {
             .options
             .parse()
             .map_err(|error| StageError { message: format!("sink `{}`", input.name), source: Some(error.into()) })?;
-        let path = config.path(input.limits.bucket_ms);
+        let path = config.path(&input.limits);
         let template =
             Template::parse(&path).map_err(|_| StageError::new(format!("sink `{}`: bad path `{path}`", input.name)))?;
         let owner = Owner {
@@ -264,8 +264,11 @@ impl AvroFilesStage {
         if let Some((_, directory)) = there.and_then(|open| open.by_key.find(hash, |(other, _)| **other == *key)) {
             return Ok(*directory);
         }
-        let open_hours: usize = self.types.iter().map(|state| state.hours.len()).sum();
-        if there.is_none() && open_hours >= self.limits.max_open_hours {
+        // A dead letter is refused nothing: nobody takes what a sink of dead letters can't deal with.
+        let is_letter = |state: &TypeState| *state.event_type.name == *DEAD_LETTER_TYPE;
+        let counted = self.types.iter().filter(|state| !is_letter(state));
+        let open_hours: usize = counted.map(|state| state.hours.len()).sum();
+        if there.is_none() && !is_letter(state) && open_hours >= self.limits.max_open_hours {
             let message = format!(
                 "{open_hours} hours are open, which is the limit (`max_open_hours`), so hour {hour} of type `{name}` can't be opened"
             );

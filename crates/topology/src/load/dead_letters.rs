@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
-use tidemill_core::{DEAD_LETTER_TYPE, DefaultValue, KindSpec, Options, Role, Shape};
+use tidemill_core::{DEAD_LETTER_TYPE, DefaultValue, KindSpec, Limits, Options, Role, Shape};
 
 use super::cx::{Cx, Span};
 use super::nodes::{DEAD_LETTERS, Draft, Input};
@@ -11,9 +11,6 @@ use super::options::{Owner, default_value};
 use crate::plan::{Kinds, Port};
 
 const KIND: &str = "avro_files";
-/// Directory of the letters of a day; hour and minute follow where the buckets are that narrow.
-const PATH: &str = "_dead_letters/year={year}/month={month}/day={day}";
-const HOUR_MS: i64 = 3_600_000;
 
 /// Gives every dead-letter port that nobody takes from to the sink `dead_letters`, which is added when it is not there.
 /// A sink that takes nothing but dead letters keeps its own: there must be an end somewhere.
@@ -21,8 +18,8 @@ pub(super) fn connect<'t, 'i>(
     cx: &Cx<'_>,
     drafts: &mut Vec<Draft<'t, 'i>>,
     header: &Span,
-    bucket_ms: i64,
     kinds: &dyn Kinds,
+    limits: &Limits,
 ) {
     let taken: BTreeSet<usize> = drafts
         .iter()
@@ -54,7 +51,7 @@ pub(super) fn connect<'t, 'i>(
         None => {
             let specs = kinds.specs(Role::Sink);
             let Some(kind) = specs.into_iter().find(|kind| kind.name == KIND) else { return };
-            drafts.push(implicit(cx, kind, header, bucket_ms));
+            drafts.push(implicit(cx, kind, header, limits));
             drafts.len() - 1
         }
     };
@@ -82,14 +79,12 @@ fn behind(drafts: &[Draft<'_, '_>], start: usize) -> BTreeSet<usize> {
     }
 }
 
-fn implicit<'t, 'i>(cx: &Cx<'_>, kind: &'static KindSpec, header: &Span, bucket_ms: i64) -> Draft<'t, 'i> {
-    let hour = if bucket_ms < 24 * HOUR_MS { "/hour={hour}" } else { "" };
-    let minute = if bucket_ms < HOUR_MS { "/minute={minute}" } else { "" };
+fn implicit<'t, 'i>(cx: &Cx<'_>, kind: &'static KindSpec, header: &Span, limits: &Limits) -> Draft<'t, 'i> {
     let owner = Owner { name: format!("`[sinks.{DEAD_LETTERS}]`"), span: header.clone(), kind: Some(kind.name) };
     let mut options = Map::new();
     for spec in kind.options {
         let value = match (spec.name, spec.default) {
-            ("path", _) => Some(Value::from(format!("{PATH}{hour}{minute}"))),
+            ("path", _) => Some(Value::from(format!("_dead_letters/{}", limits.hour_path()))),
             (_, DefaultValue::Toml(default)) => default_value(cx, &owner, spec, default),
             (_, DefaultValue::Required | DefaultValue::Absent) => None,
         };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use tidemill_core::{
-    DEAD_LETTER_TYPE, EventType, Limits, OptionType, Role, Severity, Shape, StageInput, dead_letter_type,
+    DEAD_LETTER_TYPE, EventType, Finding, Limits, OptionType, Role, Severity, Shape, StageInput, dead_letter_type,
 };
 
 use super::cx::{Cx, Problem, Span};
@@ -84,8 +84,9 @@ impl Planner<'_, '_> {
         let input = StageInput { name, options, types: accepts.clone(), limits: self.limits.clone() };
         match self.kinds.plan(draft.role, kind.name, &input) {
             Ok(sends) => {
-                let warnings = self.kinds.warnings(draft.role, kind.name, &input);
-                warnings.into_iter().for_each(|finding| findings::report(self.cx, draft, finding));
+                for finding in self.kinds.warnings(draft.role, kind.name, &input) {
+                    findings::report(self.cx, draft, Finding { severity: Severity::Warning, ..finding });
+                }
                 Flow { accepts, sends, partial }
             }
             Err(found) => {

@@ -7,7 +7,7 @@ mod flow;
 mod nodes;
 mod options;
 mod order;
-mod paths;
+mod same_path;
 mod syntax;
 mod types;
 mod values;
@@ -57,16 +57,14 @@ pub fn load(text: &str, path: &Path, kinds: &dyn Kinds, read: &dyn Fn(&Path) -> 
     if !sections.holes {
         wiring::check_ends(&cx, &drafts, &sections.header);
     }
-    dead_letters::connect(&cx, &mut drafts, &sections.header, limits.bucket_ms, kinds);
-    let order = order::order(&cx, &drafts);
     let limits = Arc::new(limits);
+    dead_letters::connect(&cx, &mut drafts, &sections.header, kinds, &limits);
+    let order = order::order(&cx, &drafts);
     let planner = Planner { cx: &cx, drafts: &drafts, types: &types, limits: &limits, kinds, holes: sections.holes };
     let flows = planner.run(&order);
     planner.check_unused_types(&flows);
+    same_path::check(&cx, &drafts, &flows, &limits);
     let nodes = plan_nodes(&drafts, &order, flows);
-    if let Some(nodes) = &nodes {
-        paths::check(&cx, &drafts, nodes);
-    }
     let mut diagnostics = cx.finish();
     syntax::keep_certain(&holes, &mut diagnostics);
     let right = !diagnostics.iter().any(Diagnostic::is_error);

@@ -129,7 +129,7 @@ static AVRO_FILES: KindSpec = KindSpec {
         &[
             OptionSpec {
                 shapes_state: true,
-                ..option("path", Ty::PathTemplate, Required, "Folder of an hour, below the output root.")
+                ..option("path", Ty::PathTemplate, Absent, "Folder of an hour, below the output root.")
             },
             option(
                 "codec",
@@ -188,6 +188,18 @@ impl Kinds for TestKinds {
         let constant = input.options.0.get("type_from").and_then(|from| from["const"].as_str());
         let sends = input.types.iter().filter(|sent| !sink && constant.is_none_or(|constant| *sent.name == *constant));
         if found.is_empty() { Ok(sends.cloned().collect()) } else { Err(found) }
+    }
+
+    fn warnings(&self, _: Role, kind: &str, input: &StageInput) -> Vec<Finding> {
+        let window = input.options.0.get("window").and_then(Value::as_i64);
+        match window {
+            Some(window) if kind == "dedup" && window < input.limits.allowed_lateness_ms => {
+                let finding =
+                    Finding::error("short-window", "window", "the window is shorter than the allowed lateness");
+                vec![finding.help("make it longer")]
+            }
+            _ => Vec::new(),
+        }
     }
 }
 
@@ -258,7 +270,7 @@ fn plan_filter(input: &StageInput, found: &mut Vec<Finding>) {
 }
 
 fn plan_avro_files(input: &StageInput, found: &mut Vec<Finding>) {
-    let path = input.options.0["path"].as_str().unwrap_or_default();
+    let path = input.options.0.get("path").and_then(Value::as_str).unwrap_or_default();
     for (open, _) in path.match_indices('{') {
         let Some(len) = path[open..].find('}') else {
             let finding = Finding::error("bad-path", "path", "this `{` is never closed");

@@ -188,3 +188,17 @@ fn a_position_of_something_else_is_refused() {
     let error = bench.read_to_end(&[("a".into(), position)].into()).unwrap_err();
     assert!(!error.retry && error.message.contains("--fresh"), "{error}");
 }
+
+#[test]
+fn the_folder_of_a_topology_named_without_one_is_shown_as_a_point() {
+    let patterns = crate::ingest::file::patterns::Patterns::new(Path::new(""), vec!["no-such-file-*.tsv".to_owned()]);
+    let message = patterns.expand(true).err().map(|error| error.message);
+    let wanted = "no file matches `no-such-file-*.tsv` in .; put the files there or correct `paths`";
+    assert_eq!(message.as_deref(), Some(wanted));
+}
+
+#[test]
+fn an_error_does_not_name_the_source_since_the_runtime_does() {
+    let error = Bench::new(&["none/*.tsv"]).read_to_end(&none()).unwrap_err();
+    assert!(error.message.starts_with("no file matches `none/*.tsv` in /"), "{error}");
+}

@@ -69,6 +69,43 @@ fn a_dead_letter_is_never_late() {
 }
 
 #[test]
+fn dead_letters_do_not_count_as_open_hours_and_are_not_refused() {
+    let mut rig = Rig::new(json!({}));
+    rig.write(plays(0, 10, 0));
+    rig.barrier(&[("play", HOUR)]);
+    rig.write(plays(0, 3, 0));
+    let few = Limits { max_open_hours: 1, ..limits(HOUR) };
+    let mut both = Rig::of(input(json!({}), &[play(), dead_letter_type()], few));
+    for hour in 0..3 {
+        for letter in &mut rig.dead {
+            letter.arrived_at_ms = hour * HOUR;
+        }
+        both.write(dead_letter_batch("out", &rig.dead, 100).unwrap());
+    }
+    // Behind the letters there is still room for an hour of plays, but for one only.
+    both.write(plays(0, 1, 0));
+    both.write(plays(1, 1, HOUR));
+    assert_eq!((both.tally.sent, both.tally.dead), (10, 1));
+    assert_eq!(both.stage.open_hours(), [(Arc::from("dead_letter"), 3), (Arc::from("play"), 1)].into());
+    both.verified();
+}
+
+#[test]
+fn a_path_that_is_left_out_is_as_fine_as_the_bucket() {
+    for (bucket, path) in [
+        (60_000, "play/year=1970/month=01/day=01/hour=02/minute=01/rev=0"),
+        (HOUR, "play/year=1970/month=01/day=01/hour=02/rev=0"),
+        (24 * HOUR, "play/year=1970/month=01/day=01/rev=0"),
+    ] {
+        let mut rig = Rig::of(input(json!({}), &[play()], limits(bucket)));
+        rig.write(plays(0, 10, 2 * HOUR + 60_000));
+        assert_eq!(rig.verified().hours, 1);
+        let manifest = format!("{path}/_manifest.json");
+        assert!(rig.disk.published.contains_key(&manifest), "{:?}", rig.disk.published.keys());
+    }
+}
+
+#[test]
 fn late_within_the_allowed_time_is_told_by_partition() {
     let mut rig = Rig::new(json!({}));
     let mut other = batch_of(&play(), &[at("x", 9 * HOUR, None)]);
@@ -162,7 +199,8 @@ fn options_that_would_mix_hours_are_found() {
         findings.iter().map(|finding| finding.code).collect()
     };
     let other = super::typed("other", super::PLAY, &[]);
-    assert_eq!(codes(json!({}), 60_000, &[play()]), ["path-not-unique"]);
+    let hour = "{event_type}/year={year}/month={month}/day={day}/hour={hour}";
+    assert_eq!(codes(json!({"path": hour}), 60_000, &[play()]), ["path-not-unique"]);
     assert_eq!(codes(json!({"path": "{year}{month}{day}"}), HOUR, &[play()]), ["path-not-unique"]);
     assert_eq!(codes(json!({"path": "{year}{month}{day}{hour}"}), HOUR, &[play(), other]), ["path-not-unique"]);
     assert_eq!(codes(json!({"path": "{month}/{day}/{hour}"}), HOUR, &[play()]), ["path-not-unique"]);

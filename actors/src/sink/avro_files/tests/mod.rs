@@ -131,7 +131,6 @@ pub(super) fn limits(bucket_ms: i64) -> Limits {
 /// The options of the kind with its defaults, `changes` put over them.
 pub(super) fn options(changes: Value) -> Options {
     let mut options = json!({
-        "path": "{event_type}/year={year}/month={month}/day={day}/hour={hour}",
         "codec": "zstandard", "block_size": 131_072, "roll_size": 268_435_456,
     });
     for (name, value) in changes.as_object().unwrap() {

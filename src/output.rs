@@ -1,0 +1,18 @@
+//! Standard output, which may be a pipe that nobody reads any more.
+
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
+
+use crate::exit::{Code, Failure};
+
+/// Writes a text to standard output. When whoever reads it has seen enough, that is no failure.
+pub(crate) fn print(text: impl Display) -> Result<(), Failure> {
+    let text = text.to_string();
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::new(Code::Unavailable, format!("can't write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}

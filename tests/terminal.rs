@@ -1,0 +1,87 @@
+//! Pipes that nobody reads, topologies that do not answer, and messages that say things once.
+
+use std::process::Stdio;
+
+use crate::support::{Place, assert_exit, root, said};
+
+const TOPOLOGY: &str = r#"
+[topology]
+name = "NAME"
+[types.flight]
+schema = "SCHEMA"
+time = "scheduled_at"
+[sources.departures]
+kind = "file"
+paths = ["plays/*.tsv"]
+[stages.parse]
+kind = "tsv"
+from = ["departures"]
+type_from = { const = "flight" }
+[sinks.flights]
+kind = "blackhole"
+from = ["parse"]
+"#;
+
+fn write(place: &Place, name: &str) -> String {
+    let schema = root().join("topologies/schemas/flight.avsc");
+    let text = TOPOLOGY.replace("NAME", name).replace("SCHEMA", &schema.display().to_string());
+    let file = format!("{name}.toml");
+    place.write(&file, text);
+    file
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_is_no_failure() {
+    let place = Place::new();
+    let topology = write(&place, "plays");
+    for args in [
+        &["schema"][..],
+        &["kinds"],
+        &["kinds", "dedup"],
+        &["graph", &topology],
+        &["check", &topology],
+        &["check", "--json", &topology],
+        &["settings"],
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = place.command(args).stdout(writer).stderr(Stdio::piped()).output().expect("the binary runs");
+        assert_exit(&output, 0);
+        assert!(!said(&output).contains("panicked"), "{args:?}: {}", said(&output));
+    }
+}
+
+#[test]
+fn status_goes_on_behind_a_topology_that_can_not_be_asked() {
+    let place = Place::new();
+    place.write("plays/a.tsv", "");
+    for name in ["a", "b", "c"] {
+        let file = write(&place, name);
+        let out = format!("output.root=out-{name}");
+        assert_exit(&place.run(&[&file, "--until-end", "--set", "state.root=state", "--set", &out]), 0);
+    }
+    for damaged in ["state/a", "state/b"] {
+        for entry in std::fs::read_dir(place.path(damaged)).expect("a state") {
+            let path = entry.expect("an entry").path();
+            if path.is_file() && !path.ends_with("lock") {
+                std::fs::write(path, [0xff; 4096]).expect("it is damaged");
+            }
+        }
+    }
+    let output = place.tidemill(&["status", "--set", "state.root=state"]);
+    let text = said(&output);
+    assert!(!output.status.success(), "{text}");
+    assert!(text.contains("c: not running; its last cut is"), "{text}");
+    assert!(text.contains("state/a") && text.contains("state/b"), "every one that failed is named: {text}");
+}
+
+#[test]
+fn an_error_of_a_source_names_it_and_the_folder_once() {
+    let place = Place::new();
+    let file = write(&place, "plays");
+    let output = place.run(&[&file, "--until-end", "--set", "state.root=state", "--set", "output.root=out"]);
+    assert_exit(&output, 75);
+    let text = said(&output);
+    let wanted = "source `departures`: no file matches `plays/*.tsv` in .; put the files there";
+    assert!(text.contains(wanted) && text.matches("source `departures`").count() == 1, "{text}");
+}
