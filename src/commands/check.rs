@@ -21,7 +21,8 @@ pub(crate) fn run(registry: &Registry, args: &Check) -> Result<(), Failure> {
         all.extend(read.loaded.diagnostics);
     }
     if args.json {
-        let text = serde_json::to_string_pretty(&all).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
+        let text =
+            serde_json::to_string_pretty(&all).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
         print(format_args!("{text}\n"))?;
     }
     let errors = all.iter().filter(|found| found.severity == Severity::Error).count();

@@ -29,7 +29,8 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
         Failure::new(Code::Unavailable, format!("{error}{cause}"))
     })?;
     if args.json {
-        let text = serde_json::to_string_pretty(&report).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
+        let text =
+            serde_json::to_string_pretty(&report).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
         print(format_args!("{text}\n"))?;
     } else {
         print(format_args!("{report}\n"))?;
