@@ -1,7 +1,6 @@
 //! `tidemill run`
 
 use std::io::{BufRead, IsTerminal, Write};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tidemill_runtime::{Ended, Handle, Registry, RunConfig, Running, Status};
@@ -174,13 +173,9 @@ fn set_aside(config: &RunConfig, yes: bool) -> Result<(), Failure> {
         }
     }
     for (from, to) in tidemill_runtime::set_aside(&config.state_root, &config.output_root)? {
-        eprintln!("set aside: {} is now {}", show(&from), show(&to));
+        eprintln!("set aside: {} is now {}", from.display(), to.display());
     }
     Ok(())
-}
-
-fn show(path: &Path) -> std::path::Display<'_> {
-    path.display()
 }
 
 fn confirmed(question: &str) -> Result<bool, Failure> {

@@ -19,13 +19,10 @@ use crate::coordinator::{Committed as CommittedMessage, Fatal};
 use crate::error::RunError;
 use crate::failpoint;
 use crate::ledger::{Committed, Ledger, Record};
-use crate::logs::{Logs, sync_all};
+use crate::logs::{Logs, path_in, sync_all};
 use crate::publish::{publish, remove};
-use crate::region::{Alarm, Region};
+use crate::region::{Alarm, NO_ROOM_MAX, Region};
 use crate::state_dir::StateDir;
-
-/// How long a run that is to end by itself waits for room.
-const NO_ROOM_MAX: Duration = Duration::from_secs(30);
 
 /// A cut to commit.
 pub(crate) struct Job {
@@ -167,10 +164,7 @@ pub(crate) fn recover(state: &StateDir, committed: &Committed) -> Result<BTreeMa
     let record = &committed.last;
     for (name, said) in &record.stages {
         let (state_logs, output_logs) = state.stage_logs(name);
-        let path = |log: &LogName| {
-            let dir = if log.home == tidemill_core::Home::State { &state_logs } else { &output_logs };
-            dir.join(format!("{}.staged", log.name))
-        };
+        let path = |log: &LogName| path_in(&state_logs, &output_logs, log);
         let staged: Vec<_> =
             said.publications.iter().map(|publication| (path(&publication.log), publication)).collect();
         publish(&state.output, &staged)?;

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::committer::Job;
 use crate::error::RunError;
-use crate::horizon::{Proposal, end_of_input, propose};
+use crate::horizon::{end_of_input, propose};
 use crate::ledger::{Record, StageRecord};
 use crate::progress::Progress;
 use crate::reader::{Order, Reader};
@@ -182,7 +182,7 @@ impl Coordinator {
                 self.start(horizons, true, true);
             }
             Phase::Running => {
-                let Proposal { horizons } = propose(&self.region, now_ms());
+                let horizons = propose(&self.region, now_ms());
                 let interval = Duration::from_millis(self.region.config.cut_interval_ms);
                 let due = has_read && self.last_cut_at.elapsed() >= interval;
                 let full = self.region.held_bytes() >= self.region.config.replay_bytes / 2;

@@ -12,11 +12,6 @@ use crate::region::Region;
 /// How long after its end an hour of dead letters is left open, in milliseconds.
 const DEAD_LETTER_GRACE_MS: i64 = 60_000;
 
-/// Horizons to put on a barrier; empty when no hour that has events would close.
-pub(crate) struct Proposal {
-    pub(crate) horizons: Vec<Horizon>,
-}
-
 /// How far the events of a type have come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Watermark {
@@ -101,8 +96,8 @@ pub(crate) fn lineage(plan: &Plan) -> Lineage {
     Lineage { types: types.into_iter().collect(), derived }
 }
 
-/// The horizons that watermarks and the clock allow now.
-pub(crate) fn propose(region: &Region, now_ms: i64) -> Proposal {
+/// The horizons that watermarks and the clock allow now; none when no hour that has events would close.
+pub(crate) fn propose(region: &Region, now_ms: i64) -> Vec<Horizon> {
     let limits = &region.plan.limits;
     let current = region.committed().sealed_before_ms.clone();
     let mut moved: BTreeMap<Arc<str>, Horizon> = BTreeMap::new();
@@ -131,7 +126,7 @@ pub(crate) fn propose(region: &Region, now_ms: i64) -> Proposal {
         moved.insert(letters.clone(), horizon(&letters, clock, SealReason::Clock));
     }
     if !closes {
-        return Proposal { horizons: Vec::new() };
+        return Vec::new();
     }
     for (name, made_of) in &region.lineage.derived {
         let of =
@@ -142,7 +137,7 @@ pub(crate) fn propose(region: &Region, now_ms: i64) -> Proposal {
             moved.insert(name.clone(), horizon(name, before, SealReason::Watermark));
         }
     }
-    Proposal { horizons: moved.into_values().collect() }
+    moved.into_values().collect()
 }
 
 /// Horizons that close every hour that has events. To be called when nothing is on its way.

@@ -154,7 +154,8 @@ impl Ledger {
         Ok(None)
     }
 
-    /// Opens the ledger in `dir`, or begins one. `effects_redone` is called with what it says before it is written to.
+    /// Opens the ledger in `dir`, or begins one. `prepare` is called with what it says before anything is
+    /// written.
     pub(crate) fn open(
         dir: &Path,
         prepare: impl FnOnce(&mut Committed) -> Result<(), RunError>,
@@ -162,9 +163,8 @@ impl Ledger {
         let (mut committed, dropped_bytes) = Self::peek(dir)?.unwrap_or_default();
         prepare(&mut committed)?;
         let generation = generations(dir)?.last().map_or(1, |last| last + 1);
-        let mut ledger = Self::begin(dir, generation, &committed)?;
+        let ledger = Self::begin(dir, generation, &committed)?;
         ledger.remove_older()?;
-        ledger.dir = dir.to_owned();
         Ok(Opened { ledger, committed, dropped_bytes })
     }
 

@@ -82,11 +82,7 @@ impl Logs {
 
     /// Where a Log lies.
     pub(crate) fn path(&self, name: &LogName) -> PathBuf {
-        let dir = match name.home {
-            Home::State => &self.state_dir,
-            Home::Output => &self.output_dir,
-        };
-        dir.join(format!("{}{STAGED}", name.name))
+        path_in(&self.state_dir, &self.output_dir, name)
     }
 
     /// Appends to a Log, whole or not at all: after an error the Log is as long as before.
@@ -139,6 +135,15 @@ impl Logs {
     pub(crate) fn reader<'a>(&'a self, lengths: &'a Lengths) -> impl LogReader + 'a {
         Reader { logs: self, lengths }
     }
+}
+
+/// Where a Log of a stage lies, given the stage's two directories.
+pub(crate) fn path_in(state_dir: &Path, output_dir: &Path, name: &LogName) -> PathBuf {
+    let dir = match name.home {
+        Home::State => state_dir,
+        Home::Output => output_dir,
+    };
+    dir.join(format!("{}{STAGED}", name.name))
 }
 
 struct Reader<'a> {

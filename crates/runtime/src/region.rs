@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
 
 use actix::Addr;
 use dashmap::DashMap;
@@ -21,6 +22,9 @@ use crate::outlet::Outlet;
 use crate::progress::Progress;
 use crate::registry::Registry;
 use crate::worker::Done;
+
+/// How long a run that is to end by itself waits for room on the disk.
+pub(crate) const NO_ROOM_MAX: Duration = Duration::from_secs(30);
 
 /// How a topology is run: the platform's part.
 #[derive(Clone, Debug)]

@@ -53,7 +53,7 @@ impl Handle {
         self.region.status()
     }
 
-    /// Whether a cut was committed in this process or before, and every source is open.
+    /// Whether every source is open.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.region.sources.iter().all(|source| source.state().positions.is_some())
@@ -81,8 +81,7 @@ impl Running {
     }
 }
 
-/// What the ledger of a state directory says was published, as paths below the output root, and whether it is finished.
-/// Touches nothing. Only the names in the ledger's present file are known.
+/// Number of the last cut that the ledger of a state directory holds; `None` when there is none. Touches nothing.
 ///
 /// # Errors
 /// When the ledger is damaged.

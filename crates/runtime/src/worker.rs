@@ -15,12 +15,10 @@ use crate::error::RunError;
 use crate::item::{Item, Numbered};
 use crate::pool::{Failed, Pool};
 use crate::progress::{Progress, Seen};
-use crate::region::{Alarm, Region, StageShared};
+use crate::region::{Alarm, NO_ROOM_MAX, Region, StageShared};
 
 /// Pause between two tries of an append for which there is no room.
 const APPEND_RETRY: Duration = Duration::from_millis(500);
-/// How long a run that is to end by itself waits for room.
-const NO_ROOM_MAX: Duration = Duration::from_secs(30);
 
 /// See the module.
 pub(crate) struct Worker {
