@@ -52,7 +52,7 @@ impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
         let code = match &error {
             RunError::Io { .. } | RunError::Unavailable(_) => Code::Unavailable,
-            RunError::Incompatible { .. } | RunError::Start { .. } => Code::Config,
+            RunError::Incompatible { .. } | RunError::Start { .. } | RunError::Settings(_) => Code::Config,
             RunError::Internal(_) => Code::Internal,
             _ => Code::Stopped,
         };

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use config::{Config, Environment, File, FileFormat, Map, Source, Value, ValueKind};
 use serde::Deserialize;
-use tidemill_core::{parse_duration_ms, parse_size_bytes};
+use tidemill_core::{Clusters, Properties, parse_duration_ms, parse_size_bytes};
 use tidemill_runtime::RunConfig;
 
 use crate::cli::SettingsArgs;
@@ -24,6 +25,9 @@ pub(crate) struct Settings {
     pub(crate) log: Log,
     pub(crate) cut: Cut,
     pub(crate) runtime: Runtime,
+    /// Clusters by name, each with properties of librdkafka, in dotted keys or with underscores.
+    #[serde(default)]
+    kafka: BTreeMap<String, Map<String, Value>>,
 }
 
 /// `[state]`, `[output]`
@@ -126,8 +130,10 @@ impl Settings {
         let layers = layers(args)?;
         let known = keys(&layers.iter().take(1).flat_map(|(_, values)| values.clone()).collect());
         for (layer, values) in &layers {
-            if let Some(key) = keys(values).keys().find(|key| !known.contains_key(*key)) {
-                let message = format!("{layer}: there is no setting `{key}`; there are: {}", list(&known));
+            let is_known = |key: &str| known.contains_key(key) || is_cluster_property(key);
+            if let Some(key) = keys(values).keys().find(|key| !is_known(key)) {
+                let message =
+                    format!("{layer}: there is no setting `{key}`; there are: {}, kafka.NAME.PROPERTY", list(&known));
                 return Err(Failure::new(Code::Config, message));
             }
         }
@@ -151,8 +157,18 @@ impl Settings {
             cut_interval_ms: parse_duration_ms(&self.cut.interval).map_err(bad("cut.interval"))?.max(1),
             lane_bytes: parse_size_bytes(&self.runtime.queue).map_err(bad("runtime.queue"))? as usize,
             replay_bytes: parse_size_bytes(&self.runtime.replay).map_err(bad("runtime.replay"))?.max(1),
+            clusters: Arc::new(self.clusters()),
             admin: None,
         })
+    }
+
+    /// The clusters that sources and sinks connect to.
+    pub(crate) fn clusters(&self) -> Clusters {
+        let properties = |values: &Map<String, Value>| -> Properties {
+            // No property has an underscore in its name, and a variable can have no dot.
+            keys(values).into_iter().map(|(key, value)| (key.replace('_', "."), value)).collect()
+        };
+        Clusters { kafka: self.kafka.iter().map(|(name, values)| (name.clone(), properties(values))).collect() }
     }
 
     /// The state directory of a topology.
@@ -166,6 +182,7 @@ impl Settings {
         let mut merged: BTreeMap<String, Origin> = BTreeMap::new();
         for (from, values) in layers(args)? {
             for (key, value) in keys(&values) {
+                let value = if is_secret(&key) { "(set)".to_owned() } else { value };
                 merged.insert(key.clone(), Origin { key, value, from: from.clone() });
             }
         }
@@ -183,7 +200,7 @@ fn layers(args: &SettingsArgs) -> Result<Vec<Named>, Failure> {
     for path in &args.files {
         layers.push((path.display().to_string(), read(path)?));
     }
-    let variables = Environment::with_prefix("TIDEMILL").prefix_separator("__").separator("__").try_parsing(true);
+    let variables = Environment::with_prefix("TIDEMILL").prefix_separator("__").separator("__");
     layers.push(("TIDEMILL__ variables".to_owned(), variables.collect().map_err(bad)?));
     for pair in &args.set {
         let Some((key, value)) = pair.split_once('=') else {
@@ -196,7 +213,8 @@ fn layers(args: &SettingsArgs) -> Result<Vec<Named>, Failure> {
         let text = format!("{key} = {value}");
         let quoted = format!("{key} = {}", serde_json::Value::from(value));
         let parse = |text: &str| File::from_str(text, FileFormat::Toml).collect();
-        let values = parse(&text).or_else(|_| parse(&quoted));
+        // A password may look like a number, and is none.
+        let values = if is_cluster_property(key) { parse(&quoted) } else { parse(&text).or_else(|_| parse(&quoted)) };
         layers.push((
             format!("--set {pair}"),
             values.map_err(|error| Failure::new(Code::Usage, format!("--set {pair}: {error}")))?,
@@ -210,6 +228,16 @@ fn read(path: &Path) -> Result<Map<String, Value>, Failure> {
         .map_err(|error| Failure::new(Code::Config, format!("can't read settings file {}: {error}", path.display())))?;
     let values = File::from_str(&text, FileFormat::Toml).collect();
     values.map_err(|error| Failure::new(Code::Config, format!("settings file {}: {error}", path.display())))
+}
+
+/// Whether a key is that of a property of a cluster: its name can be anything that librdkafka knows.
+fn is_cluster_property(key: &str) -> bool {
+    key.strip_prefix("kafka.").is_some_and(|rest| rest.split_once('.').is_some_and(|(name, _)| !name.is_empty()))
+}
+
+/// Whether the value of a key is not to be shown.
+fn is_secret(key: &str) -> bool {
+    ["password", "secret", "pem", "token"].iter().any(|word| key.contains(word))
 }
 
 /// Dotted keys and values as text.
@@ -266,6 +294,17 @@ mod tests {
         let settings = load(&["output.root=/data/out", "runtime.compute_threads=3"]).unwrap();
         assert_eq!(settings.output.root, Path::new("/data/out"));
         assert_eq!(settings.runtime.compute_threads, 3);
+    }
+
+    #[test]
+    fn clusters_take_properties_with_underscores_or_dots_and_keep_them_as_they_are_written() {
+        let settings = load(&["kafka.main.bootstrap_servers=a:1,b:2", "kafka.main.sasl.password=0123"]).unwrap();
+        let clusters = settings.clusters();
+        let main = clusters.kafka("main").unwrap();
+        assert_eq!((main["bootstrap.servers"].as_str(), main["sasl.password"].as_str()), ("a:1,b:2", "0123"));
+        let error = clusters.kafka("other").unwrap_err().to_string();
+        assert!(error.contains("`other`") && error.contains("`main`"), "{error}");
+        assert!(load(&["kafka.main=x"]).is_err());
     }
 
     #[test]

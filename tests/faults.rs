@@ -95,6 +95,7 @@ fn run(place: &Place, faulty: Option<(&str, Fault, Trigger)>) -> Status {
         cut_interval_ms: 5,
         lane_bytes: 1 << 16,
         replay_bytes: 1 << 20,
+        clusters: Default::default(),
         admin: None,
     };
     actix_rt::System::new().block_on(async {

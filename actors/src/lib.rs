@@ -6,6 +6,7 @@ pub mod dedup;
 pub mod filter;
 pub mod hourly;
 pub mod ingest;
+mod kafka;
 pub mod parse;
 pub mod sink;
 

@@ -267,6 +267,7 @@ mod tests {
             base_dir: ".".into(),
             until_end: false,
             positions: positions.clone(),
+            clusters: Arc::default(),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tidemill_core::{SourceError, SourceKind};
+use tidemill_core::{Cure, SourceError, SourceKind};
 
 pub mod file;
 pub mod generate;
@@ -19,7 +19,7 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// A source error that repeating the call does not cure.
 fn broken(message: String, source: Option<Cause>) -> SourceError {
-    SourceError { message, retry: false, source }
+    SourceError { message, cure: Cure::Stop, source }
 }
 
 /// The wall clock in milliseconds since 1970.

@@ -1,6 +1,6 @@
 //! The records of a chunk of lines or messages.
 
-use tidemill_core::{Framing, RawChunk, StageError};
+use tidemill_core::{Framing, Messages, RawChunk, StageError};
 
 /// One record: its place in the chunk's bytes, without the line end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,10 +32,12 @@ pub(super) fn without_line_end(bytes: &[u8], start: usize, end: usize) -> usize 
 }
 
 /// The messages of a chunk, without the line ends that they may have.
-pub(super) fn messages<'a>(chunk: &'a RawChunk, starts: &'a [u32], lens: &'a [u32]) -> impl Iterator<Item = Span> + 'a {
-    starts.iter().zip(lens).zip(chunk.origin.first..).map(|((start, len), position)| {
-        let start = *start as usize;
-        Span { start, end: without_line_end(&chunk.bytes, start, start + *len as usize), position }
+pub(super) fn messages<'a>(chunk: &'a RawChunk, messages: &'a Messages) -> impl Iterator<Item = Span> + 'a {
+    messages.iter(&chunk.bytes).map(|message| {
+        let (span, position) = (message.span(), message.position());
+        let start = span.start as usize;
+        let len = if span.is_some() { span.len as usize } else { 0 };
+        Span { start, end: without_line_end(&chunk.bytes, start, start + len), position }
     })
 }
 
@@ -44,7 +46,7 @@ pub(super) fn each(chunk: &RawChunk, mut record: impl FnMut(Span)) -> Result<(),
     check_size(chunk)?;
     let bytes = chunk.bytes.as_slice();
     match &chunk.framing {
-        Framing::Messages { starts, lens } => messages(chunk, starts, lens).for_each(record),
+        Framing::Messages(all) => messages(chunk, all).for_each(record),
         Framing::Lines => {
             let mut start = first_offset(chunk);
             for feed in memchr::memchr_iter(b'\n', bytes).chain([bytes.len()]) {

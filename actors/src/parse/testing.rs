@@ -8,8 +8,8 @@ use arrow_array::Array;
 use arrow_buffer::Buffer;
 use serde_json::{Map, Value};
 use tidemill_core::{
-    Effects, EventType, Finding, Framing, Input, Limits, LogName, LogReader, Options, Origin, RawChunk, Reason, Stage,
-    StageContext, StageInput, StageKind,
+    Effects, EventType, Finding, Framing, Input, Limits, LogName, LogReader, MessageTable, MessageTime, Messages,
+    Options, Origin, RawChunk, Reason, Span, Stage, StageContext, StageInput, StageKind,
 };
 
 /// When chunks arrive: 2013-01-02T00:00:00Z.
@@ -75,6 +75,21 @@ pub(super) fn findings(kind: &dyn StageKind, options: Value, types: &[Arc<EventT
 pub(super) fn chunk(bytes: &[u8], first: u64, framing: Framing) -> RawChunk {
     let origin = Origin { source: "s".into(), partition: "p".into(), first, next: first + bytes.len() as u64 };
     RawChunk { origin: Arc::new(origin), bytes: Buffer::from(bytes), framing, arrived_at_ms: ARRIVED }
+}
+
+/// Messages without keys, times and headers.
+pub(super) fn messages(positions: &[u64], starts: &[u32], lens: &[u32]) -> Framing {
+    Framing::Messages(Messages::new(Arc::new(MessageTable {
+        topic: "plays".into(),
+        partition: 0,
+        positions: positions.to_vec(),
+        values: starts.iter().zip(lens).map(|(start, len)| Span { start: *start, len: *len }).collect(),
+        keys: Vec::new(),
+        times: positions.iter().map(|_| MessageTime::Unknown).collect(),
+        headers: Vec::new(),
+        header_ends: Vec::new(),
+        schemas: BTreeMap::new(),
+    })))
 }
 
 /// The effects of one call; the books must balance.

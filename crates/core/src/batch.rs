@@ -7,6 +7,7 @@ use arrow_buffer::{BooleanBufferBuilder, Buffer};
 
 use crate::effects::HourNote;
 use crate::event_type::EventType;
+use crate::message::Messages;
 
 /// Where records came from. Positions are the source's own (for files: bytes of the decompressed stream).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,13 +34,8 @@ pub enum Framing {
         /// The file's header: magic, metadata, sync marker.
         header: Buffer,
     },
-    /// Separate messages: record `i` is `bytes[starts[i]..starts[i] + lens[i]]` at position `first + i`.
-    Messages {
-        /// Offsets of the records.
-        starts: Arc<[u32]>,
-        /// Their lengths in bytes.
-        lens: Arc<[u32]>,
-    },
+    /// Separate messages, each a record with a position of its own.
+    Messages(Messages),
 }
 
 /// Bytes as a source read them: whole records, in order.
@@ -232,21 +228,17 @@ impl RawChunk {
                 let framing = || Framing::AvroBlocks { header: header.clone() };
                 Some((self.part(0, cut, framing()), self.part(cut, self.bytes.len(), framing())))
             }
-            Framing::Messages { starts, lens } => {
-                let middle = starts.len() / 2;
-                if middle == 0 {
+            Framing::Messages(messages) => {
+                let (head, tail) = messages.split_at(messages.len() / 2);
+                if head.is_empty() {
                     return None;
                 }
-                let half = |from: usize, to: usize| {
-                    let origin = Origin {
-                        first: self.origin.first + from as u64,
-                        next: self.origin.first + to as u64,
-                        ..(*self.origin).clone()
-                    };
-                    let framing = Framing::Messages { starts: starts[from..to].into(), lens: lens[from..to].into() };
-                    Self { origin: Arc::new(origin), framing, ..self.clone() }
+                let middle = tail.iter(&self.bytes).next()?.position();
+                let half = |first: u64, next: u64, messages: Messages| {
+                    let origin = Origin { first, next, ..(*self.origin).clone() };
+                    Self { origin: Arc::new(origin), framing: Framing::Messages(messages), ..self.clone() }
                 };
-                Some((half(0, middle), half(middle, starts.len())))
+                Some((half(self.origin.first, middle, head), half(middle, self.origin.next, tail)))
             }
         }
     }

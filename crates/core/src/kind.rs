@@ -180,6 +180,9 @@ pub enum OptionType {
     PathTemplate,
     /// How a record's type is told: a table with exactly one of `column` (number, from 0), `field` (name) or `const` (type name).
     TypeFrom,
+    /// A table of names and texts, such as `{ "fetch.wait.max.ms" = "50" }`; numbers and booleans are taken as they are
+    /// written. A JSON object of strings in the order written.
+    TextTable,
     /// A table of output field = aggregate call, such as `{ events = "count()" }`; a JSON object of strings in the order written.
     Measures,
 }

@@ -9,12 +9,14 @@
 //! ```
 
 mod batch;
+mod cluster;
 mod dead_letter;
 mod effects;
 mod event_type;
 mod hour;
 mod id_hash;
 mod kind;
+mod message;
 mod schema;
 mod seal;
 mod sink;
@@ -22,6 +24,7 @@ mod source;
 mod stage;
 
 pub use batch::{Batch, Framing, Input, Origin, RawChunk, RowOrigins};
+pub use cluster::{Clusters, Properties, UnknownCluster};
 pub use dead_letter::{DEAD_LETTER_TYPE, DeadLetter, Reason, dead_letter_batch, dead_letter_type};
 pub use effects::{Effects, Home, HourNote, LogName, Publication, Tally};
 pub use event_type::{EventType, TypeError, schema_fingerprint};
@@ -30,8 +33,9 @@ pub use id_hash::{IdSum, KeyColumns, ids_algorithm, key_hash};
 pub use kind::{
     DefaultValue, Finding, KindSpec, OptionSpec, OptionType, Options, OptionsError, Role, Severity, Shape, State,
 };
+pub use message::{Message, MessageTable, MessageTime, Messages, Span};
 pub use schema::{DecimalRepr, Field, FieldKind, Nullability, SchemaError, TimeColumn, fields_of};
 pub use seal::{Horizon, PartitionPosition, Positions, SealReason, Seals};
 pub use sink::{CutId, DeliveryId, Guarantee, Resume, Sink, SinkContext, SinkError, SinkKind};
-pub use source::{Polled, Source, SourceContext, SourceError, SourceKind};
+pub use source::{Cure, Lag, Polled, Source, SourceContext, SourceError, SourceKind};
 pub use stage::{Limits, LogReader, Stage, StageContext, StageError, StageInput, StageKind};

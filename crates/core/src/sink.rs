@@ -3,6 +3,7 @@
 use serde::de::DeserializeOwned;
 
 use crate::batch::Batch;
+use crate::cluster::Clusters;
 use crate::hour::Hour;
 use crate::kind::{Finding, KindSpec};
 use crate::stage::StageInput;
@@ -70,6 +71,8 @@ pub struct SinkContext {
     pub input: StageInput,
     /// Folder of the topology file; relative paths start there.
     pub base_dir: std::path::PathBuf,
+    /// Clusters of the settings.
+    pub clusters: std::sync::Arc<Clusters>,
 }
 
 /// A sink of your own. All calls come from one thread, one at a time.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::batch::RawChunk;
+use crate::cluster::Clusters;
 use crate::kind::{Finding, KindSpec, Options};
 use crate::seal::PartitionPosition;
 use crate::stage::Limits;
@@ -24,6 +25,8 @@ pub struct SourceContext {
     pub until_end: bool,
     /// Positions of the last cut by partition; empty at the first start.
     pub positions: BTreeMap<Arc<str>, PartitionPosition>,
+    /// Clusters of the settings.
+    pub clusters: Arc<Clusters>,
 }
 
 /// What a source had to give.
@@ -43,11 +46,33 @@ pub enum Polled {
 pub struct SourceError {
     /// What happened, where, and what to do.
     pub message: String,
-    /// Whether the same call may succeed later; if not, the run stops (exit 75) rather than skip anything.
-    pub retry: bool,
+    /// What can be done about it.
+    pub cure: Cure,
     /// What caused it.
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// What can be done about a source's error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cure {
+    /// The source is opened again, after a pause, behind what it has handed on.
+    Reopen,
+    /// Nothing by itself: going on would skip or mistake something. The run stops (exit 75).
+    Stop,
+    /// Something that the run needs is unavailable, and it was not to wait longer. The run stops (exit 69).
+    GiveUp,
+    /// The topology or the settings have to be changed. The run stops (exit 78).
+    Reconfigure,
+}
+
+/// How far a partition is behind its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lag {
+    /// Records that are there and have not been handed on.
+    pub events: u64,
+    /// Age of the newest record that was handed on, in milliseconds, where there are newer ones; 0 at the end.
+    pub ms: u64,
 }
 
 /// Reads records. Runs on a thread of its own, so it may block, but for at most about 50 ms a call.
@@ -65,6 +90,20 @@ pub trait Source: Send {
     /// Partitions that hold no hour open now, although they have not ended: read to their end and quiet for a grace time.
     fn idle_partitions(&self) -> Vec<Arc<str>> {
         Vec::new()
+    }
+
+    /// A cut with these positions is committed. Called between two polls, not for every cut; for publishing them elsewhere.
+    fn committed(&mut self, _positions: &BTreeMap<Arc<str>, PartitionPosition>) {}
+
+    /// How far each partition is behind its end, where the source knows. Asked about once a second.
+    fn lag(&self) -> BTreeMap<Arc<str>, Lag> {
+        BTreeMap::new()
+    }
+
+    /// What the source waits for before it can give anything, such as a broker that does not answer. While there is such a
+    /// thing, the process is not ready.
+    fn waits_for(&self) -> Option<String> {
+        None
     }
 }
 

@@ -91,7 +91,11 @@ impl Engine {
                     Some(bytes) => postcard::from_bytes(&bytes).map_err(|error| format!("its snapshot: {error}"))?,
                     None => SinkState::default(),
                 };
-                let context = SinkContext { input, base_dir: region.plan.base_dir.clone() };
+                let context = SinkContext {
+                    input,
+                    base_dir: region.plan.base_dir.clone(),
+                    clusters: region.config.clusters.clone(),
+                };
                 loop {
                     let opened = AssertUnwindSafe(kind.open(context.clone(), state.resume.clone())).catch_unwind();
                     match opened.await {

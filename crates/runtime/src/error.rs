@@ -67,6 +67,9 @@ pub enum RunError {
     /// Something to be used is not there, or not reachable.
     #[error("{0}")]
     Unavailable(String),
+    /// The topology asks for something that the settings do not have, or have wrongly.
+    #[error("{0}")]
+    Settings(String),
     /// A fault of Tidemill itself.
     #[error("internal fault: {0}")]
     Internal(String),

@@ -87,10 +87,9 @@ pub(crate) fn bury(input: &Input, error: &str, effects: &mut Effects) {
         }
         Input::Raw(chunk) => {
             let payload = match &chunk.framing {
-                Framing::Messages { starts, lens } => match (starts.first(), lens.first()) {
-                    (Some(start), Some(len)) => &chunk.bytes[*start as usize..(*start + *len) as usize],
-                    _ => &[],
-                },
+                Framing::Messages(messages) => {
+                    messages.iter(&chunk.bytes).next().and_then(|message| message.value()).unwrap_or_default()
+                }
                 Framing::Lines => chunk.bytes.strip_suffix(b"\n").unwrap_or(&chunk.bytes),
                 Framing::AvroBlocks { .. } => &chunk.bytes[..],
             };

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
-use tidemill_core::{Input, PartitionPosition, Polled, Seals, Source, SourceContext, SourceError};
+use tidemill_core::{Cure, Input, PartitionPosition, Polled, Seals, Source, SourceContext, SourceError};
 
 use crate::backoff::Backoff;
 use crate::coordinator::{Fatal, SourceAck};
@@ -130,6 +130,7 @@ impl Reading {
             base_dir: self.region.plan.base_dir.clone(),
             until_end: self.region.config.until_end,
             positions: self.positions.clone(),
+            clusters: self.region.config.clusters.clone(),
         };
         let kind = self.region.registry.sources.get(node.kind.name);
         let kind = kind.ok_or_else(|| fatal(format!("there is no kind `{}`", node.kind.name)))?;
@@ -221,11 +222,15 @@ impl Reading {
         }
         let source = self.name();
         self.source.counters.errors.fetch_add(1, Ordering::Relaxed);
-        if !error.retry {
+        if error.cure != Cure::Reopen {
             let message = error_chain(&error);
             let prefix = format!("source `{source}`");
             let message = if message.starts_with(&prefix) { message } else { format!("{prefix}: {message}") };
-            let fault = RunError::Source { message };
+            let fault = match error.cure {
+                Cure::GiveUp => RunError::Unavailable(message),
+                Cure::Reconfigure => RunError::Settings(message),
+                Cure::Stop | Cure::Reopen => RunError::Source { message },
+            };
             self.region.coordinator().do_send(Fatal(fault));
             self.source.state().ended = true;
             return;
@@ -239,11 +244,11 @@ impl Reading {
 }
 
 fn fatal(message: String) -> SourceError {
-    SourceError { message, retry: false, source: None }
+    SourceError { message, cure: Cure::Stop, source: None }
 }
 
 /// Calls into a source; a panic is an error that may be tried again.
 fn caught<T>(call: impl FnOnce() -> Result<T, SourceError>) -> Result<T, SourceError> {
     std::panic::catch_unwind(AssertUnwindSafe(call))
-        .unwrap_or_else(|panic| Err(SourceError { message: panic_text(&*panic), retry: true, source: None }))
+        .unwrap_or_else(|panic| Err(SourceError { message: panic_text(&*panic), cure: Cure::Reopen, source: None }))
 }

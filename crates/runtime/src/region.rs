@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actix::Addr;
 use dashmap::DashMap;
-use tidemill_core::{CutId, LogName, PartitionPosition, Publication, Tally};
+use tidemill_core::{Clusters, CutId, LogName, PartitionPosition, Publication, Tally};
 use tidemill_topology::{Node, Plan};
 use tokio::sync::Notify;
 
@@ -41,6 +41,8 @@ pub struct RunConfig {
     pub lane_bytes: usize,
     /// Received bytes that may be in flight since the last committed cut; at half of it a cut is due.
     pub replay_bytes: u64,
+    /// Clusters that sources and sinks connect to.
+    pub clusters: Arc<Clusters>,
     /// Address of the admin server, for others to find it.
     pub admin: Option<String>,
 }

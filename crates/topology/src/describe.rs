@@ -35,6 +35,7 @@ pub fn describe_type(ty: &OptionType) -> String {
         OptionType::Expression => "expression over fields".to_owned(),
         OptionType::PathTemplate => "path with `{...}`".to_owned(),
         OptionType::TypeFrom => "table with one of `column`, `field`, `const`".to_owned(),
+        OptionType::TextTable => "table of name = text".to_owned(),
         OptionType::Measures => "table of field = aggregate".to_owned(),
     }
 }
@@ -61,6 +62,7 @@ pub(crate) fn example(ty: &OptionType) -> String {
         OptionType::TextList { .. } | OptionType::FieldList { .. } => "[\"...\"]".to_owned(),
         OptionType::Text | OptionType::Expression | OptionType::PathTemplate => "\"...\"".to_owned(),
         OptionType::TypeFrom => "{ column = 0 }".to_owned(),
+        OptionType::TextTable => "{ \"some.name\" = \"text\" }".to_owned(),
         OptionType::Measures => "{ events = \"count()\" }".to_owned(),
     }
 }

@@ -109,6 +109,9 @@ fn property(spec: &OptionSpec) -> Value {
                 "const": { "type": "string", "description": "Name of the one type." },
             },
         }),
+        OptionType::TextTable => {
+            json!({ "type": "object", "additionalProperties": { "type": ["string", "number", "boolean"] } })
+        }
         OptionType::Measures => json!({ "type": "object", "minProperties": 1, "additionalProperties": text() }),
     };
     let limits = match spec.ty {

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use glob::{MatchOptions, Pattern};
-use tidemill_core::SourceError;
+use tidemill_core::{Cure, SourceError};
 
 use super::identity::FileId;
 use crate::ingest::broken;
@@ -127,6 +127,6 @@ impl Patterns {
     fn unreadable(&self, path: &Path, error: std::io::Error) -> SourceError {
         let message =
             format!("can't look at `{}`: {error}; make it readable or take it out of `paths`", path.display());
-        SourceError { message, retry: true, source: Some(error.into()) }
+        SourceError { message, cure: Cure::Reopen, source: Some(error.into()) }
     }
 }

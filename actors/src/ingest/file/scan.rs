@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
 
-use tidemill_core::SourceError;
+use tidemill_core::{Cure, SourceError};
 use tracing::{info, warn};
 
 use super::identity::{FileId, Head};
@@ -18,7 +18,7 @@ impl FileSource {
         let found = self
             .patterns
             .expand(self.until_end)
-            .map_err(|error| SourceError { retry: error.retry && !self.until_end, ..error })?;
+            .map_err(|error| SourceError { cure: if self.until_end { Cure::Stop } else { error.cure }, ..error })?;
         let known: BTreeMap<FileId, usize> = (self.partitions.iter().enumerate())
             .filter(|(_, partition)| partition.state != State::Closed)
             .map(|(index, partition)| (partition.id, index))

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidemill_core::{Origin, PartitionPosition, Polled, RawChunk, Source, SourceContext, SourceError};
+use tidemill_core::{Cure, Origin, PartitionPosition, Polled, RawChunk, Source, SourceContext, SourceError};
 use tracing::warn;
 
 use super::avro::AvroFrames;
@@ -267,7 +267,7 @@ impl FileSource {
         self.close(index);
         self.waiting.insert(name, index);
         let source = cause.map(|cause| Box::new(cause) as Box<dyn std::error::Error + Send + Sync>);
-        Err(SourceError { message, retry: curable, source })
+        Err(SourceError { message, cure: if curable { Cure::Reopen } else { Cure::Stop }, source })
     }
 
     /// Ends a partition whose file has other contents now, which become a partition of their own.

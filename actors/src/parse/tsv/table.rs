@@ -67,8 +67,8 @@ impl Table {
                     }
                 });
             }
-            Framing::Messages { starts, lens } => {
-                for message in records::messages(chunk, starts, lens) {
+            Framing::Messages(messages) => {
+                for message in records::messages(chunk, messages) {
                     self.ends.push((message.start as u32).wrapping_sub(1));
                     let first = self.ends.len();
                     let text = &bytes[message.start..message.end];

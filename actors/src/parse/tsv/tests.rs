@@ -210,18 +210,18 @@ fn a_header_is_checked_where_a_file_begins_and_nowhere_else() {
 }
 
 #[test]
-fn messages_have_the_positions_of_their_number() {
+fn messages_have_their_own_positions() {
     let one = format!("{T}\tann\t1\tx");
     let bytes = format!("{one}\nBAD{one}");
     let starts = [0, one.len() as u32 + 1, one.len() as u32 + 4];
     let lens = [one.len() as u32 + 1, 3, one.len() as u32];
-    let framing = Framing::Messages { starts: starts.as_slice().into(), lens: lens.as_slice().into() };
+    let framing = messages(&[1_000, 1_002, 1_003], &starts, &lens);
     let mut stage = build(&Tsv, json!({}), &[play()]);
     let whole = chunk(bytes.as_bytes(), 1_000, framing);
     let effects = run(&mut *stage, whole.clone());
-    assert_eq!(rows(&effects).iter().map(|row| row.1).collect::<Vec<_>>(), [1_000, 1_002]);
+    assert_eq!(rows(&effects).iter().map(|row| row.1).collect::<Vec<_>>(), [1_000, 1_003]);
     assert_eq!(rows(&effects)[1].3, one.as_bytes());
-    assert_eq!(dead(&effects), [(1_001, Reason::Malformed)]);
+    assert_eq!(dead(&effects), [(1_002, Reason::Malformed)]);
     assert_eq!(in_parts(&mut *stage, whole), summary(&effects));
 }
 

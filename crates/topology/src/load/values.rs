@@ -111,6 +111,14 @@ pub(super) fn convert(cx: &Cx<'_>, key: &str, ty: &OptionType, value: &Val<'_>) 
         }
         (OptionType::TypeFrom, DeValue::Table(_)) => type_from(cx, key, value),
         (OptionType::TypeFrom, _) => wrong_type(TYPE_FROM_FORMS),
+        (OptionType::TextTable, DeValue::Table(table)) => {
+            let texts = entries(table)
+                .into_iter()
+                .map(|(name, value)| Some((name.get_ref().to_string(), plain_text(cx, key, value)?)));
+            // As with lists.
+            texts.collect::<Vec<_>>().into_iter().collect::<Option<Map<_, _>>>().map(Value::Object)
+        }
+        (OptionType::TextTable, _) => wrong_type(TEXT_TABLE_FORM),
         (OptionType::Measures, DeValue::Table(table)) => {
             if table.is_empty() {
                 let message = format!("`{key}` has no measure");
@@ -139,6 +147,23 @@ pub(super) fn convert(cx: &Cx<'_>, key: &str, ty: &OptionType, value: &Val<'_>) 
 const TYPE_FROM_FORMS: &str =
     "write one of `{ column = 0 }` (counted from 0), `{ field = \"event_type\" }` and `{ const = \"play\" }`";
 const MEASURES_FORM: &str = "write fields and what is measured, such as `{ events = \"count()\" }`";
+
+const TEXT_TABLE_FORM: &str = "write names and texts, such as `{ \"some.name\" = \"text\" }`";
+
+/// A text, or a number or a boolean as it is written.
+fn plain_text(cx: &Cx<'_>, key: &str, value: &Val<'_>) -> Option<Value> {
+    match value.get_ref() {
+        DeValue::String(text) => Some(Value::String(text.to_string())),
+        DeValue::Integer(number) => integer(number).map(|number| Value::String(number.to_string())),
+        DeValue::Float(number) => Some(Value::String(number.as_str().to_owned())),
+        DeValue::Boolean(truth) => Some(Value::String(truth.to_string())),
+        other => {
+            let message = format!("`{key}` is a table of texts, but this value is {}", type_name(other));
+            cx.push(Problem::error(codes::WRONG_TYPE, value.span(), message).help(TEXT_TABLE_FORM));
+            None
+        }
+    }
+}
 
 fn text_item(cx: &Cx<'_>, key: &str, item: &Val<'_>) -> Option<Value> {
     if let DeValue::String(text) = item.get_ref() {
@@ -203,6 +228,7 @@ fn expected(ty: &OptionType) -> &'static str {
         OptionType::Expression => "an expression",
         OptionType::PathTemplate => "a path",
         OptionType::TypeFrom => "a table with one of `column`, `field` and `const`",
+        OptionType::TextTable => "a table of texts",
         OptionType::Measures => "a table of measures",
     }
 }

@@ -3,6 +3,8 @@
 use apache_avro::types::Value as Avro;
 use apache_avro::{Codec, DeflateSettings, Reader, Schema, Writer};
 
+use tidemill_core::Cure;
+
 use super::*;
 
 const SCHEMA: &str = r#"{"type": "record", "name": "R", "fields": [{"name": "n", "type": "long"}]}"#;
@@ -88,7 +90,10 @@ fn a_file_that_ends_in_a_block_or_in_its_header_is_named() {
         let bench = bench("a.avro");
         bench.write("a.avro", &bytes[..length]);
         let error = error_of(&bench);
-        assert!(!error.retry && error.message.contains("a.avro") && error.message.contains(part), "{error}");
+        assert!(
+            error.cure == Cure::Stop && error.message.contains("a.avro") && error.message.contains(part),
+            "{error}"
+        );
     }
 }
 
@@ -112,7 +117,7 @@ fn damage_is_named_with_its_place_after_the_blocks_before_it() {
             Err(error) => break error,
         }
     };
-    assert!(!error.retry && error.message.contains("sync marker"), "{error}");
+    assert!(error.cure == Cure::Stop && error.message.contains("sync marker"), "{error}");
     assert!(error.message.contains(&format!("byte {}", before.last().unwrap().origin.next)), "{error}");
     assert!(records(&before).len() < records(&chunks).len() && !before.is_empty());
 }
@@ -122,7 +127,7 @@ fn what_is_no_container_file_is_an_error() {
     let bench = bench("a.avro");
     bench.write("a.avro", "just text\n");
     let error = error_of(&bench);
-    assert!(!error.retry && error.message.contains("not an Avro container file"), "{error}");
+    assert!(error.cure == Cure::Stop && error.message.contains("not an Avro container file"), "{error}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! `--until-end`: files as they are at the start.
 
+use tidemill_core::Cure;
+
 use super::*;
 
 #[test]
@@ -120,7 +122,7 @@ fn a_truncated_compressed_file_gives_its_whole_lines_then_an_error_that_names_it
             }
         };
         assert!(
-            !error.retry && error.message.contains(name) && error.message.contains("ends in the middle"),
+            error.cure == Cure::Stop && error.message.contains(name) && error.message.contains("ends in the middle"),
             "{error}"
         );
         assert!(error.message.contains(&format!("byte {} ", before.len())), "{error}");
@@ -138,7 +140,7 @@ fn what_is_not_compressed_as_said_is_an_error() {
     let bench = Bench::new(&["a.gz"]);
     bench.write("a.gz", "plain text\n");
     let error = bench.read_to_end(&none()).unwrap_err();
-    assert!(!error.retry && error.message.contains("a.gz") && error.message.contains("gzip"), "{error}");
+    assert!(error.cure == Cure::Stop && error.message.contains("a.gz") && error.message.contains("gzip"), "{error}");
     let (chunks, _) = bench.with("compression", "none").read_to_end(&none()).unwrap();
     assert_eq!(text_of(&chunks, "a.gz"), "plain text\n");
 }
@@ -148,13 +150,13 @@ fn patterns_that_match_nothing_and_what_is_no_file_are_named() {
     let bench = Bench::new(&["a", "*.tsv"]);
     bench.write("a", "a\n");
     let error = bench.read_to_end(&none()).unwrap_err();
-    assert!(!error.retry && error.message.contains("`*.tsv`"), "{error}");
+    assert!(error.cure == Cure::Stop && error.message.contains("`*.tsv`"), "{error}");
     for (path, part) in [("folder", "is no file"), ("a/b", "a/b")] {
         let bench = Bench::new(&[path]);
         bench.write("a", "a\n");
         fs::create_dir(bench.path("folder")).unwrap();
         let error = bench.read_to_end(&none()).unwrap_err();
-        assert!(!error.retry && error.message.contains(part), "{error}");
+        assert!(error.cure == Cure::Stop && error.message.contains(part), "{error}");
     }
 }
 
@@ -186,7 +188,7 @@ fn a_position_of_something_else_is_refused() {
     bench.write("a", "a\n");
     let position = PartitionPosition { next: 1, resume: "{}".into(), ended: false };
     let error = bench.read_to_end(&[("a".into(), position)].into()).unwrap_err();
-    assert!(!error.retry && error.message.contains("--fresh"), "{error}");
+    assert!(error.cure == Cure::Stop && error.message.contains("--fresh"), "{error}");
 }
 
 #[test]

@@ -70,6 +70,7 @@ impl Bench {
             base_dir: self.folder.path().to_owned(),
             until_end,
             positions: positions.clone(),
+            clusters: Arc::default(),
         })
     }
 

@@ -1,0 +1,3 @@
+//! What the source and the sink of Kafka have in common.
+
+pub(crate) mod client;
