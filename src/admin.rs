@@ -74,10 +74,9 @@ pub(crate) fn serve(bound: Bound, handle: Handle) {
     }
 }
 
-fn readiness(handle: &Handle) -> (StatusCode, &'static str) {
-    if handle.is_ready() {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready: a source is not open yet\n")
+fn readiness(handle: &Handle) -> (StatusCode, String) {
+    match handle.waits_for() {
+        None => (StatusCode::OK, "ready\n".to_owned()),
+        Some(what) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {what}\n")),
     }
 }

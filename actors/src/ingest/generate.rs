@@ -261,6 +261,7 @@ mod tests {
             max_event_bytes: 1,
         };
         SourceContext {
+            topology: "t".into(),
             name: "made".into(),
             options: Options(options),
             limits: Arc::new(limits),

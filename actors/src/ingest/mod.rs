@@ -1,4 +1,4 @@
-//! Where records come from: the source kinds `generate` and `file`, and the generator of listening events with its truth.
+//! Where records come from: the source kinds `file`, `generate` and `kafka`, and the generator of listening events with its truth.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,11 +8,12 @@ use tidemill_core::{Cure, SourceError, SourceKind};
 pub mod file;
 pub mod generate;
 pub mod generator;
+mod kafka;
 
 /// The source kinds that come with Tidemill.
 #[must_use]
 pub fn kinds() -> Vec<Arc<dyn SourceKind>> {
-    vec![Arc::new(file::FileKind), Arc::new(generate::GenerateKind)]
+    vec![Arc::new(file::FileKind), Arc::new(generate::GenerateKind), Arc::new(kafka::KafkaKind)]
 }
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;

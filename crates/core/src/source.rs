@@ -13,6 +13,8 @@ use crate::stage::Limits;
 /// What a source needs to open.
 #[derive(Clone, Debug)]
 pub struct SourceContext {
+    /// Name of the topology.
+    pub topology: Arc<str>,
     /// Its name in the topology.
     pub name: Arc<str>,
     /// Its options, checked, with defaults filled in.

@@ -51,6 +51,18 @@ pub const METRICS: &[MetricSpec] = &[
         "Position of the partition in the last committed cut.",
     ),
     spec(
+        "tidemill_partition_lag_events",
+        Gauge,
+        &["source", "partition"],
+        "Records that are there and were not read yet, for sources that know (Kafka).",
+    ),
+    spec(
+        "tidemill_partition_lag_seconds",
+        Gauge,
+        &["source", "partition"],
+        "Age of the newest record that was read, where there are newer ones; 0 at the end (Kafka).",
+    ),
+    spec(
         "tidemill_partition_max_event_timestamp_seconds",
         Gauge,
         &["source", "partition"],
@@ -67,6 +79,12 @@ pub const METRICS: &[MetricSpec] = &[
     spec("tidemill_source_busy_seconds_total", Counter, &["source"], "Time that the source read."),
     spec("tidemill_source_errors_total", Counter, &["source"], "Calls of the source that failed."),
     spec("tidemill_source_restarts_total", Counter, &["source"], "Times that the source was opened again."),
+    spec(
+        "tidemill_source_waiting",
+        Gauge,
+        &["source"],
+        "1 while the source waits for something outside, such as a broker, or reads no further in a partition; /ready says what.",
+    ),
     spec("tidemill_stage_absorbed_total", Counter, &["stage"], "Records that went into aggregates."),
     spec(
         "tidemill_stage_back_pressure_seconds_total",
@@ -160,10 +178,17 @@ pub fn export(status: &Status, held_before: &mut Vec<(String, String)>) {
         count("tidemill_source_busy_seconds_total", &label, seconds(source.busy_ns));
         count("tidemill_source_errors_total", &label, source.errors);
         count("tidemill_source_restarts_total", &label, source.restarts);
+        set("tidemill_source_waiting", &label, if source.waits_for.is_some() { 1.0 } else { 0.0 });
         for partition in &source.partitions {
             let label = [("source", source.name.as_str()), ("partition", partition.name.as_str())];
             set("tidemill_partition_committed_position", &label, partition.committed as f64);
             set("tidemill_partition_position", &label, partition.position as f64);
+            if let Some(events) = partition.lag_events {
+                set("tidemill_partition_lag_events", &label, events as f64);
+            }
+            if let Some(ms) = partition.lag_ms {
+                set("tidemill_partition_lag_seconds", &label, ms as f64 / 1e3);
+            }
             if let Some(time) = partition.max_event_ms {
                 set("tidemill_partition_max_event_timestamp_seconds", &label, time as f64 / 1e3);
             }

@@ -7,13 +7,18 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
-use tidemill_core::{Cure, Input, PartitionPosition, Polled, Seals, Source, SourceContext, SourceError};
+use tidemill_core::{Cure, CutId, Input, PartitionPosition, Polled, Seals, Source, SourceContext, SourceError};
 
 use crate::backoff::Backoff;
 use crate::coordinator::{Fatal, SourceAck};
 use crate::engine::panic_text;
 use crate::error::{RunError, error_chain};
 use crate::region::{Alarm, Region, SourceShared};
+
+/// How often a source is asked how far it is behind.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A source that has to wait for so long is said to be paused.
+const PAUSE_TOLD: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub(crate) struct Reader {
@@ -48,6 +53,8 @@ impl Actor for Reader {
             positions: BTreeMap::new(),
             number: 0,
             backoff: Backoff::default(),
+            told_cut: 0,
+            looked: Instant::now(),
         };
         ctx.spawn(reading.run().into_actor(self));
     }
@@ -73,6 +80,10 @@ struct Reading {
     positions: BTreeMap<Arc<str>, PartitionPosition>,
     number: u64,
     backoff: Backoff,
+    /// Last cut that the source was told of.
+    told_cut: CutId,
+    /// When it was asked last how far it is behind.
+    looked: Instant,
 }
 
 impl Reading {
@@ -84,6 +95,7 @@ impl Reading {
         };
         let mut opened: Option<Box<dyn Source>> = None;
         let mut halted = false;
+        let name = self.name();
         loop {
             let order = self.orders.lock().expect("no code panics while it holds the orders").pop_front();
             if let Some(order) = order {
@@ -111,9 +123,15 @@ impl Reading {
                     opened = Some(source);
                     continue;
                 }
-                () = self.region.may_read() => {}
+                () = patient(&name, "what was read has to be in a cut first", self.region.may_read()) => {}
             }
-            opened = self.poll(source).await;
+            opened = match self.attend(source) {
+                Ok(source) => self.poll(source).await,
+                Err(error) => {
+                    self.failed(error).await;
+                    None
+                }
+            };
         }
     }
 
@@ -124,6 +142,7 @@ impl Reading {
     fn open(&self) -> Result<Box<dyn Source>, SourceError> {
         let node = self.region.node(self.source.node);
         let context = SourceContext {
+            topology: (*self.region.plan.name).into(),
             name: node.name.clone(),
             options: node.options.clone(),
             limits: self.region.plan.limits.clone(),
@@ -135,8 +154,38 @@ impl Reading {
         let kind = self.region.registry.sources.get(node.kind.name);
         let kind = kind.ok_or_else(|| fatal(format!("there is no kind `{}`", node.kind.name)))?;
         let source = caught(|| kind.open(&context))?;
+        self.look_at(&*source)?;
         self.publish(&*source, false)?;
         Ok(source)
+    }
+
+    /// Tells the source of the last cut, and asks it now and then how it is.
+    fn attend(&mut self, mut source: Box<dyn Source>) -> Result<Box<dyn Source>, SourceError> {
+        let (cut, positions) = {
+            let committed = self.region.committed();
+            let cut = committed.last.cut;
+            let positions = (cut > self.told_cut).then(|| committed.last.positions.get(&self.name()).cloned());
+            (cut, positions.flatten())
+        };
+        if let Some(positions) = positions {
+            self.told_cut = cut;
+            caught(|| {
+                source.committed(&positions);
+                Ok(())
+            })?;
+        }
+        if self.looked.elapsed() >= LOOK_EVERY {
+            self.looked = Instant::now();
+            self.look_at(&*source)?;
+        }
+        Ok(source)
+    }
+
+    fn look_at(&self, source: &dyn Source) -> Result<(), SourceError> {
+        let (waits_for, lag) = caught(|| Ok((source.waits_for(), source.lag())))?;
+        let mut state = self.source.state();
+        (state.waits_for, state.lag) = (waits_for, lag);
+        Ok(())
     }
 
     /// Polls once. `None` means that the source has to be opened anew, or is not needed any more.
@@ -157,7 +206,8 @@ impl Reading {
                 };
                 self.number += 1;
                 let begin = Instant::now();
-                self.source.outlet.send(self.number, vec![Input::Raw(chunk)], None).await;
+                let sent = self.source.outlet.send(self.number, vec![Input::Raw(chunk)], None);
+                patient(&self.name(), "a stage behind it has no room", sent).await;
                 self.source.counters.back_pressure_ns.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
                 self.region.read_bytes.fetch_add(bytes, Ordering::Relaxed);
                 self.show(behind, false);
@@ -241,6 +291,19 @@ impl Reading {
         self.source.epoch.fetch_add(1, Ordering::Relaxed);
         let _ = tokio::time::timeout(pause.max(Duration::from_millis(1)), self.source.control.notified()).await;
     }
+}
+
+/// Waits for `until`; when that takes long, it says so, and when it is over.
+async fn patient<T>(source: &str, why: &str, until: impl Future<Output = T>) -> T {
+    let begin = Instant::now();
+    tokio::pin!(until);
+    if let Ok(done) = tokio::time::timeout(PAUSE_TOLD, until.as_mut()).await {
+        return done;
+    }
+    tracing::warn!(source, "paused: {why}");
+    let done = until.await;
+    tracing::info!(source, paused_ms = begin.elapsed().as_millis() as u64, "resumed");
+    done
 }
 
 fn fatal(message: String) -> SourceError {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actix::Addr;
 use dashmap::DashMap;
-use tidemill_core::{Clusters, CutId, LogName, PartitionPosition, Publication, Tally};
+use tidemill_core::{Clusters, CutId, Lag, LogName, PartitionPosition, Publication, Tally};
 use tidemill_topology::{Node, Plan};
 use tokio::sync::Notify;
 
@@ -96,6 +96,10 @@ pub(crate) struct SourceState {
     /// Partitions that hold no hour.
     pub(crate) idle: Vec<Arc<str>>,
     pub(crate) ended: bool,
+    /// What it waits for before it can give anything.
+    pub(crate) waits_for: Option<String>,
+    /// How far its partitions are behind, where it knows.
+    pub(crate) lag: BTreeMap<Arc<str>, Lag>,
 }
 
 /// See the module.

@@ -53,10 +53,18 @@ impl Handle {
         self.region.status()
     }
 
-    /// Whether every source is open.
+    /// Why it is not ready: a source that is not open, or waits for something. `None` when it is ready.
     #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.region.sources.iter().all(|source| source.state().positions.is_some())
+    pub fn waits_for(&self) -> Option<String> {
+        self.region.sources.iter().find_map(|source| {
+            let name = &self.region.node(source.node).name;
+            let state = source.state();
+            match (&state.positions, &state.waits_for) {
+                (None, _) => Some(format!("source `{name}` is not open yet")),
+                (_, Some(what)) => Some(format!("source `{name}`: {what}")),
+                _ => None,
+            }
+        })
     }
 
     /// Asks it to stop: sources halt, a last cut is made, open hours stay open.

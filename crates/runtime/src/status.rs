@@ -54,6 +54,8 @@ pub struct SourceStatus {
     pub busy_ns: u64,
     /// Nanoseconds that it waited for room behind it.
     pub back_pressure_ns: u64,
+    /// What it waits for before it can give anything.
+    pub waits_for: Option<String>,
     /// Its partitions.
     pub partitions: Vec<PartitionStatus>,
 }
@@ -73,6 +75,10 @@ pub struct PartitionStatus {
     pub ended: bool,
     /// Holds no hour although it has not ended.
     pub idle: bool,
+    /// Records that are there and were not handed on, where the source knows.
+    pub lag_events: Option<u64>,
+    /// Age of the newest record that was handed on, in milliseconds, where there are newer ones.
+    pub lag_ms: Option<u64>,
 }
 
 /// A stage or sink.
@@ -151,6 +157,8 @@ impl Region {
                 max_event_ms: seen.and_then(|seen| seen.get(name)).copied(),
                 ended: position.ended,
                 idle: state.idle.contains(name),
+                lag_events: state.lag.get(name).map(|lag| lag.events),
+                lag_ms: state.lag.get(name).map(|lag| lag.ms),
             });
             SourceStatus {
                 name: node.name.to_string(),
@@ -160,6 +168,7 @@ impl Region {
                 errors: load(&source.counters.errors),
                 busy_ns: load(&source.counters.busy_ns),
                 back_pressure_ns: load(&source.counters.back_pressure_ns),
+                waits_for: state.waits_for.clone(),
                 partitions: partitions.collect(),
             }
         });

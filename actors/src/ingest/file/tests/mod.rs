@@ -64,6 +64,7 @@ impl Bench {
             max_event_bytes: self.max_event,
         };
         FileKind.open(&SourceContext {
+            topology: "t".into(),
             name: "files".into(),
             options: Options(options),
             limits: Arc::new(limits),

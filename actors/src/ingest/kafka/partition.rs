@@ -1,0 +1,234 @@
+//! A partition: where it is read, and what is known of its end.
+
+use std::ffi::CString;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tidemill_core::{Lag, PartitionPosition};
+
+use super::builder::Builder;
+use super::control::Bounds;
+use super::partition_name;
+use crate::ingest::now_ms;
+
+/// What goes into [`PartitionPosition::resume`].
+#[derive(Serialize, Deserialize)]
+struct Resume {
+    topic_id: String,
+}
+
+/// See the module.
+pub(super) struct Partition {
+    pub(super) name: Arc<str>,
+    pub(super) topic: Arc<str>,
+    pub(super) topic_name: CString,
+    pub(super) number: i32,
+    /// Id of the topic that `next` is a position of; empty when the cluster has no ids.
+    pub(super) topic_id: Arc<str>,
+    /// Behind what was handed on; `None` until it is known where to start.
+    pub(super) next: Option<u64>,
+    /// Behind what was taken from the consumer.
+    pub(super) taken: u64,
+    pub(super) builder: Builder,
+    /// Where to stop, with --until-end.
+    pub(super) end: Option<u64>,
+    /// Highest end that is known.
+    high: u64,
+    /// Since when it has got nothing.
+    pub(super) quiet_since: Instant,
+    /// When the cluster was asked, and said that there is nothing behind `next`.
+    proven: Option<Instant>,
+    /// Timestamp of the newest message that was handed on.
+    newest_ms: Option<i64>,
+    /// Why it is read no further, and when that was told.
+    pub(super) stopped: Option<(String, Instant)>,
+    pub(super) is_assigned: bool,
+}
+
+/// A position that is not in the partition.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Gap {
+    /// What happened, and what is lost.
+    pub(super) what: String,
+    /// The oldest message there is.
+    pub(super) low: u64,
+}
+
+impl Partition {
+    pub(super) fn new(topic: &Arc<str>, number: i32, saved: Option<&PartitionPosition>) -> Self {
+        let resume = saved.and_then(|saved| serde_json::from_str::<Resume>(&saved.resume).ok());
+        Self {
+            name: partition_name(topic, number),
+            topic: topic.clone(),
+            // A name with a 0 in it was refused by `check`.
+            topic_name: CString::new(topic.as_bytes()).unwrap_or_default(),
+            number,
+            topic_id: resume.map_or_else(|| "".into(), |resume| resume.topic_id.into()),
+            next: saved.map(|saved| saved.next),
+            taken: saved.map_or(0, |saved| saved.next),
+            builder: Builder::default(),
+            end: None,
+            high: 0,
+            quiet_since: Instant::now(),
+            proven: None,
+            newest_ms: None,
+            stopped: None,
+            is_assigned: false,
+        }
+    }
+
+    /// Its place in the ledger; `None` until it is known where to start.
+    pub(super) fn position(&self) -> Option<PartitionPosition> {
+        let resume = serde_json::json!(Resume { topic_id: self.topic_id.to_string() }).to_string();
+        self.next.map(|next| PartitionPosition { next, resume, ended: self.is_done() })
+    }
+
+    /// Whether it was read to the end that was to be read to.
+    pub(super) fn is_done(&self) -> bool {
+        self.end.is_some_and(|end| self.next.is_some_and(|next| next >= end))
+    }
+
+    /// What was built is handed on.
+    pub(super) fn handed_on(&mut self, next: u64, newest_ms: Option<i64>) {
+        self.next = Some(next);
+        self.newest_ms = newest_ms.or(self.newest_ms);
+    }
+
+    /// It was read to `offset`, where there is nothing now. Offsets before it that hold no message are behind us.
+    pub(super) fn at_end(&mut self, offset: u64) {
+        self.taken = self.taken.max(offset);
+        self.high = self.high.max(offset);
+        if self.builder.is_empty() {
+            self.next = self.next.map(|next| next.max(offset));
+        }
+    }
+
+    /// A new end is known.
+    pub(super) fn reaches(&mut self, high: u64) {
+        self.high = self.high.max(high);
+    }
+
+    /// The cluster was asked at `asked` for the end.
+    pub(super) fn heard(&mut self, bounds: Bounds, asked: Instant) {
+        self.high = bounds.high;
+        if self.builder.is_empty() && self.next.is_some_and(|next| next >= bounds.high) {
+            self.proven = Some(asked);
+        }
+    }
+
+    /// Whether it holds no hour: read to its end, quiet for `timeout`, and that is no old news.
+    pub(super) fn is_idle(&self, timeout: Duration, fresh: Duration) -> bool {
+        self.stopped.is_none()
+            && self.quiet_since.elapsed() >= timeout
+            && self.builder.is_empty()
+            && self.proven.is_some_and(|proven| proven >= self.quiet_since && proven.elapsed() <= fresh)
+    }
+
+    /// Whether there is something to read.
+    pub(super) fn is_behind(&self) -> bool {
+        self.taken < self.high
+    }
+
+    pub(super) fn lag(&self) -> Lag {
+        let events = self.next.map_or(0, |next| self.high.saturating_sub(next));
+        let age_ms = || self.newest_ms.map_or(0, |newest_ms| now_ms().saturating_sub(newest_ms).max(0) as u64);
+        Lag { events, ms: if events == 0 { 0 } else { age_ms() } }
+    }
+
+    /// What is wrong with reading on at `taken` in the topic of that id, if anything.
+    pub(super) fn gap(&self, topic_id: &str, bounds: Bounds) -> Option<Gap> {
+        let Bounds { low, high, .. } = bounds;
+        let (name, taken) = (&self.name, self.taken);
+        let what = if !self.topic_id.is_empty() && !topic_id.is_empty() && *self.topic_id != *topic_id {
+            format!(
+                "topic `{}` was deleted and made again: position {taken} of partition {name} is of the old one; what was \
+                 behind it there is lost, and the new one has offsets {low} to {high}",
+                self.topic
+            )
+        } else if taken < low {
+            format!(
+                "position {taken} of partition {name} is gone: the oldest message is {low}, so retention took {} messages \
+                 before they were read",
+                low - taken
+            )
+        } else if taken > high {
+            format!(
+                "position {taken} of partition {name} is behind its end {high}: the partition was truncated or made again, \
+                 and messages were lost"
+            )
+        } else {
+            return None;
+        };
+        Some(Gap { what, low })
+    }
+
+    /// Goes on behind a gap.
+    pub(super) fn skip_to(&mut self, low: u64, topic_id: &Arc<str>) {
+        self.next = Some(low);
+        self.taken = low;
+        self.topic_id = topic_id.clone();
+        self.high = low;
+        self.proven = None;
+        self.stopped = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(next: u64, topic_id: &str) -> Partition {
+        let saved = PartitionPosition { next, resume: format!("{{\"topic_id\":\"{topic_id}\"}}"), ended: false };
+        Partition::new(&"events".into(), 3, Some(&saved))
+    }
+
+    fn bounds(low: u64, high: u64) -> Bounds {
+        Bounds { low, high, start: low }
+    }
+
+    #[test]
+    fn a_position_that_is_gone_and_a_topic_made_again_are_gaps() {
+        let partition = at(100, "a");
+        assert_eq!(partition.gap("a", bounds(0, 100)), None);
+        assert_eq!(partition.gap("a", bounds(100, 100)), None);
+        let lost = partition.gap("a", bounds(130, 200)).unwrap();
+        assert!(lost.what.contains("took 30 messages") && lost.what.contains("events/3"), "{}", lost.what);
+        assert_eq!(lost.low, 130);
+        assert!(partition.gap("a", bounds(0, 99)).unwrap().what.contains("truncated"));
+        assert!(partition.gap("b", bounds(0, 500)).unwrap().what.contains("made again"));
+        // A cluster without ids: nothing can be told from the id.
+        assert_eq!(at(100, "").gap("b", bounds(0, 500)), None);
+    }
+
+    #[test]
+    fn it_goes_on_where_it_was_with_the_id_of_its_topic() {
+        let partition = at(7, "a");
+        let again = Partition::new(&"events".into(), 3, partition.position().as_ref());
+        assert_eq!((again.next, &*again.topic_id), (Some(7), "a"));
+    }
+
+    #[test]
+    fn offsets_without_messages_are_behind_it_only_when_nothing_is_waiting() {
+        let mut partition = at(7, "a");
+        partition.end = Some(9);
+        assert!(!partition.is_done());
+        partition.at_end(9);
+        assert!(partition.is_done());
+        assert_eq!(partition.position().map(|position| (position.next, position.ended)), Some((9, true)));
+    }
+
+    #[test]
+    fn it_is_idle_only_on_fresh_proof() {
+        let mut partition = at(7, "a");
+        let (now, long) = (Duration::ZERO, Duration::from_secs(60));
+        assert!(!partition.is_idle(now, long), "nobody was asked");
+        partition.heard(bounds(0, 8), Instant::now());
+        assert!(!partition.is_idle(now, long), "there is a message");
+        partition.heard(bounds(0, 7), Instant::now());
+        assert!(partition.is_idle(now, long));
+        assert!(!partition.is_idle(long, long), "not quiet for long enough");
+        partition.quiet_since = Instant::now();
+        assert!(!partition.is_idle(now, long), "the proof is older than the last message");
+    }
+}

@@ -1,0 +1,539 @@
+//! The source: takes messages and hands them on in chunks, one partition at a time.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
+use tidemill_core::{Cure, Lag, PartitionPosition, Polled, Source, SourceContext, SourceError};
+use tracing::{error, info, warn};
+
+use super::config::{Config, OnGap};
+use super::control::{Bounds, Control, EVERY, Order, Place, Report, TELL_EVERY, TopicView, Voice};
+use super::misconfigured;
+use super::partition::Partition;
+use crate::kafka::native::{Event, Queue};
+
+/// A chunk is handed on at that size at the latest.
+const CHUNK: usize = 1 << 20;
+/// Bytes that partitions may collect for their chunks, all together.
+const CHUNKS: usize = 64 << 20;
+/// Longest wait for messages in one call.
+const WAIT: Duration = Duration::from_millis(20);
+/// How often positions go to the group.
+const COMMIT_EVERY: Duration = Duration::from_secs(1);
+
+/// See the module.
+pub(super) struct KafkaSource {
+    name: Arc<str>,
+    config: Config,
+    until_end: bool,
+    queue: Queue<Voice>,
+    control: Control,
+    partitions: Vec<Partition>,
+    index: HashMap<Place, usize>,
+    /// Positions of the last cut, of partitions that the cluster has not told of yet.
+    saved: BTreeMap<Arc<str>, PartitionPosition>,
+    /// Whether there was no state: then `start` says where partitions start, else new ones start at their beginning.
+    is_first_start: bool,
+    /// Partitions that have something to hand on.
+    ready: VecDeque<usize>,
+    /// Whether they hand it on before more is taken.
+    is_handing_on: bool,
+    waits: Option<Waits>,
+    /// Whether the first report with all topics has come.
+    is_complete: bool,
+    /// When partitions that are quiet were asked about last.
+    asked: Instant,
+    committed: Instant,
+    /// When messages were last taken: a gap in this is not the cluster's fault.
+    polled: Instant,
+    stalls: u32,
+}
+
+/// What is waited for.
+struct Waits {
+    what: String,
+    since: Instant,
+    told: Option<Instant>,
+}
+
+impl KafkaSource {
+    pub(super) fn open(config: Config, context: &SourceContext) -> Result<Self, SourceError> {
+        let start = config.start().map_err(misconfigured)?;
+        let group = config.group.clone().unwrap_or_else(|| format!("tidemill.{}.{}", context.topology, context.name));
+        let (name, clusters) = (context.name.clone(), &context.clusters);
+        let data = config.data_client(clusters, &group).map_err(misconfigured)?;
+        let mut quiet = data.clone();
+        // Both clients would say the same; the control client does, with the reasons.
+        quiet.set_log_level(RDKafkaLogLevel::Emerg);
+        let consumer = BaseConsumer::from_config_and_context(&quiet, Voice::default()).map_err(unusable)?;
+        let control = config.control_client(clusters, &group).map_err(misconfigured)?;
+        let control = Control::start(&name, &control, &config.topics, start).map_err(unusable)?;
+        let queue = Queue::new(consumer).ok_or_else(|| broken_client("it has no queue"))?;
+        let now = Instant::now();
+        Ok(Self {
+            name,
+            config,
+            until_end: context.until_end,
+            queue,
+            control,
+            partitions: Vec::new(),
+            index: HashMap::new(),
+            saved: context.positions.clone(),
+            is_first_start: context.positions.is_empty(),
+            ready: VecDeque::new(),
+            is_handing_on: false,
+            waits: Some(Waits { what: "the cluster has not answered yet".to_owned(), since: now, told: None }),
+            is_complete: false,
+            asked: now,
+            committed: now,
+            polled: now,
+            stalls: 0,
+        })
+    }
+
+    /// Takes in what the cluster has said.
+    fn hear(&mut self) -> Result<(), SourceError> {
+        while let Ok(report) = self.control.reports.try_recv() {
+            self.hear_one(report)?;
+        }
+        if let Some(Waits { what, since, .. }) = &self.waits
+            && self.until_end
+            && since.elapsed() >= self.config.connect_timeout()
+        {
+            let message = format!(
+                "waited for {} s, and a run with --until-end is not to wait longer (`connect_timeout`): {what}",
+                since.elapsed().as_secs()
+            );
+            return Err(SourceError { message, cure: Cure::GiveUp, source: None });
+        }
+        Ok(())
+    }
+
+    fn hear_one(&mut self, report: Report) -> Result<(), SourceError> {
+        let topics = match report.topics {
+            Ok(topics) => topics,
+            Err(error) => {
+                self.wait_for(format!("cluster `{}` does not answer: {error}", self.config.cluster));
+                return Ok(());
+            }
+        };
+        let mut missing = Vec::new();
+        let mut unbounded = Vec::new();
+        for (topic, view) in &topics {
+            match view {
+                Ok(view) => self.hear_topic(topic, view, &report.bounds, report.asked, &mut unbounded)?,
+                Err(why) => {
+                    let was_there = self.partitions.iter().any(|partition| partition.topic == *topic)
+                        || self
+                            .saved
+                            .keys()
+                            .any(|name| name.rsplit_once('/').is_some_and(|(name, _)| *name == **topic));
+                    let help = if was_there {
+                        "if it was deleted, what had not been read is lost; make it again, or take it out of `topics`"
+                    } else {
+                        "make it, or correct `topics`"
+                    };
+                    missing.push(format!("topic `{topic}` can't be read: {why}; {help}"));
+                }
+            }
+        }
+        let is_bounded = unbounded.is_empty();
+        if !is_bounded {
+            self.control.order(Order::Ask(unbounded));
+        }
+        if !missing.is_empty() {
+            self.wait_for(missing.join("; "));
+        } else if is_bounded {
+            self.is_complete = true;
+            self.wait_no_more();
+        }
+        Ok(())
+    }
+
+    /// Compares what is known of a topic with what the cluster says.
+    fn hear_topic(
+        &mut self,
+        topic: &Arc<str>,
+        view: &TopicView,
+        bounds: &BTreeMap<Place, Bounds>,
+        asked: Instant,
+        unbounded: &mut Vec<Place>,
+    ) -> Result<(), SourceError> {
+        let mut fresh = Vec::new();
+        for number in 0..view.partitions {
+            let place = (topic.clone(), number);
+            let at = *self.index.entry(place.clone()).or_insert_with(|| {
+                let name = super::partition_name(topic, number);
+                self.partitions.push(Partition::new(topic, number, self.saved.remove(&name).as_ref()));
+                self.partitions.len() - 1
+            });
+            let partition = &mut self.partitions[at];
+            let is_of_other_topic = !partition.topic_id.is_empty() && partition.topic_id != view.id;
+            let Some(bounds) = bounds.get(&place) else {
+                if !partition.is_assigned && partition.stopped.is_none()
+                    || is_of_other_topic && partition.stopped.is_none()
+                {
+                    unbounded.push(place);
+                }
+                continue;
+            };
+            partition.heard(*bounds, asked);
+            if self.until_end && partition.end.is_none() {
+                partition.end = Some(bounds.high);
+            }
+            if partition.next.is_none() {
+                // What was added while we were away, or later, is new from its beginning on.
+                let is_new = !self.is_first_start || self.is_complete;
+                let start = if is_new { bounds.low } else { bounds.start };
+                (partition.next, partition.taken) = (Some(start), start);
+                partition.topic_id = view.id.clone();
+            }
+            if let Some(gap) = partition.gap(&view.id, *bounds) {
+                match self.config.on_gap {
+                    OnGap::Continue => {
+                        warn!(source = %self.name, partition = %partition.name, position = gap.low, "going on behind a gap \
+                            (`on_gap = \"continue\"`): {}", gap.what);
+                        partition.builder = Default::default();
+                        partition.skip_to(gap.low, &view.id);
+                        partition.end = self.until_end.then_some(bounds.high);
+                        unassign(&self.queue, partition);
+                    }
+                    OnGap::Stop => {
+                        if partition.stopped.is_none() {
+                            unassign(&self.queue, partition);
+                        }
+                        self.stop(at, gap.what)?;
+                        continue;
+                    }
+                }
+            }
+            let partition = &mut self.partitions[at];
+            if partition.topic_id.is_empty() {
+                partition.topic_id = view.id.clone();
+            }
+            if !partition.is_assigned {
+                partition.is_assigned = true;
+                partition.quiet_since = Instant::now();
+                fresh.push(at);
+            }
+        }
+        // A topic that was made again may have fewer.
+        let gone = |partition: &Partition| partition.topic == *topic && partition.number >= view.partitions;
+        for at in (0..self.partitions.len()).filter(|at| gone(&self.partitions[*at])).collect::<Vec<_>>() {
+            let partition = &mut self.partitions[at];
+            unassign(&self.queue, partition);
+            match self.config.on_gap {
+                OnGap::Continue => partition.end = Some(0),
+                OnGap::Stop => {
+                    let what = format!(
+                        "partition {} is not there any more; what was behind {} is lost",
+                        partition.name, partition.taken
+                    );
+                    self.stop(at, what)?;
+                }
+            }
+        }
+        if fresh.is_empty() { Ok(()) } else { self.assign(&fresh) }
+    }
+
+    /// Has the consumer fetch these partitions.
+    fn assign(&mut self, fresh: &[usize]) -> Result<(), SourceError> {
+        let mut list = TopicPartitionList::new();
+        for at in fresh {
+            let partition = &self.partitions[*at];
+            let offset = Offset::Offset(partition.taken as i64);
+            list.add_partition_offset(&partition.topic, partition.number, offset).map_err(unusable)?;
+            info!(source = %self.name, partition = %partition.name, position = partition.taken, "assigned");
+        }
+        self.queue.consumer().incremental_assign(&list).map_err(unusable)
+    }
+
+    /// Reads no further in a partition. It keeps its position and its hours.
+    fn stop(&mut self, at: usize, what: String) -> Result<(), SourceError> {
+        let partition = &mut self.partitions[at];
+        let help = "to go on with what there is, set `on_gap = \"continue\"` and start again";
+        let message = format!("{what}; {help}");
+        if self.until_end {
+            return Err(SourceError { message, cure: Cure::Stop, source: None });
+        }
+        if partition.stopped.as_ref().is_none_or(|(_, told)| told.elapsed() >= TELL_EVERY) {
+            error!(source = %self.name, partition = %partition.name, "the partition is read no further: {message}");
+            partition.stopped = Some((message, Instant::now()));
+        }
+        Ok(())
+    }
+
+    fn wait_for(&mut self, what: String) {
+        let now = Instant::now();
+        let waits = self.waits.get_or_insert(Waits { what: String::new(), since: now, told: None });
+        if waits.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            warn!(source = %self.name, waited_s = waits.since.elapsed().as_secs(), "waiting: {what}");
+            waits.told = Some(now);
+        }
+        waits.what = what;
+    }
+
+    fn wait_no_more(&mut self) {
+        if let Some(waits) = self.waits.take() {
+            let (partitions, waited_ms) = (self.partitions.len(), waits.since.elapsed().as_millis() as u64);
+            info!(source = %self.name, partitions, waited_ms, "the cluster answers");
+            // What happened meanwhile says nothing about partitions.
+            self.partitions.iter_mut().for_each(|partition| partition.quiet_since = Instant::now());
+        }
+    }
+
+    /// Takes messages from the consumer until a partition has a full chunk, or no more come.
+    fn fill(&mut self) {
+        let begin = Instant::now();
+        // Many partitions share the memory that few may have each.
+        let chunk = (CHUNKS / self.partitions.len().max(1)).clamp(CHUNK / 16, CHUNK);
+        loop {
+            let is_drained = self.take();
+            let full = self.ready.iter().position(|at| self.partitions[*at].builder.bytes() >= chunk);
+            if let Some(full) = full {
+                self.ready.rotate_left(full);
+                return;
+            }
+            if is_drained || begin.elapsed() >= WAIT {
+                self.is_handing_on = true;
+                return;
+            }
+        }
+    }
+
+    /// Takes a batch of messages. Returns whether the consumer has no more now.
+    fn take(&mut self) -> bool {
+        let paused = self.polled.elapsed();
+        let (partitions, index, ready) = (&mut self.partitions, &self.index, &mut self.ready);
+        let now = Instant::now();
+        let mut troubles = Vec::new();
+        // Messages come in runs of one partition.
+        let mut last: Option<((usize, i32), usize)> = None;
+        let is_drained = self.queue.take(WAIT, |event| match event {
+            Event::Message(message) => {
+                let at = match last {
+                    Some((place, at)) if place == message.place() => at,
+                    _ => {
+                        let Some(at) = index.get(&(message.topic().into(), message.partition())) else { return };
+                        last = Some((message.place(), *at));
+                        partitions[*at].quiet_since = now;
+                        if partitions[*at].builder.is_empty() {
+                            ready.push_back(*at);
+                        }
+                        *at
+                    }
+                };
+                let partition = &mut partitions[at];
+                let offset = message.offset() as u64;
+                let is_wanted = partition.end.is_none_or(|end| offset < end) && offset >= partition.taken;
+                if is_wanted && partition.is_assigned {
+                    partition.builder.push(offset, &message);
+                    partition.taken = offset + 1;
+                }
+            }
+            Event::End { topic, partition, offset } => {
+                if let Some(at) = index.get(&(topic.into(), partition)) {
+                    partitions[*at].at_end(u64::try_from(offset).unwrap_or(0));
+                }
+            }
+            Event::Failed { topic, partition, code, text } => {
+                troubles.push((topic.map(Arc::<str>::from), partition, code, text));
+            }
+        });
+        self.polled = Instant::now();
+        for (topic, number, code, text) in troubles {
+            self.trouble(topic, number, code, &text);
+        }
+        if paused >= self.config.stall_timeout() {
+            // It was us who did not ask: somebody behind was full.
+            self.partitions.iter_mut().for_each(|partition| partition.quiet_since = now);
+        }
+        is_drained
+    }
+
+    /// The consumer has a problem with a partition, which only the cluster can say more about.
+    fn trouble(&mut self, topic: Option<Arc<str>>, number: i32, code: RDKafkaErrorCode, text: &str) {
+        let Some(topic) = topic else { return };
+        let place = (topic, number);
+        if let Some(at) = self.index.get(&place) {
+            let partition = &mut self.partitions[*at];
+            if code == RDKafkaErrorCode::AutoOffsetReset {
+                // It fetches no more. What is right for it is told by its bounds.
+                unassign(&self.queue, partition);
+            }
+            warn!(source = %self.name, partition = %partition.name, "{text}");
+            self.control.order(Order::Ask(vec![place]));
+        }
+    }
+
+    /// Asks about partitions that are quiet, and assigns those anew that should not be.
+    fn look_after(&mut self) -> Result<(), SourceError> {
+        if self.asked.elapsed() < EVERY {
+            return Ok(());
+        }
+        self.asked = Instant::now();
+        for partition in &mut self.partitions {
+            let known = self.queue.known_watermarks(&partition.topic_name, partition.number);
+            if let Some((_, high)) = known {
+                partition.reaches(u64::try_from(high).unwrap_or(0));
+            }
+        }
+        let is_quiet = |partition: &&Partition| partition.is_assigned && partition.quiet_since.elapsed() >= EVERY / 2;
+        let quiet: Vec<Place> = self
+            .partitions
+            .iter()
+            .filter(is_quiet)
+            .map(|partition| (partition.topic.clone(), partition.number))
+            .collect();
+        if !quiet.is_empty() {
+            self.control.order(Order::Ask(quiet));
+        }
+        let stall = self.config.stall_timeout();
+        let has_stalled = |partition: &Partition| {
+            partition.is_assigned
+                && partition.is_behind()
+                && !partition.is_done()
+                && partition.quiet_since.elapsed() >= stall
+        };
+        if self.waits.is_some() {
+            return Ok(());
+        }
+        let stalled: Vec<usize> = (0..self.partitions.len()).filter(|at| has_stalled(&self.partitions[*at])).collect();
+        for at in &stalled {
+            self.stalls += 1;
+            let partition = &mut self.partitions[*at];
+            warn!(source = %self.name, partition = %partition.name, position = partition.taken, stalls = self.stalls,
+                "the partition has messages and gives none; it is assigned anew");
+            unassign(&self.queue, partition);
+            partition.is_assigned = true;
+            partition.quiet_since = Instant::now();
+        }
+        if stalled.is_empty() { Ok(()) } else { self.assign(&stalled) }
+    }
+
+    /// What the partition that is next has to hand on.
+    fn chunk(&mut self) -> Option<Polled> {
+        while let Some(at) = self.ready.pop_front() {
+            let partition = &mut self.partitions[at];
+            let newest_ms = partition.builder.newest_ms();
+            let chunk = partition.builder.take(&self.name, &partition.name, &partition.topic, partition.number);
+            if let Some(chunk) = chunk {
+                partition.handed_on(chunk.origin.next, newest_ms);
+                return Some(Polled::Chunk(chunk));
+            }
+        }
+        None
+    }
+}
+
+impl Source for KafkaSource {
+    fn poll(&mut self) -> Result<Polled, SourceError> {
+        self.hear()?;
+        self.look_after()?;
+        if !self.is_handing_on {
+            if self.until_end && self.is_complete && self.partitions.iter().all(Partition::is_done) {
+                return Ok(Polled::Ended);
+            }
+            self.fill();
+        }
+        if let Some(chunk) = self.chunk() {
+            return Ok(chunk);
+        }
+        self.is_handing_on = false;
+        Ok(Polled::Idle(Duration::from_millis(1)))
+    }
+
+    fn positions(&self) -> BTreeMap<Arc<str>, PartitionPosition> {
+        let known =
+            self.partitions.iter().filter_map(|partition| Some((partition.name.clone(), partition.position()?)));
+        // Those of a topic that is not read any more hold nothing, but are kept.
+        let is_read = |name: &str| {
+            self.config.topics.iter().any(|topic| name.strip_prefix(&**topic).is_some_and(|rest| rest.starts_with('/')))
+        };
+        let saved = self
+            .saved
+            .iter()
+            .map(|(name, position)| (name.clone(), PartitionPosition { ended: !is_read(name), ..position.clone() }));
+        known.chain(saved).collect()
+    }
+
+    fn idle_partitions(&self) -> Vec<Arc<str>> {
+        if self.waits.is_some() {
+            return Vec::new();
+        }
+        let (timeout, fresh) = (self.config.idle_timeout(), 4 * EVERY);
+        let idle = self.partitions.iter().filter(|partition| partition.is_idle(timeout, fresh));
+        idle.map(|partition| partition.name.clone()).collect()
+    }
+
+    fn committed(&mut self, positions: &BTreeMap<Arc<str>, PartitionPosition>) {
+        if self.committed.elapsed() < COMMIT_EVERY || self.waits.is_some() {
+            return;
+        }
+        self.committed = Instant::now();
+        let position = |partition: &Partition| {
+            let next = positions.get(&partition.name)?.next;
+            Some(((partition.topic.clone(), partition.number), next))
+        };
+        self.control.order(Order::Commit(self.partitions.iter().filter_map(position).collect()));
+    }
+
+    fn lag(&self) -> BTreeMap<Arc<str>, Lag> {
+        self.partitions.iter().map(|partition| (partition.name.clone(), partition.lag())).collect()
+    }
+
+    fn waits_for(&self) -> Option<String> {
+        let stopped = self.partitions.iter().filter_map(|partition| partition.stopped.as_ref().map(|(what, _)| what));
+        let waits = self.waits.iter().map(|waits| &waits.what);
+        waits.chain(stopped).next().cloned()
+    }
+}
+
+/// Has the consumer fetch a partition no more.
+fn unassign(queue: &Queue<Voice>, partition: &mut Partition) {
+    if !std::mem::take(&mut partition.is_assigned) {
+        return;
+    }
+    let mut list = TopicPartitionList::new();
+    list.add_partition(&partition.topic, partition.number);
+    if let Err(error) = queue.consumer().incremental_unassign(&list) {
+        warn!(partition = %partition.name, %error, "can't be unassigned");
+    }
+    info!(partition = %partition.name, position = partition.taken, "revoked");
+}
+
+/// librdkafka refuses a property, or can't do what it is there for.
+fn unusable(error: KafkaError) -> SourceError {
+    match error {
+        KafkaError::ClientConfig(_, why, name, value) => {
+            let is_secret = ["password", "secret", "pem"].iter().any(|word| name.contains(word));
+            let value = if is_secret { "(secret)".to_owned() } else { value };
+            SourceError {
+                message: format!(
+                    "librdkafka refuses the property {name} = \"{value}\": {why}; correct it in the cluster's settings or in `properties`"
+                ),
+                cure: Cure::Reconfigure,
+                source: None,
+            }
+        }
+        KafkaError::ClientCreation(why) => SourceError {
+            message: format!("librdkafka can't work with these properties: {why}"),
+            cure: Cure::Reconfigure,
+            source: None,
+        },
+        other => SourceError {
+            message: "the Kafka client failed".to_owned(),
+            cure: Cure::Reopen,
+            source: Some(other.into()),
+        },
+    }
+}
+
+fn broken_client(why: &str) -> SourceError {
+    SourceError { message: format!("the Kafka client can't be used: {why}"), cure: Cure::Stop, source: None }
+}
