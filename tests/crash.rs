@@ -80,7 +80,7 @@ fn finish_and_audit(place: &Place, topology: &Path) {
 }
 
 /// Numbers from a seed (SplitMix64), so that a failing seed can be run again.
-fn random(state: &mut u64) -> u64 {
+pub(crate) fn random(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut z = *state;
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::support::{Place, assert_exit, python, root, said};
 
 /// Unpacks the flights into a place, and checks that they are the ones that the figures are about.
-fn flights(place: &Place) -> PathBuf {
+pub(crate) fn flights(place: &Place) -> PathBuf {
     let packed = std::fs::File::open(root().join("tests/data/flights.tsv.zst")).expect("the flights are there");
     let text = zstd::decode_all(packed).expect("the flights unpack");
     let digest = <sha2::Sha256 as sha2::Digest>::digest(&text);
@@ -15,7 +15,7 @@ fn flights(place: &Place) -> PathBuf {
 }
 
 /// A copy of the shipped topology that reads `input`.
-fn topology(place: &Place, input: &Path) -> PathBuf {
+pub(crate) fn topology(place: &Place, input: &Path) -> PathBuf {
     let shipped = std::fs::read_to_string(root().join("topologies/flights.toml")).expect("the shipped topology");
     let schema = root().join("topologies/schemas/flight.avsc");
     let text = shipped
@@ -50,7 +50,7 @@ fn check(shuffle: &[&str]) {
     assert!(report["faults"].as_array().is_some_and(Vec::is_empty));
 }
 
-fn walk_success(dir: &Path) -> usize {
+pub(crate) fn walk_success(dir: &Path) -> usize {
     let entries = std::fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path());
     entries.map(|path| if path.is_dir() { walk_success(&path) } else { usize::from(path.ends_with("_SUCCESS")) }).sum()
 }

@@ -1,6 +1,7 @@
 //! A place for each test to run the binary in, and Python for readers that are not ours.
 
 mod bounded;
+pub(crate) mod kafka;
 mod plays;
 
 use std::path::{Path, PathBuf};
@@ -79,8 +80,14 @@ pub(crate) fn root() -> &'static Path {
 
 /// Runs a program of `tests/audit` with Python and the packages that it needs, which are installed below `target` once.
 pub(crate) fn python(script: &str, args: &[&str]) -> Output {
-    let output = Command::new(interpreter()).arg(root().join("tests/audit").join(script)).args(args).output();
-    output.expect("python runs")
+    python_command(script).args(args).output().expect("python runs")
+}
+
+/// The same, to be given arguments and input.
+pub(crate) fn python_command(script: &str) -> Command {
+    let mut command = Command::new(interpreter());
+    command.arg(root().join("tests/audit").join(script));
+    command
 }
 
 fn interpreter() -> &'static Path {

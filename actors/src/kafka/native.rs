@@ -239,11 +239,12 @@ pub(crate) struct TopicDescription {
     pub(crate) outcome: Result<(String, i32), (RDKafkaErrorCode, String)>,
 }
 
-/// Asks the cluster for topics. Blocks up to `timeout`.
+/// Asks the cluster for topics. Blocks up to `timeout`, and calls `meanwhile` ten times a second.
 pub(crate) fn describe_topics<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topics: &[CString],
     timeout: Duration,
+    mut meanwhile: impl FnMut(),
 ) -> Result<Vec<TopicDescription>, String> {
     let client = consumer.client().native_ptr();
     let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
@@ -259,7 +260,15 @@ pub(crate) fn describe_topics<C: ConsumerContext>(
         rd::rd_kafka_DescribeTopics(client, collection, options, queue);
         rd::rd_kafka_AdminOptions_destroy(options);
         rd::rd_kafka_TopicCollection_destroy(collection);
-        let event = rd::rd_kafka_queue_poll(queue, timeout_ms.saturating_add(1_000));
+        // librdkafka answers by itself when the time is over; the second more is for that.
+        let mut event = null_mut();
+        for _ in 0..timeout_ms / 100 + 10 {
+            event = rd::rd_kafka_queue_poll(queue, 100);
+            if !event.is_null() {
+                break;
+            }
+            meanwhile();
+        }
         rd::rd_kafka_queue_destroy(queue);
         if event.is_null() {
             return Err(format!("no answer within {timeout_ms} ms"));

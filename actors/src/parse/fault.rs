@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidemill_core::{DeadLetter, Effects, FieldKind, Limits, RawChunk, Reason, format_time_ms};
+use tidemill_core::{DeadLetter, Effects, FieldKind, Framing, Limits, RawChunk, Reason, format_time_ms};
 
 use super::time::TimeForm;
 
@@ -170,6 +170,18 @@ impl<'a> Letters<'a> {
             length: self.chunk.whole_length(payload.len()),
             arrived_at_ms: self.chunk.arrived_at_ms,
         });
+    }
+
+    /// Adds the messages that have no value, which no stage can parse. Returns how many there are.
+    pub(super) fn add_tombstones(&mut self) -> u64 {
+        let chunk = self.chunk;
+        let Framing::Messages(messages) = &chunk.framing else { return 0 };
+        let before = self.dead.len();
+        for message in messages.iter(&chunk.bytes).filter(|message| !message.span().is_some()) {
+            let fault = Fault::record(Reason::NoValue, "the message has no value (a tombstone)");
+            self.add(message.position(), None, &fault, &[]);
+        }
+        (self.dead.len() - before) as u64
     }
 
     /// Hands them over in order of position.

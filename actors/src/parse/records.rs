@@ -31,13 +31,12 @@ pub(super) fn without_line_end(bytes: &[u8], start: usize, end: usize) -> usize 
     if end > start && bytes[end - 1] == b'\r' { end - 1 } else { end }
 }
 
-/// The messages of a chunk, without the line ends that they may have.
+/// The messages of a chunk that have a value, without the line ends that they may have.
 pub(super) fn messages<'a>(chunk: &'a RawChunk, messages: &'a Messages) -> impl Iterator<Item = Span> + 'a {
-    messages.iter(&chunk.bytes).map(|message| {
+    messages.iter(&chunk.bytes).filter(|message| message.span().is_some()).map(|message| {
         let (span, position) = (message.span(), message.position());
         let start = span.start as usize;
-        let len = if span.is_some() { span.len as usize } else { 0 };
-        Span { start, end: without_line_end(&chunk.bytes, start, start + len), position }
+        Span { start, end: without_line_end(&chunk.bytes, start, start + span.len as usize), position }
     })
 }
 

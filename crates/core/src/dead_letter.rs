@@ -19,6 +19,8 @@ const SCHEMA: &str = include_str!("dead_letter.avsc");
 pub enum Reason {
     /// The record does not have the form that the stage expects (missing columns, not JSON, not UTF-8, ...).
     Malformed,
+    /// The message has no value: a tombstone.
+    NoValue,
     /// A value does not fit its field's type.
     BadValue,
     /// The record names a type that the topology does not declare.
@@ -51,6 +53,7 @@ impl Reason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
+            Self::NoValue => "no_value",
             Self::BadValue => "bad_value",
             Self::UnknownType => "unknown_type",
             Self::TooLarge => "too_large",

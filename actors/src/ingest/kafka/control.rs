@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::config::Start;
 use crate::kafka::native::describe_topics;
@@ -64,6 +64,8 @@ pub(super) enum Order {
 #[derive(Clone, Default)]
 pub(super) struct Voice {
     last_error: Arc<Mutex<Option<String>>>,
+    /// What became of the last commit to the group.
+    committed: Arc<Mutex<Option<KafkaResult<()>>>>,
 }
 
 impl ClientContext for Voice {
@@ -71,17 +73,30 @@ impl ClientContext for Voice {
         debug!(?level, facility, "librdkafka: {message}");
     }
 
-    fn error(&self, _: KafkaError, reason: &str) {
+    fn error(&self, error: KafkaError, reason: &str) {
         debug!("librdkafka: {reason}");
-        *self.last_error.lock().expect("no code panics while it holds an error") = Some(reason.to_owned());
+        let mut last = self.last_error.lock().expect("no code panics while it holds an error");
+        // That all brokers are down comes behind the reason why one is.
+        if last.is_none() || error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            *last = Some(reason.to_owned());
+        }
     }
 }
 
-impl ConsumerContext for Voice {}
+impl ConsumerContext for Voice {
+    fn commit_callback(&self, outcome: KafkaResult<()>, _: &TopicPartitionList) {
+        *self.committed.lock().expect("no code panics while it holds an outcome") = Some(outcome);
+    }
+}
 
 impl Voice {
-    fn take(&self) -> Option<String> {
-        self.last_error.lock().expect("no code panics while it holds an error").take()
+    /// The last error since the cluster answered.
+    pub(super) fn said(&self) -> Option<String> {
+        self.last_error.lock().expect("no code panics while it holds an error").clone()
+    }
+
+    fn forget(&self) {
+        *self.last_error.lock().expect("no code panics while it holds an error") = None;
     }
 }
 
@@ -89,6 +104,7 @@ impl Voice {
 pub(super) struct Control {
     orders: Sender<Order>,
     pub(super) reports: Receiver<Report>,
+    pub(super) voice: Voice,
 }
 
 impl Control {
@@ -104,9 +120,10 @@ impl Control {
         let (reports, heard) = channel();
         let topics: Vec<Arc<str>> = topics.iter().map(|topic| topic.as_str().into()).collect();
         let names = topics.iter().filter_map(|topic| CString::new(topic.as_bytes()).ok()).collect();
-        let asker = Asker { source: source.clone(), consumer, voice, topics, names, start, troubled: None };
+        let asker =
+            Asker { source: source.clone(), consumer, voice: voice.clone(), topics, names, start, troubled: None };
         let _ = std::thread::Builder::new().name("kafka-control".into()).spawn(move || asker.run(&received, &reports));
-        Ok(Self { orders, reports: heard })
+        Ok(Self { orders, reports: heard, voice })
     }
 
     pub(super) fn order(&self, order: Order) {
@@ -131,6 +148,7 @@ impl Asker {
         let mut wanted = Vec::new();
         loop {
             let report = self.ask(&wanted);
+            self.look_at_commits();
             wanted.clear();
             if reports.send(report).is_err() {
                 return;
@@ -149,14 +167,17 @@ impl Asker {
 
     fn ask(&self, wanted: &[Place]) -> Report {
         let asked = Instant::now();
-        let described = describe_topics(&self.consumer, &self.names, ANSWER);
         // Errors and log lines come through the client's queue.
-        while self.consumer.poll(Duration::ZERO).is_some() {}
-        let said = self.voice.take();
-        let topics = described.map_err(|error| match said {
+        let listen = || while self.consumer.poll(Duration::ZERO).is_some() {};
+        let described = describe_topics(&self.consumer, &self.names, ANSWER, listen);
+        listen();
+        let topics = described.map_err(|error| match self.voice.said() {
             Some(said) => format!("{said} ({error})"),
             None => error,
         });
+        if topics.is_ok() {
+            self.voice.forget();
+        }
         let topics = topics.map(|all| {
             let view = |topic: &Arc<str>| match all.iter().find(|described| described.name == **topic) {
                 Some(described) => match &described.outcome {
@@ -208,19 +229,25 @@ impl Asker {
         for ((topic, partition), next) in positions {
             let _ = list.add_partition_offset(topic, *partition, Offset::Offset(*next as i64));
         }
-        match self.consumer.commit(&list, CommitMode::Sync) {
-            Ok(()) => {
-                if self.troubled.take().is_some() {
-                    tracing::info!(source = %self.source, "positions are shown in the consumer group again");
-                }
+        // Not waited for: without a coordinator it would take for ever. The outcome comes to `Voice`.
+        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
+            self.voice.commit_callback(Err(error), &list);
+        }
+    }
+
+    /// Tells when commits begin to fail, once a minute as long as they do, and when they succeed again.
+    fn look_at_commits(&mut self) {
+        let outcome = self.voice.committed.lock().expect("no code panics while it holds an outcome").take();
+        match outcome {
+            Some(Ok(())) if self.troubled.take().is_some() => {
+                info!(source = %self.source, "positions are shown in the consumer group again");
             }
-            Err(error) => {
-                if self.troubled.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
-                    self.troubled = Some(Instant::now());
-                    warn!(source = %self.source, %error, "positions can't be shown in the consumer group, so lag monitors do not \
-                        see them; reading goes on. If others consume with this group, choose another `group`");
-                }
+            Some(Err(error)) if self.troubled.is_none_or(|told| told.elapsed() >= TELL_EVERY) => {
+                self.troubled = Some(Instant::now());
+                warn!(source = %self.source, %error, "positions can't be shown in the consumer group, so lag monitors do not \
+                    see them; reading goes on. If others consume with this group, choose another `group`");
             }
+            _ => {}
         }
     }
 }

@@ -63,8 +63,8 @@ static OPTIONS: [OptionSpec; 10] = [
         "connect_timeout",
         OptionType::Duration { min_ms: 100, max_ms: 86_400_000 },
         DefaultValue::Toml("\"30s\""),
-        "How long a run with --until-end waits for the cluster and the topics before it gives up with exit code 69. Other \
-         runs wait as long as it takes.",
+        "How long a run with --until-end waits at its start for the cluster and the topics before it gives up with exit code \
+         69. Other runs, and runs that have begun, wait as long as it takes.",
     ),
     option(
         "idle_timeout",

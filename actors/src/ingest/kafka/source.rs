@@ -48,6 +48,8 @@ pub(super) struct KafkaSource {
     is_complete: bool,
     /// When partitions that are quiet were asked about last.
     asked: Instant,
+    /// Positions of the last cut, until they go to the group.
+    to_commit: Vec<(Place, u64)>,
     committed: Instant,
     /// When messages were last taken: a gap in this is not the cluster's fault.
     polled: Instant,
@@ -59,6 +61,8 @@ struct Waits {
     what: String,
     since: Instant,
     told: Option<Instant>,
+    /// Whether nothing is known yet.
+    is_first: bool,
 }
 
 impl KafkaSource {
@@ -87,9 +91,15 @@ impl KafkaSource {
             is_first_start: context.positions.is_empty(),
             ready: VecDeque::new(),
             is_handing_on: false,
-            waits: Some(Waits { what: "the cluster has not answered yet".to_owned(), since: now, told: None }),
+            waits: Some(Waits {
+                what: "the cluster has not answered yet".to_owned(),
+                since: now,
+                told: None,
+                is_first: true,
+            }),
             is_complete: false,
             asked: now,
+            to_commit: Vec::new(),
             committed: now,
             polled: now,
             stalls: 0,
@@ -101,8 +111,15 @@ impl KafkaSource {
         while let Ok(report) = self.control.reports.try_recv() {
             self.hear_one(report)?;
         }
+        // What the client says of its attempts comes before the cluster is given up for this round.
+        if self.waits.as_ref().is_some_and(|waits| waits.is_first)
+            && let Some(said) = self.control.voice.said()
+        {
+            self.wait_for(format!("cluster `{}` does not answer: {said}", self.config.cluster));
+        }
         if let Some(Waits { what, since, .. }) = &self.waits
             && self.until_end
+            && !self.is_complete
             && since.elapsed() >= self.config.connect_timeout()
         {
             let message = format!(
@@ -270,12 +287,15 @@ impl KafkaSource {
 
     fn wait_for(&mut self, what: String) {
         let now = Instant::now();
-        let waits = self.waits.get_or_insert(Waits { what: String::new(), since: now, told: None });
-        if waits.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+        let waits = self.waits.get_or_insert(Waits { what: String::new(), since: now, told: None, is_first: false });
+        // The same trouble again: once a minute. The details behind the colon change with each attempt.
+        let trouble = |what: &str| what.split(": ").next().map(str::to_owned);
+        let is_other = trouble(&waits.what) != trouble(&what);
+        if is_other || waits.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
             warn!(source = %self.name, waited_s = waits.since.elapsed().as_secs(), "waiting: {what}");
             waits.told = Some(now);
         }
-        waits.what = what;
+        (waits.what, waits.is_first) = (what, false);
     }
 
     fn wait_no_more(&mut self) {
@@ -371,8 +391,12 @@ impl KafkaSource {
         }
     }
 
-    /// Asks about partitions that are quiet, and assigns those anew that should not be.
+    /// Shows positions in the group, asks about partitions that are quiet, and assigns those anew that should not be.
     fn look_after(&mut self) -> Result<(), SourceError> {
+        if !self.to_commit.is_empty() && self.waits.is_none() && self.committed.elapsed() >= COMMIT_EVERY {
+            self.committed = Instant::now();
+            self.control.order(Order::Commit(std::mem::take(&mut self.to_commit)));
+        }
         if self.asked.elapsed() < EVERY {
             return Ok(());
         }
@@ -472,15 +496,11 @@ impl Source for KafkaSource {
     }
 
     fn committed(&mut self, positions: &BTreeMap<Arc<str>, PartitionPosition>) {
-        if self.committed.elapsed() < COMMIT_EVERY || self.waits.is_some() {
-            return;
-        }
-        self.committed = Instant::now();
         let position = |partition: &Partition| {
             let next = positions.get(&partition.name)?.next;
             Some(((partition.topic.clone(), partition.number), next))
         };
-        self.control.order(Order::Commit(self.partitions.iter().filter_map(position).collect()));
+        self.to_commit = self.partitions.iter().filter_map(position).collect();
     }
 
     fn lag(&self) -> BTreeMap<Arc<str>, Lag> {

@@ -33,7 +33,7 @@ impl JsonStage {
         let mut letters = Letters::new(chunk);
         let mut all: Vec<Option<Rows>> = self.types.iter().map(|_| None).collect();
         let mut cells = Vec::new();
-        let mut received = 0;
+        let mut received = letters.add_tombstones();
         records::each(chunk, |span| {
             received += 1;
             let line = &bytes[span.start..span.end];

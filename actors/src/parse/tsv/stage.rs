@@ -46,7 +46,8 @@ impl TsvStage {
 
     fn parse(&mut self, chunk: &RawChunk, effects: &mut Effects) -> Result<(), StageError> {
         let mut letters = Letters::new(chunk);
-        let received = self.table.fill(chunk, &self.reading, &self.layouts, &self.limits, &mut letters)?;
+        let tombstones = letters.add_tombstones();
+        let received = tombstones + self.table.fill(chunk, &self.reading, &self.layouts, &self.limits, &mut letters)?;
         let text = TextBuffer::new(chunk.bytes.clone());
         for (layout, group) in self.layouts.iter().zip(&self.table.groups) {
             if !group.firsts.is_empty() {

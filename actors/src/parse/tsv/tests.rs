@@ -226,6 +226,15 @@ fn messages_have_their_own_positions() {
 }
 
 #[test]
+fn a_tombstone_is_a_dead_letter_and_an_empty_message_is_another() {
+    let one = format!("{T}\tann\t1\tx");
+    let framing = messages(&[5, 6, 7], &[0, 0, 0], &[one.len() as u32, u32::MAX, 0]);
+    let effects = run(&mut *build(&Tsv, json!({}), &[play()]), chunk(one.as_bytes(), 5, framing));
+    assert_eq!(dead(&effects), [(6, Reason::NoValue), (7, Reason::Malformed)]);
+    assert_eq!((effects.tally.received, effects.tally.sent), (3, 1));
+}
+
+#[test]
 fn garbage_is_all_accounted_for() {
     let mut random = 3u64;
     let bytes: Vec<u8> = (0..100_000)

@@ -1,0 +1,459 @@
+//! The source `kafka` against a real broker: everything once, whatever happens to either side, and nothing in silence.
+
+use std::process::{Child, Stdio};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::crash::random;
+use crate::flights;
+use crate::support::kafka::{Broker, produce, shared, tool, topic};
+use crate::support::{Place, assert_each_once, assert_exit, end_of, finish, lines, python, said, signal, wait_for};
+
+/// The topology of plays, from topics.
+fn plays(place: &Place, topics: &[&str], more: &str) {
+    place.plays("");
+    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
+    let source = format!("kind = \"kafka\"\ncluster = \"main\"\ntopics = {topics:?}\nidle_timeout = \"1s\"\n{more}");
+    let text =
+        text.replace("kind = \"file\"", &source).replace("paths = [\"data/*\"]", "").replace("rescan = \"50ms\"", "");
+    place.write("plays.toml", text);
+}
+
+fn servers(bootstrap: &str) -> String {
+    format!("kafka.main.bootstrap_servers={bootstrap}")
+}
+
+/// A run until the end of what is there now.
+fn until_end(place: &Place, bootstrap: &str, more: &[&str]) -> std::process::Output {
+    let mut command = place.run_command(&["plays.toml", "--until-end", "--set", &servers(bootstrap)]);
+    finish(command.args(more))
+}
+
+/// A run without end, with an admin server.
+fn follow(place: &Place, bootstrap: &str) -> Child {
+    let args = ["run", "plays.toml", "--progress", "none", "--set", "admin.listen=127.0.0.1:0", "--set"];
+    let mut command = place.command(&args);
+    command.args([&servers(bootstrap), "--set", "cut.interval=100ms"]);
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs")
+}
+
+#[track_caller]
+fn stop(child: Child) -> String {
+    signal(child.id(), Signal::TERM);
+    let output = end_of(child);
+    assert_exit(&output, 0);
+    said(&output)
+}
+
+fn status(place: &Place, topology: &str) -> Option<Value> {
+    serde_json::from_slice(&place.tidemill(&["status", topology, "--json"]).stdout).ok()
+}
+
+/// Sum of the positions that are committed.
+fn position(place: &Place, topology: &str) -> Option<u64> {
+    let status = status(place, topology)?;
+    let partitions = status["sources"][0]["partitions"].as_array()?;
+    Some(partitions.iter().filter_map(|partition| partition["committed"].as_u64()).sum())
+}
+
+#[track_caller]
+fn wait_for_position(place: &Place, wanted: u64) {
+    wait_for("the position", || position(place, "plays").filter(|position| *position >= wanted));
+}
+
+/// Waits until the source says that it waits for something, and returns what.
+#[track_caller]
+fn wait_until_it_waits(place: &Place, part: &str) -> String {
+    wait_for(part, || {
+        let status = status(place, "plays")?;
+        let what = status["sources"][0]["waits_for"].as_str()?.to_owned();
+        what.contains(part).then_some(what)
+    })
+}
+
+/// The real flights, each tenth sent twice, for a topic of three partitions.
+struct Flights {
+    place: Place,
+    topic: String,
+    source: std::path::PathBuf,
+    topology: std::path::PathBuf,
+    lines: Vec<String>,
+}
+
+impl Flights {
+    fn new(bootstrap: &str) -> Self {
+        let place = Place::new();
+        let source = flights::flights(&place);
+        let input = place.path("input.tsv");
+        let args = [source.to_str().unwrap(), input.to_str().unwrap(), "--seed", "3"];
+        assert_exit(&python("flights_input.py", &args), 0);
+        let text = std::fs::read_to_string(&input).expect("the flights");
+        let topic = topic("flights");
+        tool(bootstrap, &["create", &topic, "--partitions", "3"]);
+        let shipped = std::fs::read_to_string(flights::topology(&place, &input)).expect("the topology");
+        let paths = format!("paths = [\"{}\"]", input.display());
+        assert!(shipped.contains(&paths));
+        let shipped = shipped
+            .replace("kind = \"file\"", "kind = \"kafka\"\ncluster = \"main\"")
+            .replace(&paths, &format!("topics = [{topic:?}]"))
+            .replace("framing = \"lines\"", "");
+        let topology = place.write("flights.toml", shipped);
+        let lines = text.split_inclusive('\n').map(str::to_owned).collect();
+        Self { place, topic, source, topology, lines }
+    }
+
+    /// Sends some of the lines.
+    fn send(&self, bootstrap: &str, lines: std::ops::Range<usize>) {
+        let more = ["--partitions", "3", "--compression", "zstd"];
+        produce(&self.place, bootstrap, &self.topic, &self.lines[lines].concat(), &more);
+    }
+
+    fn command(&self, bootstrap: &str) -> std::process::Command {
+        let mut command = self.place.command(&["run", "--progress", "none", "--set", "admin.listen=127.0.0.1:0"]);
+        command.args(["--set", "cut.interval=50ms", "--set", "log.level=warn", "--set"]);
+        command.arg(servers(bootstrap)).arg(&self.topology);
+        command
+    }
+
+    /// Reads all, and checks what comes of it.
+    fn check(&self, bootstrap: &str) {
+        assert_exit(&finish(self.command(bootstrap).arg("--until-end")), 0);
+        let out = self.place.out();
+        let out = out.to_str().unwrap();
+        let compare = [out, self.source.to_str().unwrap(), "--counts", "carriers"];
+        assert_exit(&python("flights_compare.py", &compare), 0);
+        assert_exit(&python("audit_files.py", &[out, "--expect-unique-field", "flight_id", "--json"]), 0);
+        assert_exit(&self.place.tidemill(&["verify", out]), 0);
+        assert_eq!(flights::walk_success(&self.place.out().join("flight")), 6_936, "sealed hours of flights");
+    }
+}
+
+#[test]
+fn real_flights_from_three_partitions_come_out_once_in_6936_hours() {
+    let flights = Flights::new(shared());
+    flights.send(shared(), 0..flights.lines.len());
+    flights.check(shared());
+}
+
+#[test]
+fn flights_survive_twenty_kills_at_seeded_points_of_progress() {
+    let flights = Flights::new(shared());
+    flights.send(shared(), 0..flights.lines.len());
+    let mut seed = 20_261_124;
+    println!("seed {seed}");
+    let mut points: Vec<u64> = (0..20).map(|_| random(&mut seed) % flights.lines.len() as u64).collect();
+    points.sort_unstable();
+    let mut kills = 0;
+    for point in points {
+        let mut child =
+            flights.command(shared()).arg("--until-end").stderr(Stdio::null()).spawn().expect("the binary runs");
+        wait_for("a kill or an end", || {
+            if child.try_wait().expect("it can be asked").is_some() {
+                return Some(());
+            }
+            position(&flights.place, "flights").filter(|position| *position >= point)?;
+            child.kill().expect("it can be killed");
+            kills += 1;
+            Some(())
+        });
+        child.wait().expect("it ends");
+    }
+    println!("{kills} of 20 kills hit a running process");
+    assert!(kills >= 15, "too few kills came in time: {kills}");
+    flights.check(shared());
+}
+
+#[test]
+fn flights_survive_a_broker_that_is_killed_and_restarted_five_times() {
+    let mut broker = Broker::start("");
+    let flights = Flights::new(&broker.bootstrap());
+    let mut command = flights.command(&broker.bootstrap());
+    let child = command.stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let portion = flights.lines.len() / 6;
+    for kill in 0..5 {
+        flights.send(&broker.bootstrap(), kill * portion..(kill + 1) * portion);
+        // In the middle of it, or close to that.
+        let point = (kill * portion + portion / 3) as u64;
+        wait_for("progress", || position(&flights.place, "flights").filter(|position| *position >= point));
+        broker.kill();
+        broker.restart();
+    }
+    flights.send(&broker.bootstrap(), 5 * portion..flights.lines.len());
+    stop(child);
+    flights.check(&broker.bootstrap());
+}
+
+#[test]
+fn a_broker_that_is_absent_is_waited_for_and_a_run_to_the_end_gives_up() {
+    let mut broker = Broker::absent("");
+    let place = Place::new();
+    plays(&place, &["plays"], "connect_timeout = \"2s\"");
+    let gave_up = until_end(&place, &broker.bootstrap(), &[]);
+    assert_exit(&gave_up, 69);
+    assert!(said(&gave_up).contains("does not answer") && said(&gave_up).contains("refused"), "{}", said(&gave_up));
+
+    let child = follow(&place, &broker.bootstrap());
+    wait_until_it_waits(&place, "refused");
+    broker.restart();
+    wait_until_it_waits(&place, "topic `plays` can't be read");
+    tool(&broker.bootstrap(), &["create", "plays", "--partitions", "3"]);
+    // Partition 2 never gets an event.
+    produce(&place, &broker.bootstrap(), "plays", &lines(0..1_000), &["--partitions", "2"]);
+    wait_for_position(&place, 1_000);
+    broker.kill();
+    wait_until_it_waits(&place, "does not answer");
+    broker.restart();
+    produce(&place, &broker.bootstrap(), "plays", &lines(1_000..2_000), &["--partitions", "2"]);
+    wait_for_position(&place, 2_000);
+    let log = stop(child);
+    assert_eq!(log.matches("waiting: cluster").count(), 2, "each outage is told once a minute: {log}");
+    assert_exit(&until_end(&place, &broker.bootstrap(), &[]), 0);
+    assert_each_once(&place.published("play"), 0..2_000);
+}
+
+#[test]
+fn partitions_that_are_added_are_read_from_their_beginning() {
+    let (place, topic) = (Place::new(), topic("grown"));
+    tool(shared(), &["create", &topic, "--partitions", "3"]);
+    produce(&place, shared(), &topic, &lines(0..900), &["--partitions", "3"]);
+    plays(&place, &[&topic], "start = \"earliest\"");
+    let child = follow(&place, shared());
+    wait_for_position(&place, 900);
+    tool(shared(), &["grow", &topic, "--partitions", "6"]);
+    produce(&place, shared(), &topic, &lines(900..1_800), &["--partitions", "6"]);
+    wait_for_position(&place, 1_800);
+    stop(child);
+    assert_exit(&until_end(&place, shared(), &[]), 0);
+    assert_each_once(&place.published("play"), 0..1_800);
+}
+
+#[test]
+fn messages_that_retention_took_stop_their_partition_and_nothing_else() {
+    let (place, topic) = (Place::new(), topic("expired"));
+    tool(shared(), &["create", &topic, "--partitions", "2"]);
+    produce(&place, shared(), &topic, &lines(0..100), &["--partition", "0"]);
+    plays(&place, &[&topic], "");
+    assert_exit(&until_end(&place, shared(), &[]), 0);
+    let place = Place::new();
+    plays(&place, &[&topic], "");
+    let child = follow(&place, shared());
+    wait_for_position(&place, 100);
+    stop(child);
+    produce(&place, shared(), &topic, &lines(100..300), &["--partition", "0"]);
+    tool(shared(), &["truncate", &topic, "--partition", "0", "--before", "150"]);
+    produce(&place, shared(), &topic, &lines(300..400), &["--partition", "1"]);
+
+    let refused = until_end(&place, shared(), &[]);
+    assert_exit(&refused, 75);
+    assert!(said(&refused).contains("retention took 50 messages"), "{}", said(&refused));
+    let child = follow(&place, shared());
+    wait_until_it_waits(&place, "retention took 50 messages");
+    // The other partition goes on.
+    wait_for_position(&place, 200);
+    stop(child);
+    plays(&place, &[&topic], "on_gap = \"continue\"");
+    assert_exit(&until_end(&place, shared(), &[]), 0);
+    let records = place.published("play");
+    assert_eq!(records.len(), 350, "all but the 50 that are lost");
+}
+
+#[test]
+fn a_topic_that_was_made_again_is_noticed_although_its_offsets_fit() {
+    let (place, topic) = (Place::new(), topic("again"));
+    tool(shared(), &["create", &topic, "--partitions", "1"]);
+    produce(&place, shared(), &topic, &lines(0..100), &[]);
+    plays(&place, &[&topic], "");
+    let child = follow(&place, shared());
+    wait_for_position(&place, 100);
+    tool(shared(), &["delete", &topic]);
+    wait_until_it_waits(&place, "if it was deleted");
+    tool(shared(), &["create", &topic, "--partitions", "1"]);
+    produce(&place, shared(), &topic, &lines(100..400), &[]);
+    wait_until_it_waits(&place, "deleted and made again");
+    stop(child);
+    // Also when it happened while nobody ran.
+    let refused = until_end(&place, shared(), &[]);
+    assert_exit(&refused, 75);
+    assert!(said(&refused).contains("on_gap"), "{}", said(&refused));
+    plays(&place, &[&topic], "on_gap = \"continue\"");
+    assert_exit(&until_end(&place, shared(), &[]), 0);
+    assert_each_once(&place.published("play"), 0..400);
+}
+
+#[test]
+fn a_foreign_member_of_the_group_changes_nothing_and_without_one_the_group_shows_positions() {
+    let (place, topic) = (Place::new(), topic("group"));
+    tool(shared(), &["create", &topic, "--partitions", "1"]);
+    produce(&place, shared(), &topic, &lines(0..100), &[]);
+    plays(&place, &[&topic], &format!("group = \"{topic}\""));
+    let child = follow(&place, shared());
+    let committed = || {
+        let offsets = tool(shared(), &["offsets", &topic]);
+        let offsets: Value = serde_json::from_slice(&offsets.stdout).expect("JSON");
+        offsets[format!("{topic}/0")].as_i64()
+    };
+    wait_for_position(&place, 100);
+    produce(&place, shared(), &topic, &lines(100..200), &[]);
+    wait_for_position(&place, 200);
+    wait_for("the group's position", || committed().filter(|offset| *offset == 200));
+    let mut foreign = python_child(&["join", &topic, &topic]);
+    wait_for("the foreign member", || {
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(foreign.stdout.as_mut()?), &mut line).ok()?;
+        line.contains("assigned").then_some(())
+    });
+    produce(&place, shared(), &topic, &lines(200..300), &[]);
+    wait_for_position(&place, 300);
+    wait_for("a commit of the next round", || committed().filter(|offset| *offset >= 200));
+    let log = stop(child);
+    foreign.kill().expect("it can be killed");
+    foreign.wait().expect("it ends");
+    assert!(log.contains("positions can't be shown in the consumer group"), "{log}");
+    assert_exit(&until_end(&place, shared(), &[]), 0);
+    assert_each_once(&place.published("play"), 0..300);
+}
+
+fn python_child(args: &[&str]) -> Child {
+    crate::support::python_command("kafka_tool.py")
+        .arg(shared())
+        .args(args)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python runs")
+}
+
+#[test]
+fn large_and_odd_messages_become_dead_letters_and_the_others_arrive() {
+    let (place, topic) = (Place::new(), topic("odd"));
+    tool(shared(), &["create", &topic, "--partitions", "1", "--config", "max.message.bytes=12000000"]);
+    produce(&place, shared(), &topic, &lines(0..10), &[]);
+    produce(&place, shared(), &topic, &"x".repeat(9 << 20), &[]);
+    let messages = [
+        serde_json::json!({"value": null, "key": "tombstone"}),
+        serde_json::json!({"value": ""}),
+        serde_json::json!({"value": lines(10..11).trim_end(), "key": "k", "headers": [["trace", "1"], ["empty", null]]}),
+        serde_json::json!({"value": lines(11..12).trim_end(), "key": null}),
+    ];
+    let text: String = messages.iter().map(|message| format!("{message}\n")).collect();
+    let file = place.write("messages.jsonl", text);
+    let sent = crate::support::python_command("kafka_tool.py")
+        .args([shared(), "produce-json", &topic])
+        .stdin(std::fs::File::open(file).expect("the messages"))
+        .output()
+        .expect("python runs");
+    assert_exit(&sent, 0);
+    plays(&place, &[&topic], "");
+    assert_exit(&until_end(&place, shared(), &[]), 0);
+    assert_each_once(&place.published("play"), 0..12);
+    let mut letters = place.published("_dead_letters");
+    letters.sort_by_key(|letter| letter["position"].as_i64());
+    let told: Vec<_> = letters.iter().map(|letter| (letter["position"].as_i64(), letter["reason"].as_str())).collect();
+    assert_eq!(told, [(Some(10), Some("too_large")), (Some(11), Some("no_value")), (Some(12), Some("malformed"))]);
+    assert_eq!(letters[0]["payload_length"].as_i64(), Some(9 << 20));
+}
+
+/// A listener that wants a name and a password.
+const PASSWORDS: &str = "listener.security.protocol.map=CLIENTS:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+    sasl.enabled.mechanisms=PLAIN\n\
+    sasl.mechanism.inter.broker.protocol=PLAIN\n\
+    listener.name.clients.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+    username=\"broker\" password=\"b\" user_broker=\"b\" user_tidemill=\"right\";";
+
+/// A wrong password is told, without the password, and the right one opens. `properties` are those of the cluster.
+fn check_password(broker: &Broker, properties: &[String]) {
+    let place = Place::new();
+    plays(&place, &["plays"], "connect_timeout = \"5s\"");
+    let run = |password: &str| {
+        let password = format!("sasl.password={password}");
+        let sets = properties.iter().chain([&password]).map(|property| format!("--set=kafka.main.{property}"));
+        let sets: Vec<String> = sets.collect();
+        until_end(&place, &broker.bootstrap(), &sets.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let wrong = run("mistaken");
+    assert_exit(&wrong, 69);
+    assert!(said(&wrong).to_lowercase().contains("authentication failed"), "{}", said(&wrong));
+    assert!(!said(&wrong).contains("mistaken"), "no secret in the log: {}", said(&wrong));
+
+    let file = place.write("to-send", lines(0..100));
+    for command in [&["create", "plays", "--partitions", "1"][..], &["produce", "plays", file.to_str().expect("UTF-8")]]
+    {
+        let known = properties.iter().map(|property| format!("--property={property}"));
+        let args: Vec<String> = known
+            .chain(["--property=sasl.password=right".to_owned()])
+            .chain(command.iter().map(|arg| (*arg).to_owned()))
+            .collect();
+        tool(&broker.bootstrap(), &args.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    assert_exit(&run("right"), 0);
+    assert_each_once(&place.published("play"), 0..100);
+}
+
+#[test]
+fn a_plain_password_has_to_be_right() {
+    let broker = Broker::start(PASSWORDS);
+    let properties = ["security.protocol=SASL_PLAINTEXT", "sasl.mechanism=PLAIN", "sasl.username=tidemill"];
+    check_password(&broker, &properties.map(str::to_owned));
+}
+
+#[test]
+fn scram_over_tls_works_with_the_authority_of_the_settings_and_not_without() {
+    let keys = Place::new();
+    let (key, cert, both) = (keys.path("key.pem"), keys.path("cert.pem"), keys.path("both.pem"));
+    let made = std::process::Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"])
+        .args(["-addext", "subjectAltName=IP:127.0.0.1", "-keyout"])
+        .arg(&key)
+        .arg("-out")
+        .arg(&cert)
+        .output()
+        .expect("openssl runs");
+    assert_exit(&made, 0);
+    let read = |path| std::fs::read_to_string(path).expect("a file");
+    std::fs::write(&both, read(&key) + &read(&cert)).expect("written");
+    let config = format!(
+        "listener.security.protocol.map=CLIENTS:SASL_SSL,CONTROLLER:PLAINTEXT\n\
+         sasl.enabled.mechanisms=SCRAM-SHA-512\n\
+         sasl.mechanism.inter.broker.protocol=SCRAM-SHA-512\n\
+         listener.name.clients.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule \
+         required username=\"tidemill\" password=\"right\";\n\
+         ssl.keystore.type=PEM\n\
+         ssl.keystore.location={}\n\
+         ssl.truststore.type=PEM\n\
+         ssl.truststore.location={}",
+        both.display(),
+        cert.display()
+    );
+    let broker = Broker::start_with_user(&config, "SCRAM-SHA-512=[name=tidemill,password=right]");
+    let mut properties = ["security.protocol=SASL_SSL", "sasl.mechanism=SCRAM-SHA-512", "sasl.username=tidemill"]
+        .map(str::to_owned)
+        .to_vec();
+    let place = Place::new();
+    plays(&place, &["plays"], "connect_timeout = \"3s\"");
+    let sets: Vec<String> = properties.iter().map(|property| format!("--set=kafka.main.{property}")).collect();
+    let mut args: Vec<&str> = sets.iter().map(String::as_str).collect();
+    args.push("--set=kafka.main.sasl.password=right");
+    let refused = until_end(&place, &broker.bootstrap(), &args);
+    assert_exit(&refused, 69);
+    assert!(said(&refused).contains("certificate verify failed"), "{}", said(&refused));
+    properties.push(format!("ssl.ca.location={}", cert.display()));
+    check_password(&broker, &properties);
+}
+
+#[test]
+fn properties_that_are_ours_or_unknown_are_refused_with_the_reason() {
+    let place = Place::new();
+    for (property, part) in [
+        ("\"auto.offset.reset\" = \"latest\"", "never replaced by chance"),
+        ("\"no.such.property\" = \"1\"", "no.such.property"),
+    ] {
+        plays(&place, &["plays"], &format!("properties = {{ {property} }}"));
+        let refused = until_end(&place, "127.0.0.1:1", &[]);
+        assert_exit(&refused, 78);
+        assert!(said(&refused).contains(part), "{}", said(&refused));
+    }
+    plays(&place, &["plays"], "");
+    let unknown = finish(&mut place.run_command(&["plays.toml", "--until-end"]));
+    assert_exit(&unknown, 78);
+    assert!(said(&unknown).contains("no Kafka cluster `main`"), "{}", said(&unknown));
+}

@@ -1,0 +1,196 @@
+//! A real Apache Kafka, one node, started from the jars that Maven fetches.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::channel;
+
+use super::{Place, assert_exit, python, root, said, wait_for};
+
+/// A broker with a directory of its own. It is killed when this is dropped, or when the tests are.
+pub(crate) struct Broker {
+    dir: tempfile::TempDir,
+    port: u16,
+    child: Option<Child>,
+}
+
+/// Flags of a virtual machine that is to start soon and stay small.
+const JAVA: [&str; 4] = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"];
+
+impl Broker {
+    /// Starts one that a test may break. `more` are lines of its configuration.
+    pub(crate) fn start(more: &str) -> Self {
+        let mut broker = Self::absent(more);
+        broker.restart();
+        broker
+    }
+
+    /// Starts one that has users of SCRAM, told as `kafka-storage format --add-scram` takes them.
+    pub(crate) fn start_with_user(more: &str, user: &str) -> Self {
+        let mut broker = Self::formatted(more, &["--add-scram", user]);
+        broker.restart();
+        broker
+    }
+
+    /// One that does not run yet.
+    pub(crate) fn absent(more: &str) -> Self {
+        Self::formatted(more, &[])
+    }
+
+    fn formatted(more: &str, format: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (port, controller) = (free_port(), free_port());
+        let data = dir.path().join("data");
+        let config = format!(
+            "process.roles=broker,controller\n\
+             node.id=1\n\
+             controller.quorum.voters=1@127.0.0.1:{controller}\n\
+             listeners=CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+             advertised.listeners=CLIENTS://127.0.0.1:{port}\n\
+             listener.security.protocol.map=CLIENTS:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+             controller.listener.names=CONTROLLER\n\
+             inter.broker.listener.name=CLIENTS\n\
+             log.dirs={}\n\
+             offsets.topic.replication.factor=1\n\
+             offsets.topic.num.partitions=1\n\
+             transaction.state.log.replication.factor=1\n\
+             transaction.state.log.min.isr=1\n\
+             transaction.state.log.num.partitions=1\n\
+             group.initial.rebalance.delay.ms=0\n\
+             auto.create.topics.enable=false\n\
+             {more}\n",
+            data.display()
+        );
+        std::fs::write(dir.path().join("server.properties"), config).expect("written");
+        let formatted = Command::new("java")
+            .args(JAVA)
+            .args(["-cp", classpath(), "kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c"])
+            .arg(dir.path().join("server.properties"))
+            .args(format)
+            .output()
+            .expect("java runs");
+        assert_exit(&formatted, 0);
+        Self { dir, port, child: None }
+    }
+
+    /// Address for clients.
+    pub(crate) fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// `kill -9`
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Starts it on its port and data, and waits until it answers.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        let log = self.dir.path().join("log");
+        let file = std::fs::File::create(&log).expect("a log");
+        // Dies with the thread that starts it, so that tests that are killed leave no broker behind.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "java"])
+            .args(JAVA)
+            .args(["-cp", classpath(), "kafka.Kafka"])
+            .arg(self.dir.path().join("server.properties"))
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("a second descriptor"))
+            .stderr(file)
+            .spawn();
+        let child = self.child.insert(child.expect("setpriv (util-linux) and java run"));
+        let said = || std::fs::read_to_string(&log).unwrap_or_default();
+        wait_for("the broker", || {
+            assert!(child.try_wait().expect("it can be asked").is_none(), "the broker ended:\n{}", said());
+            said().contains("Kafka Server started").then_some(())
+        });
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Address of the cluster for tests that break nothing: that of `KAFKA_BOOTSTRAP`, or a broker of our own.
+pub(crate) fn shared() -> &'static str {
+    static SHARED: OnceLock<String> = OnceLock::new();
+    SHARED.get_or_init(|| {
+        if let Ok(bootstrap) = std::env::var("KAFKA_BOOTSTRAP") {
+            return bootstrap;
+        }
+        let (ready, started) = channel();
+        // The broker dies with the thread that starts it: this one stays.
+        std::thread::spawn(move || {
+            let broker = Broker::start("");
+            ready.send(broker.bootstrap()).expect("somebody waits");
+            loop {
+                std::thread::park();
+            }
+        });
+        started.recv().expect("the broker starts")
+    })
+}
+
+/// A name that no other topic has.
+pub(crate) fn topic(name: &str) -> String {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    format!("{name}-{}", since.as_nanos())
+}
+
+/// Runs `tests/audit/kafka_tool.py`, which must succeed.
+#[track_caller]
+pub(crate) fn tool(bootstrap: &str, args: &[&str]) -> Output {
+    let done = python("kafka_tool.py", &[&[bootstrap], args].concat());
+    assert_exit(&done, 0);
+    done
+}
+
+/// Sends lines to the partitions in turn, or all to one.
+#[track_caller]
+pub(crate) fn produce(place: &Place, bootstrap: &str, topic: &str, lines: &str, more: &[&str]) {
+    let file = place.write("to-send", lines);
+    tool(bootstrap, &[&["produce", topic, file.to_str().expect("UTF-8")], more].concat());
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("its address").port()
+}
+
+/// The jars, which are fetched below `target` once.
+fn classpath() -> &'static str {
+    static CLASSPATH: OnceLock<String> = OnceLock::new();
+    CLASSPATH.get_or_init(|| {
+        let pom = root().join("tests/support/kafka/pom.xml");
+        let wanted = std::fs::read_to_string(&pom).expect("the list of jars");
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kafka");
+        let installed = dir.join("pom.xml");
+        if std::fs::read_to_string(&installed).ok().as_ref() != Some(&wanted) {
+            fetch(&pom, &dir);
+            std::fs::write(installed, wanted).expect("a note of what is installed");
+        }
+        dir.join("*").to_str().expect("UTF-8").to_owned()
+    })
+}
+
+fn fetch(pom: &Path, dir: &PathBuf) {
+    let missing = "the tests run against a real Apache Kafka: install a Java runtime (17 or later) and Maven \
+                   (Debian: apt-get install default-jre-headless maven)";
+    assert!(Command::new("java").arg("-version").output().is_ok(), "java is not there; {missing}");
+    let _ = std::fs::remove_dir_all(dir);
+    let fetched = Command::new("mvn")
+        .args(["-q", "-B", "-f"])
+        .arg(pom)
+        .arg("org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies")
+        .arg(format!("-DoutputDirectory={}", dir.display()))
+        .arg("-DincludeScope=runtime")
+        .output();
+    let fetched = fetched.unwrap_or_else(|error| panic!("mvn can't be run ({error}); {missing}"));
+    assert!(fetched.status.success(), "Maven can't fetch the broker:\n{}", said(&fetched));
+}
