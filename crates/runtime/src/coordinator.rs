@@ -7,7 +7,7 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
-use tidemill_core::{CutId, DEAD_LETTER_TYPE, Horizon, PartitionPosition, Positions, SealReason, Seals};
+use tidemill_core::{CutId, DEAD_LETTER_TYPE, Horizon, PartitionPosition, Positions, Seals};
 use tokio::sync::oneshot;
 
 use crate::committer::Job;
@@ -318,11 +318,11 @@ impl Handler<Committed> for Coordinator {
         self.timings.last_ms = cut.started.elapsed().as_millis() as u64;
         self.region.cut_duration_ms.store(self.timings.last_ms, Ordering::Relaxed);
         self.region.cut_commit_ms.store(committed.took.as_millis() as u64, Ordering::Relaxed);
-        for horizon in &cut.seals.horizons {
-            if horizon.reason != SealReason::Clock && *horizon.event_type != *DEAD_LETTER_TYPE {
-                let before = tidemill_core::format_time_ms(horizon.sealed_before_ms);
-                tracing::debug!(event_type = %horizon.event_type, before = %before, cut = cut.cut, "hours sealed");
-            }
+        let is_of_types = |horizon: &&Horizon| *horizon.event_type != *DEAD_LETTER_TYPE;
+        let sealed: Vec<&Horizon> = cut.seals.horizons.iter().filter(is_of_types).collect();
+        if let Some(last) = sealed.iter().max_by_key(|horizon| horizon.sealed_before_ms) {
+            let before = tidemill_core::format_time_ms(last.sealed_before_ms);
+            tracing::info!(cut = cut.cut, types = sealed.len(), %before, reason = ?last.reason, "hours sealed");
         }
         if let Phase::Last(ended) = self.phase {
             self.end(Ok(ended));

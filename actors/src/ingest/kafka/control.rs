@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tracing::{debug, info, warn};
 
@@ -18,6 +18,8 @@ use crate::kafka::native::describe_topics;
 
 /// How often the cluster is asked.
 pub(super) const EVERY: Duration = Duration::from_secs(3);
+/// Shortest time between two rounds.
+const ASK_PAUSE: Duration = Duration::from_millis(50);
 /// Longest wait for one answer.
 const ANSWER: Duration = Duration::from_secs(5);
 /// How often a trouble that goes on is told again.
@@ -52,20 +54,10 @@ pub(super) struct Bounds {
     pub(super) start: u64,
 }
 
-/// What the source asks for.
-pub(super) enum Order {
-    /// A round now, with the bounds of these partitions.
-    Ask(Vec<Place>),
-    /// Positions for the group.
-    Commit(Vec<(Place, u64)>),
-}
-
 /// Keeps librdkafka's words: errors are remembered, so that a trouble can be told with its cause.
 #[derive(Clone, Default)]
 pub(super) struct Voice {
     last_error: Arc<Mutex<Option<String>>>,
-    /// What became of the last commit to the group.
-    committed: Arc<Mutex<Option<KafkaResult<()>>>>,
 }
 
 impl ClientContext for Voice {
@@ -83,11 +75,7 @@ impl ClientContext for Voice {
     }
 }
 
-impl ConsumerContext for Voice {
-    fn commit_callback(&self, outcome: KafkaResult<()>, _: &TopicPartitionList) {
-        *self.committed.lock().expect("no code panics while it holds an outcome") = Some(outcome);
-    }
-}
+impl ConsumerContext for Voice {}
 
 impl Voice {
     /// The last error since the cluster answered.
@@ -100,9 +88,10 @@ impl Voice {
     }
 }
 
-/// The thread, seen from the source. It ends when this is dropped.
+/// The threads, seen from the source. They end when this is dropped.
 pub(super) struct Control {
-    orders: Sender<Order>,
+    wanted: Sender<Vec<Place>>,
+    commits: Sender<Vec<(Place, u64)>>,
     pub(super) reports: Receiver<Report>,
     pub(super) voice: Voice,
 }
@@ -115,53 +104,80 @@ impl Control {
         start: Start,
     ) -> Result<Self, KafkaError> {
         let voice = Voice::default();
-        let consumer = BaseConsumer::from_config_and_context(config, voice.clone())?;
-        let (orders, received) = channel();
+        let consumer = Arc::new(BaseConsumer::from_config_and_context(config, voice.clone())?);
+        let (wanted, asked) = channel();
         let (reports, heard) = channel();
+        let (commits, committed) = channel();
         let topics: Vec<Arc<str>> = topics.iter().map(|topic| topic.as_str().into()).collect();
         let names = topics.iter().filter_map(|topic| CString::new(topic.as_bytes()).ok()).collect();
         let asker =
-            Asker { source: source.clone(), consumer, voice: voice.clone(), topics, names, start, troubled: None };
-        let _ = std::thread::Builder::new().name("kafka-control".into()).spawn(move || asker.run(&received, &reports));
-        Ok(Self { orders, reports: heard, voice })
+            Asker { source: source.clone(), consumer: consumer.clone(), voice: voice.clone(), topics, names, start };
+        let _ = std::thread::Builder::new().name("kafka-control".into()).spawn(move || asker.run(&asked, &reports));
+        // A commit without a coordinator takes as long as there is none, so it has a thread of its own.
+        let source = source.clone();
+        let committing = move || commit_all(&source, &consumer, &committed);
+        let _ = std::thread::Builder::new().name("kafka-commit".into()).spawn(committing);
+        Ok(Self { wanted, commits, reports: heard, voice })
     }
 
-    pub(super) fn order(&self, order: Order) {
+    /// Has the cluster asked at once, also for the bounds of these partitions.
+    pub(super) fn ask(&self, places: Vec<Place>) {
         // The thread is there as long as this is.
-        let _ = self.orders.send(order);
+        let _ = self.wanted.send(places);
+    }
+
+    /// Shows positions in the group.
+    pub(super) fn commit(&self, positions: Vec<(Place, u64)>) {
+        let _ = self.commits.send(positions);
+    }
+}
+
+/// Commits what comes; of several that wait, the last.
+fn commit_all(source: &str, consumer: &BaseConsumer<Voice>, positions: &Receiver<Vec<(Place, u64)>>) {
+    let mut troubled: Option<Instant> = None;
+    while let Ok(first) = positions.recv() {
+        let newest = positions.try_iter().last().unwrap_or(first);
+        let mut list = TopicPartitionList::new();
+        for ((topic, partition), next) in newest {
+            let _ = list.add_partition_offset(&topic, partition, Offset::Offset(next as i64));
+        }
+        match consumer.commit(&list, CommitMode::Sync) {
+            Ok(()) if troubled.take().is_some() => info!(source, "positions are shown in the consumer group again"),
+            Err(error) if troubled.is_none_or(|told| told.elapsed() >= TELL_EVERY) => {
+                troubled = Some(Instant::now());
+                warn!(source, %error, "positions can't be shown in the consumer group, so lag monitors do not see them; reading \
+                    goes on. If others consume with this group, choose another `group`");
+            }
+            _ => {}
+        }
     }
 }
 
 struct Asker {
     source: Arc<str>,
-    consumer: BaseConsumer<Voice>,
+    consumer: Arc<BaseConsumer<Voice>>,
     voice: Voice,
     topics: Vec<Arc<str>>,
     names: Vec<CString>,
     start: Start,
-    /// When it was last told that commits fail.
-    troubled: Option<Instant>,
 }
 
 impl Asker {
-    fn run(mut self, orders: &Receiver<Order>, reports: &Sender<Report>) {
-        let mut wanted = Vec::new();
+    fn run(self, wanted: &Receiver<Vec<Place>>, reports: &Sender<Report>) {
+        let mut places = Vec::new();
         loop {
-            let report = self.ask(&wanted);
-            self.look_at_commits();
-            wanted.clear();
-            if reports.send(report).is_err() {
+            if reports.send(self.ask(&places)).is_err() {
                 return;
             }
-            let until = Instant::now() + EVERY;
-            while wanted.is_empty() {
-                match orders.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                    Ok(Order::Ask(places)) => wanted.extend(places),
-                    Ok(Order::Commit(positions)) => self.commit(&positions),
-                    Err(RecvTimeoutError::Timeout) => break,
-                    Err(RecvTimeoutError::Disconnected) => return,
+            places = match wanted.recv_timeout(EVERY) {
+                Ok(first) => {
+                    // What can't be answered is asked again at once, but not without end at full speed.
+                    std::thread::sleep(ASK_PAUSE);
+                    wanted.try_iter().fold(first, |all, more| [all, more].concat())
                 }
-            }
+                Err(RecvTimeoutError::Timeout) => Vec::new(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
         }
     }
 
@@ -222,32 +238,5 @@ impl Asker {
         };
         let offset = |value: i64| u64::try_from(value).unwrap_or(0);
         Ok(Bounds { low: offset(low), high: offset(high), start: offset(start) })
-    }
-
-    fn commit(&mut self, positions: &[(Place, u64)]) {
-        let mut list = TopicPartitionList::new();
-        for ((topic, partition), next) in positions {
-            let _ = list.add_partition_offset(topic, *partition, Offset::Offset(*next as i64));
-        }
-        // Not waited for: without a coordinator it would take for ever. The outcome comes to `Voice`.
-        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
-            self.voice.commit_callback(Err(error), &list);
-        }
-    }
-
-    /// Tells when commits begin to fail, once a minute as long as they do, and when they succeed again.
-    fn look_at_commits(&mut self) {
-        let outcome = self.voice.committed.lock().expect("no code panics while it holds an outcome").take();
-        match outcome {
-            Some(Ok(())) if self.troubled.take().is_some() => {
-                info!(source = %self.source, "positions are shown in the consumer group again");
-            }
-            Some(Err(error)) if self.troubled.is_none_or(|told| told.elapsed() >= TELL_EVERY) => {
-                self.troubled = Some(Instant::now());
-                warn!(source = %self.source, %error, "positions can't be shown in the consumer group, so lag monitors do not \
-                    see them; reading goes on. If others consume with this group, choose another `group`");
-            }
-            _ => {}
-        }
     }
 }

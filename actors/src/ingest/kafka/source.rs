@@ -12,7 +12,7 @@ use tidemill_core::{Cure, Lag, PartitionPosition, Polled, Source, SourceContext,
 use tracing::{error, info, warn};
 
 use super::config::{Config, OnGap};
-use super::control::{Bounds, Control, EVERY, Order, Place, Report, TELL_EVERY, TopicView, Voice};
+use super::control::{Bounds, Control, EVERY, Place, Report, TELL_EVERY, TopicView, Voice};
 use super::misconfigured;
 use super::partition::Partition;
 use crate::kafka::native::{Event, Queue};
@@ -161,7 +161,7 @@ impl KafkaSource {
         }
         let is_bounded = unbounded.is_empty();
         if !is_bounded {
-            self.control.order(Order::Ask(unbounded));
+            self.control.ask(unbounded);
         }
         if !missing.is_empty() {
             self.wait_for(missing.join("; "));
@@ -387,7 +387,7 @@ impl KafkaSource {
                 unassign(&self.queue, partition);
             }
             warn!(source = %self.name, partition = %partition.name, "{text}");
-            self.control.order(Order::Ask(vec![place]));
+            self.control.ask(vec![place]);
         }
     }
 
@@ -395,7 +395,7 @@ impl KafkaSource {
     fn look_after(&mut self) -> Result<(), SourceError> {
         if !self.to_commit.is_empty() && self.waits.is_none() && self.committed.elapsed() >= COMMIT_EVERY {
             self.committed = Instant::now();
-            self.control.order(Order::Commit(std::mem::take(&mut self.to_commit)));
+            self.control.commit(std::mem::take(&mut self.to_commit));
         }
         if self.asked.elapsed() < EVERY {
             return Ok(());
@@ -415,7 +415,7 @@ impl KafkaSource {
             .map(|partition| (partition.topic.clone(), partition.number))
             .collect();
         if !quiet.is_empty() {
-            self.control.order(Order::Ask(quiet));
+            self.control.ask(quiet);
         }
         let stall = self.config.stall_timeout();
         let has_stalled = |partition: &Partition| {
