@@ -25,7 +25,9 @@ pub(super) struct Partition {
     pub(super) topic_name: CString,
     pub(super) number: i32,
     /// Id of the topic that `next` is a position of; empty when the cluster has no ids.
-    pub(super) topic_id: Arc<str>,
+    topic_id: Arc<str>,
+    /// The same for the ledger.
+    resume: String,
     /// Behind what was handed on; `None` until it is known where to start.
     pub(super) next: Option<u64>,
     /// Behind what was taken from the consumer.
@@ -35,7 +37,7 @@ pub(super) struct Partition {
     pub(super) end: Option<u64>,
     /// Highest end that is known.
     high: u64,
-    /// Since when it has got nothing.
+    /// Since when `taken` has not moved.
     pub(super) quiet_since: Instant,
     /// When the cluster was asked, and said that there is nothing behind `next`.
     proven: Option<Instant>,
@@ -58,13 +60,15 @@ pub(super) struct Gap {
 impl Partition {
     pub(super) fn new(topic: &Arc<str>, number: i32, saved: Option<&PartitionPosition>) -> Self {
         let resume = saved.and_then(|saved| serde_json::from_str::<Resume>(&saved.resume).ok());
+        let topic_id = resume.map_or_else(String::new, |resume| resume.topic_id);
         Self {
             name: partition_name(topic, number),
             topic: topic.clone(),
             // A name with a 0 in it was refused by `check`.
             topic_name: CString::new(topic.as_bytes()).unwrap_or_default(),
             number,
-            topic_id: resume.map_or_else(|| "".into(), |resume| resume.topic_id.into()),
+            resume: resume_of(&topic_id),
+            topic_id: topic_id.into(),
             next: saved.map(|saved| saved.next),
             taken: saved.map_or(0, |saved| saved.next),
             builder: Builder::default(),
@@ -80,8 +84,7 @@ impl Partition {
 
     /// Its place in the ledger; `None` until it is known where to start.
     pub(super) fn position(&self) -> Option<PartitionPosition> {
-        let resume = serde_json::json!(Resume { topic_id: self.topic_id.to_string() }).to_string();
-        self.next.map(|next| PartitionPosition { next, resume, ended: self.is_done() })
+        self.next.map(|next| PartitionPosition { next, resume: self.resume.clone(), ended: self.is_done() })
     }
 
     /// Whether it was read to the end that was to be read to.
@@ -97,8 +100,11 @@ impl Partition {
 
     /// It was read to `offset`, where there is nothing now. Offsets before it that hold no message are behind us.
     pub(super) fn at_end(&mut self, offset: u64) {
-        self.taken = self.taken.max(offset);
-        self.high = self.high.max(offset);
+        if offset > self.taken {
+            self.taken = offset;
+            self.quiet_since = Instant::now();
+        }
+        self.reaches(offset);
         if self.builder.is_empty() {
             self.next = self.next.map(|next| next.max(offset));
         }
@@ -109,9 +115,22 @@ impl Partition {
         self.high = self.high.max(high);
     }
 
+    /// Whether its position is one of another topic than that with this id.
+    pub(super) fn is_of_other_topic(&self, topic_id: &str) -> bool {
+        !self.topic_id.is_empty() && !topic_id.is_empty() && *self.topic_id != *topic_id
+    }
+
+    /// Its position is one of the topic with this id, unless it is known of which.
+    pub(super) fn is_of(&mut self, topic_id: &Arc<str>) {
+        if self.topic_id.is_empty() {
+            self.topic_id = topic_id.clone();
+            self.resume = resume_of(topic_id);
+        }
+    }
+
     /// The cluster was asked at `asked` for the end.
     pub(super) fn heard(&mut self, bounds: Bounds, asked: Instant) {
-        self.high = bounds.high;
+        self.reaches(bounds.high);
         if self.builder.is_empty() && self.next.is_some_and(|next| next >= bounds.high) {
             self.proven = Some(asked);
         }
@@ -136,11 +155,12 @@ impl Partition {
         Lag { events, ms: if events == 0 { 0 } else { age_ms() } }
     }
 
-    /// What is wrong with reading on at `taken` in the topic of that id, if anything.
-    pub(super) fn gap(&self, topic_id: &str, bounds: Bounds) -> Option<Gap> {
+    /// What is wrong with reading on at `taken` in the topic of that id, if anything. The cluster was asked at `asked` for the
+    /// bounds: what was taken since then may well lie behind the end of that time.
+    pub(super) fn gap(&self, topic_id: &str, bounds: Bounds, asked: Instant) -> Option<Gap> {
         let Bounds { low, high, .. } = bounds;
         let (name, taken) = (&self.name, self.taken);
-        let what = if !self.topic_id.is_empty() && !topic_id.is_empty() && *self.topic_id != *topic_id {
+        let what = if self.is_of_other_topic(topic_id) {
             format!(
                 "topic `{}` was deleted and made again: position {taken} of partition {name} is of the old one; what was \
                  behind it there is lost, and the new one has offsets {low} to {high}",
@@ -152,7 +172,7 @@ impl Partition {
                  before they were read",
                 low - taken
             )
-        } else if taken > high {
+        } else if taken > high && (!self.is_assigned || self.quiet_since < asked) {
             format!(
                 "position {taken} of partition {name} is behind its end {high}: the partition was truncated or made again, \
                  and messages were lost"
@@ -168,10 +188,15 @@ impl Partition {
         self.next = Some(low);
         self.taken = low;
         self.topic_id = topic_id.clone();
+        self.resume = resume_of(topic_id);
         self.high = low;
         self.proven = None;
         self.stopped = None;
     }
+}
+
+fn resume_of(topic_id: &str) -> String {
+    serde_json::json!(Resume { topic_id: topic_id.to_owned() }).to_string()
 }
 
 #[cfg(test)]
@@ -189,16 +214,22 @@ mod tests {
 
     #[test]
     fn a_position_that_is_gone_and_a_topic_made_again_are_gaps() {
-        let partition = at(100, "a");
-        assert_eq!(partition.gap("a", bounds(0, 100)), None);
-        assert_eq!(partition.gap("a", bounds(100, 100)), None);
-        let lost = partition.gap("a", bounds(130, 200)).unwrap();
+        let mut partition = at(100, "a");
+        let now = Instant::now();
+        assert_eq!(partition.gap("a", bounds(0, 100), now), None);
+        assert_eq!(partition.gap("a", bounds(100, 100), now), None);
+        let lost = partition.gap("a", bounds(130, 200), now).unwrap();
         assert!(lost.what.contains("took 30 messages") && lost.what.contains("events/3"), "{}", lost.what);
         assert_eq!(lost.low, 130);
-        assert!(partition.gap("a", bounds(0, 99)).unwrap().what.contains("truncated"));
-        assert!(partition.gap("b", bounds(0, 500)).unwrap().what.contains("made again"));
+        assert!(partition.gap("a", bounds(0, 99), now).unwrap().what.contains("truncated"));
+        assert!(partition.gap("b", bounds(0, 500), now).unwrap().what.contains("made again"));
         // A cluster without ids: nothing can be told from the id.
-        assert_eq!(at(100, "").gap("b", bounds(0, 500)), None);
+        assert_eq!(at(100, "").gap("b", bounds(0, 500), now), None);
+        // An end that was asked for before the last messages came says nothing about them.
+        partition.is_assigned = true;
+        partition.quiet_since = now + Duration::from_secs(1);
+        assert_eq!(partition.gap("a", bounds(0, 99), now), None);
+        assert!(partition.gap("a", bounds(0, 99), now + Duration::from_secs(2)).is_some());
     }
 
     #[test]

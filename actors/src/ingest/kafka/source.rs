@@ -190,11 +190,9 @@ impl KafkaSource {
                 self.partitions.len() - 1
             });
             let partition = &mut self.partitions[at];
-            let is_of_other_topic = !partition.topic_id.is_empty() && partition.topic_id != view.id;
             let Some(bounds) = bounds.get(&place) else {
-                if !partition.is_assigned && partition.stopped.is_none()
-                    || is_of_other_topic && partition.stopped.is_none()
-                {
+                let is_unclear = !partition.is_assigned || partition.is_of_other_topic(&view.id);
+                if is_unclear && partition.stopped.is_none() {
                     unbounded.push(place);
                 }
                 continue;
@@ -208,9 +206,8 @@ impl KafkaSource {
                 let is_new = !self.is_first_start || self.is_complete;
                 let start = if is_new { bounds.low } else { bounds.start };
                 (partition.next, partition.taken) = (Some(start), start);
-                partition.topic_id = view.id.clone();
             }
-            if let Some(gap) = partition.gap(&view.id, *bounds) {
+            if let Some(gap) = partition.gap(&view.id, *bounds, asked) {
                 match self.config.on_gap {
                     OnGap::Continue => {
                         warn!(source = %self.name, partition = %partition.name, position = gap.low, "going on behind a gap \
@@ -230,9 +227,7 @@ impl KafkaSource {
                 }
             }
             let partition = &mut self.partitions[at];
-            if partition.topic_id.is_empty() {
-                partition.topic_id = view.id.clone();
-            }
+            partition.is_of(&view.id);
             if !partition.is_assigned {
                 partition.is_assigned = true;
                 partition.quiet_since = Instant::now();
@@ -278,7 +273,7 @@ impl KafkaSource {
         if self.until_end {
             return Err(SourceError { message, cure: Cure::Stop, source: None });
         }
-        if partition.stopped.as_ref().is_none_or(|(_, told)| told.elapsed() >= TELL_EVERY) {
+        if partition.stopped.is_none() {
             error!(source = %self.name, partition = %partition.name, "the partition is read no further: {message}");
             partition.stopped = Some((message, Instant::now()));
         }
@@ -330,7 +325,6 @@ impl KafkaSource {
     fn take(&mut self) -> bool {
         let paused = self.polled.elapsed();
         let (partitions, index, ready) = (&mut self.partitions, &self.index, &mut self.ready);
-        let now = Instant::now();
         let mut troubles = Vec::new();
         // Messages come in runs of one partition.
         let mut last: Option<((usize, i32), usize)> = None;
@@ -341,7 +335,6 @@ impl KafkaSource {
                     _ => {
                         let Some(at) = index.get(&(message.topic().into(), message.partition())) else { return };
                         last = Some((message.place(), *at));
-                        partitions[*at].quiet_since = now;
                         if partitions[*at].builder.is_empty() {
                             ready.push_back(*at);
                         }
@@ -366,12 +359,14 @@ impl KafkaSource {
             }
         });
         self.polled = Instant::now();
+        // Not the time before the wait: bounds that were asked for meanwhile would seem to be newer than the messages.
+        ready.iter().for_each(|at| partitions[*at].quiet_since = self.polled);
         for (topic, number, code, text) in troubles {
             self.trouble(topic, number, code, &text);
         }
         if paused >= self.config.stall_timeout() {
             // It was us who did not ask: somebody behind was full.
-            self.partitions.iter_mut().for_each(|partition| partition.quiet_since = now);
+            self.partitions.iter_mut().for_each(|partition| partition.quiet_since = self.polled);
         }
         is_drained
     }
@@ -402,6 +397,12 @@ impl KafkaSource {
         }
         self.asked = Instant::now();
         for partition in &mut self.partitions {
+            if let Some((message, told)) = &mut partition.stopped
+                && told.elapsed() >= TELL_EVERY
+            {
+                *told = Instant::now();
+                error!(source = %self.name, partition = %partition.name, "the partition is still read no further: {message}");
+            }
             let known = self.queue.known_watermarks(&partition.topic_name, partition.number);
             if let Some((_, high)) = known {
                 partition.reaches(u64::try_from(high).unwrap_or(0));
