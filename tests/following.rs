@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::process::{Child, Stdio};
 
 use rustix::process::Signal;
 use serde_json::Value;
 use tidemill_runtime::METRICS;
 
+use crate::support::admin::{address, page, served_metrics};
 use crate::support::{HOUR, Place, assert_each_once, assert_exit, end_of, finish, lines, said, signal, wait_for};
 
 /// Starts a run that follows its files, with an admin server at some port.
@@ -16,25 +16,6 @@ fn follow(place: &Place, more: &[&str]) -> Child {
     let args =
         ["run", "plays.toml", "--progress", "none", "--set", "admin.listen=127.0.0.1:0", "--set", "log.level=warn"];
     place.command(&args).args(more).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs")
-}
-
-/// Address of the admin server of a process, as the lock of the state announces it.
-fn address(place: &Place, child: &Child) -> String {
-    wait_for("the announcement", || {
-        let lock = std::fs::read_to_string(place.path(".tidemill/plays/lock")).ok()?;
-        let lock: Value = serde_json::from_str(&lock).ok()?;
-        (lock["pid"] == child.id()).then(|| lock["admin"].as_str().expect("an address").to_owned())
-    })
-}
-
-/// A page of the admin server: its status line and its body.
-fn page(address: &str, path: &str) -> Option<(String, String)> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: tidemill\r\nConnection: close\r\n\r\n").ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    let (head, body) = text.split_once("\r\n\r\n")?;
-    Some((head.lines().next()?.to_owned(), body.to_owned()))
 }
 
 /// Waits until so many records in all have come to the sink.
@@ -63,7 +44,7 @@ fn growing_and_new_files_are_followed_and_a_restart_goes_on_where_the_last_cut_w
     place.plays("");
     place.write("data/first", lines(0..1_000));
     let child = follow(&place, &[]);
-    let admin = address(&place, &child);
+    let admin = address(&place, "plays", &child);
     wait_for_rows(&admin, 1_000);
     append(&place, "data/first", &lines(1_000..2_000));
     place.write("data/second", lines(2_000..3_000));
@@ -77,7 +58,7 @@ fn growing_and_new_files_are_followed_and_a_restart_goes_on_where_the_last_cut_w
     append(&place, "data/second", &lines(3_001..4_000));
     place.write("data/third", lines(4_000..5_000));
     let child = follow(&place, &[]);
-    let admin = address(&place, &child);
+    let admin = address(&place, "plays", &child);
     wait_for_rows(&admin, 5_000);
     place.write("data/fourth", lines(5_000..6_000));
     wait_for_rows(&admin, 6_000);
@@ -95,7 +76,7 @@ fn an_interrupt_drains_as_a_termination_does() {
     place.plays("");
     place.write("data/first", lines(0..50_000));
     let child = follow(&place, &[]);
-    address(&place, &child);
+    address(&place, "plays", &child);
     signal(child.id(), Signal::INT);
     assert_exit(&end_of(child), 0);
     assert_exit(&finish(&mut place.run_command(&["plays.toml", "--until-end"])), 0);
@@ -148,7 +129,7 @@ fn status_tells_of_a_running_and_of_a_stopped_topology() {
     assert_exit(&none, 69);
     assert!(said(&none).contains("no state"), "{}", said(&none));
     let child = follow(&place, &[]);
-    wait_for_rows(&address(&place, &child), 1_000);
+    wait_for_rows(&address(&place, "plays", &child), 1_000);
     for args in [&[][..], &["plays"]] {
         let running = status(args);
         assert_exit(&running, 0);
@@ -187,18 +168,20 @@ fn every_metric_is_in_the_catalogue_and_every_one_of_the_catalogue_is_served() {
     // An event so much later that the first hour is sealed, and a dead letter.
     place.write("data/first", lines(0..1_000) + &format!("later\t{}\tx\nbroken\n", HOUR + 40 * 86_400_000));
     let child = follow(&place, &["--set", "cut.interval=50ms"]);
-    let admin = address(&place, &child);
+    let admin = address(&place, "plays", &child);
     wait_for("the process to be ready", || page(&admin, "/ready").filter(|(head, _)| head.contains("200")));
     assert_eq!(page(&admin, "/live").map(|(_, body)| body).as_deref(), Some("live\n"));
     assert!(page(&admin, "/nothing").is_some_and(|(head, _)| head.contains("404")));
     wait_for_rows(&admin, 1_001);
-    let expected: BTreeSet<&str> = METRICS.iter().map(|spec| spec.name).collect();
+    // How far files are behind their end is not known before they are read; `tests/kafka.rs` sees these two.
+    let only_of_kafka = ["tidemill_partition_lag_events", "tidemill_partition_lag_seconds"];
+    let expected: BTreeSet<String> =
+        METRICS.iter().map(|spec| spec.name.to_owned()).filter(|name| !only_of_kafka.contains(&&**name)).collect();
     let body = wait_for("all metrics", || {
         let (_, body) = page(&admin, "/metrics")?;
-        let served = names(&body);
-        (served.is_superset(&expected) || served.len() > expected.len()).then_some(body)
+        served_metrics(&body).is_superset(&expected).then_some(body)
     });
-    assert_eq!(names(&body), expected);
+    assert_eq!(served_metrics(&body), expected);
     for line in body.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
         let (name, rest) = line.split_once('{').expect("every metric has labels");
         let spec = METRICS.iter().find(|spec| spec.name == name).expect("it is in the catalogue");
@@ -208,10 +191,4 @@ fn every_metric_is_in_the_catalogue_and_every_one_of_the_catalogue_is_served() {
         }
     }
     stop(child);
-}
-
-/// Names of the series that a page of metrics holds.
-fn names(body: &str) -> BTreeSet<&str> {
-    let series = body.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
-    series.filter_map(|line| line.split(['{', ' ']).next()).collect()
 }

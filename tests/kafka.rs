@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::crash::random;
 use crate::flights;
+use crate::support::admin::{address, page, served_metrics};
 use crate::support::kafka::{Broker, produce, shared, tool, topic};
 use crate::support::{Place, assert_each_once, assert_exit, end_of, finish, lines, python, said, signal, wait_for};
 
@@ -228,6 +229,14 @@ fn partitions_that_are_added_are_read_from_their_beginning() {
     tool(shared(), &["grow", &topic, "--partitions", "6"]);
     produce(&place, shared(), &topic, &lines(900..1_800), &["--partitions", "6"]);
     wait_for_position(&place, 1_800);
+    let admin = address(&place, "plays", &child);
+    let lag = wait_for("the lag of all partitions", || {
+        let (_, body) = page(&admin, "/metrics")?;
+        let lag = |line: &&str| line.starts_with("tidemill_partition_lag_events{") && line.ends_with(" 0");
+        let found = body.lines().filter(lag).count();
+        (found == 6).then_some(body)
+    });
+    assert!(served_metrics(&lag).contains("tidemill_partition_lag_seconds"));
     stop(child);
     assert_exit(&until_end(&place, shared(), &[]), 0);
     assert_each_once(&place.published("play"), 0..1_800);

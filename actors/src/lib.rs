@@ -20,7 +20,8 @@ pub fn source_kinds() -> Vec<Arc<dyn SourceKind>> {
     ingest::kinds()
 }
 
-/// The kinds of stages, and of sinks that write through Logs. `sink::Console` and `sink::Blackhole` deliver by themselves.
+/// The kinds of stages, and of sinks that write through Logs. `sink::Kafka`, `sink::Console` and `sink::Blackhole` deliver by
+/// themselves.
 #[must_use]
 pub fn stage_kinds() -> Vec<Arc<dyn StageKind>> {
     let keyed = [dedup::kind(), hourly::kind(), filter::kind()];

@@ -1,5 +1,6 @@
 //! A place for each test to run the binary in, and Python for readers that are not ours.
 
+pub(crate) mod admin;
 mod bounded;
 pub(crate) mod kafka;
 mod plays;

@@ -2,3 +2,12 @@
 
 pub(crate) mod client;
 pub(crate) mod native;
+mod references;
+pub(crate) mod registry;
+pub(crate) mod voice;
+
+/// Whether a topic, or a subject, can't have that name (Kafka: 1 to 249 of these characters).
+pub(crate) fn topic_fault(name: &str) -> bool {
+    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    name.is_empty() || name.len() > 249 || !name.bytes().all(is_legal)
+}

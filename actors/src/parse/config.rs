@@ -20,6 +20,23 @@ pub(super) enum TypeFrom {
     Field(String),
     /// Always this type.
     Const(String),
+    /// A header of the message.
+    Header(String),
+    /// The name of the topic.
+    Topic(bool),
+}
+
+impl TypeFrom {
+    /// Its key in the table.
+    pub(super) fn key(&self) -> &'static str {
+        match self {
+            Self::Column(_) => "column",
+            Self::Field(_) => "field",
+            Self::Const(_) => "const",
+            Self::Header(_) => "header",
+            Self::Topic(_) => "topic",
+        }
+    }
 }
 
 /// The option `time`.

@@ -10,6 +10,7 @@ mod column;
 mod config;
 mod fault;
 mod json;
+mod message;
 mod names;
 mod records;
 mod rows;

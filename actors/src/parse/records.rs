@@ -1,6 +1,6 @@
 //! The records of a chunk of lines or messages.
 
-use tidemill_core::{Framing, Messages, RawChunk, StageError};
+use tidemill_core::{Framing, Message, Messages, RawChunk, StageError};
 
 /// One record: its place in the chunk's bytes, without the line end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,27 +31,34 @@ pub(super) fn without_line_end(bytes: &[u8], start: usize, end: usize) -> usize 
     if end > start && bytes[end - 1] == b'\r' { end - 1 } else { end }
 }
 
-/// The messages of a chunk that have a value, without the line ends that they may have.
-pub(super) fn messages<'a>(chunk: &'a RawChunk, messages: &'a Messages) -> impl Iterator<Item = Span> + 'a {
+/// The messages of a chunk that have a value, and where it is, without the line end that it may have.
+pub(super) fn messages<'a>(
+    chunk: &'a RawChunk,
+    messages: &'a Messages,
+) -> impl Iterator<Item = (Span, Message<'a>)> + 'a {
     messages.iter(&chunk.bytes).filter(|message| message.span().is_some()).map(|message| {
         let (span, position) = (message.span(), message.position());
         let start = span.start as usize;
-        Span { start, end: without_line_end(&chunk.bytes, start, start + span.len as usize), position }
+        let end = without_line_end(&chunk.bytes, start, start + span.len as usize);
+        (Span { start, end, position }, message)
     })
 }
 
-/// Calls `record` with each record of a chunk. Empty lines are no records, empty messages are.
-pub(super) fn each(chunk: &RawChunk, mut record: impl FnMut(Span)) -> Result<(), StageError> {
+/// Calls `record` with each record of a chunk, and the message that it is. Empty lines are no records, empty messages are.
+pub(super) fn each<'a>(
+    chunk: &'a RawChunk,
+    mut record: impl FnMut(Span, Option<Message<'a>>),
+) -> Result<(), StageError> {
     check_size(chunk)?;
     let bytes = chunk.bytes.as_slice();
     match &chunk.framing {
-        Framing::Messages(all) => messages(chunk, all).for_each(record),
+        Framing::Messages(all) => messages(chunk, all).for_each(|(span, message)| record(span, Some(message))),
         Framing::Lines => {
             let mut start = first_offset(chunk);
             for feed in memchr::memchr_iter(b'\n', bytes).chain([bytes.len()]) {
                 let end = without_line_end(bytes, start, feed);
                 if end > start {
-                    record(Span { start, end, position: chunk.origin.first + start as u64 });
+                    record(Span { start, end, position: chunk.origin.first + start as u64 }, None);
                 }
                 start = feed + 1;
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;
 use arrow_schema::ArrowError;
-use tidemill_core::{Batch, Effects, EventType, FieldKind, Input, RawChunk, RowOrigins, StageError};
+use tidemill_core::{Batch, Effects, EventType, Field, FieldKind, Input, RawChunk, RowOrigins, StageError};
 
 use super::cell::Cell;
 use super::column::Column;
@@ -82,9 +82,13 @@ pub(super) fn send(
 
 /// What is wrong with the event time of a row, if anything.
 pub(super) fn time_fault(event_type: &EventType, cells: &[Cell<'_>], times: EventTimes) -> Option<Fault> {
-    let field = &event_type.fields[event_type.time];
+    cell_time_fault(&event_type.fields[event_type.time], cells.get(event_type.time), times)
+}
+
+/// The same of the cell of its time field.
+pub(super) fn cell_time_fault(field: &Field, cell: Option<&Cell<'_>>, times: EventTimes) -> Option<Fault> {
     let unit = if field.kind == FieldKind::TimestampMicros { Unit::Micros } else { Unit::Millis };
-    match cells.get(event_type.time) {
+    match cell {
         Some(Cell::Long(value)) if times.takes(unit.to_ms(*value)) => None,
         Some(Cell::Long(value)) => Some(times.fault(&field.name, unit.to_ms(*value))),
         _ => Some(Fault::value(&field.name, b"", "a time")),

@@ -1,4 +1,4 @@
-//! Sinks: hourly Avro files, the console, nothing at all; and the reading side of the files.
+//! Sinks: hourly Avro files, Kafka, the console, nothing at all; and the reading side of the files.
 
 mod avro_files;
 mod blackhole;
@@ -8,6 +8,7 @@ mod console;
 mod container;
 mod encode;
 mod json;
+mod kafka;
 mod manifest;
 mod reader;
 mod template;
@@ -21,6 +22,7 @@ pub use avro_files::AvroFiles;
 pub use blackhole::{Blackhole, BlackholeConfig, BlackholeSink};
 pub use cat::{CatError, cat};
 pub use console::{Console, ConsoleConfig, ConsoleSink};
+pub use kafka::{Kafka, KafkaConfig, KafkaSink};
 pub use manifest::{
     EventTimes, FileEntry, Ids, MANIFEST_FORMAT, MANIFEST_NAME, MANIFEST_VERSION, Manifest, ManifestError,
     ManifestHour, SUCCESS_NAME, WriterInfo,

@@ -25,6 +25,8 @@ pub enum Reason {
     BadValue,
     /// The record names a type that the topology does not declare.
     UnknownType,
+    /// The schema that the message refers to is not to be had.
+    UnknownSchema,
     /// The record is longer than `max_event`.
     TooLarge,
     /// Its event time is outside the years 1 to 9999.
@@ -56,6 +58,7 @@ impl Reason {
             Self::NoValue => "no_value",
             Self::BadValue => "bad_value",
             Self::UnknownType => "unknown_type",
+            Self::UnknownSchema => "unknown_schema",
             Self::TooLarge => "too_large",
             Self::TimeOutOfRange => "time_out_of_range",
             Self::TooFarAhead => "too_far_ahead",

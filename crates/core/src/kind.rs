@@ -178,7 +178,8 @@ pub enum OptionType {
     /// A path with `{...}` in it, of the directory of an hour; a JSON string. The kind checks it in `plan`. When it is absent,
     /// it stands for `{event_type}/` and [`Limits::hour_path`](crate::Limits::hour_path) behind it.
     PathTemplate,
-    /// How a record's type is told: a table with exactly one of `column` (number, from 0), `field` (name) or `const` (type name).
+    /// How a record's type is told: a table with exactly one of `column` (number, from 0), `field` (name), `const` (type name),
+    /// `header` (name) or `topic` (`true`).
     TypeFrom,
     /// A table of names and texts, such as `{ "fetch.wait.max.ms" = "50" }`; numbers and booleans are taken as they are
     /// written. A JSON object of strings in the order written.

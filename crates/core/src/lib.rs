@@ -33,9 +33,9 @@ pub use id_hash::{IdSum, KeyColumns, ids_algorithm, key_hash};
 pub use kind::{
     DefaultValue, Finding, KindSpec, OptionSpec, OptionType, Options, OptionsError, Role, Severity, Shape, State,
 };
-pub use message::{Message, MessageTable, MessageTime, Messages, Span};
+pub use message::{Message, MessageTable, MessageTime, Messages, SCHEMA_MAGIC, Span, framed};
 pub use schema::{DecimalRepr, Field, FieldKind, Nullability, SchemaError, TimeColumn, fields_of};
 pub use seal::{Horizon, PartitionPosition, Positions, SealReason, Seals};
-pub use sink::{CutId, DeliveryId, Guarantee, Resume, Sink, SinkContext, SinkError, SinkKind};
+pub use sink::{CutId, DeliveryId, Guarantee, Refused, Resume, Sink, SinkContext, SinkError, SinkKind};
 pub use source::{Cure, Lag, Polled, Source, SourceContext, SourceError, SourceKind};
 pub use stage::{Limits, LogReader, Stage, StageContext, StageError, StageInput, StageKind};

@@ -30,6 +30,19 @@ impl Span {
     }
 }
 
+/// What a message that refers to a schema begins with: this byte, then the schema's id in four bytes, the most significant
+/// first. Behind them is the Avro datum (Confluent's documentation of its schema registry, "Wire format").
+pub const SCHEMA_MAGIC: u8 = 0;
+
+/// The schema id that a value begins with, and the datum behind it; `None` when it does not begin so.
+#[must_use]
+#[inline]
+pub fn framed(value: &[u8]) -> Option<(u32, &[u8])> {
+    let (head, datum) = value.split_first_chunk::<5>()?;
+    let [magic, id @ ..] = *head;
+    (magic == SCHEMA_MAGIC).then(|| (u32::from_be_bytes(id), datum))
+}
+
 /// The timestamp of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageTime {
@@ -103,6 +116,14 @@ impl Messages {
         self.range.clone().map(move |index| Message { table: &self.table, bytes, index })
     }
 
+    /// The message at a position; `bytes` are those of the chunk.
+    #[must_use]
+    pub fn find<'a>(&'a self, bytes: &'a [u8], position: u64) -> Option<Message<'a>> {
+        let positions = &self.table.positions[self.range.clone()];
+        let index = self.range.start + positions.binary_search(&position).ok()?;
+        Some(Message { table: &self.table, bytes, index })
+    }
+
     /// The first `count` messages, and the others.
     #[must_use]
     pub fn split_at(&self, count: usize) -> (Self, Self) {
@@ -121,6 +142,18 @@ pub struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
+    /// The topic that it is from.
+    #[must_use]
+    pub fn topic(&self) -> &'a str {
+        &self.table.topic
+    }
+
+    /// Number of its partition in the topic.
+    #[must_use]
+    pub fn partition(&self) -> i32 {
+        self.table.partition
+    }
+
     /// Its position in the partition.
     #[must_use]
     pub fn position(&self) -> u64 {
@@ -191,5 +224,16 @@ mod tests {
         assert_eq!((second.position(), second.value(), second.key()), (9, None, Some(&b"key"[..])));
         assert_eq!((second.header("name"), second.time()), (None, MessageTime::Append(5)));
         assert_eq!((head.len(), tail.len(), tail.split_at(1).1.is_empty()), (1, 1, true));
+        assert_eq!(tail.find(bytes, 9).map(|message| message.position()), Some(9));
+        assert!(tail.find(bytes, 7).is_none() && head.find(bytes, 8).is_none());
+    }
+
+    #[test]
+    fn a_value_is_framed_only_behind_a_zero_byte_and_four_of_the_id() {
+        assert_eq!(framed(b"\0\0\0\x01\x02rest"), Some((258, &b"rest"[..])));
+        assert_eq!(framed(b"\0\0\0\x01\x02"), Some((258, &b""[..])));
+        for other in [&b"\0\0\0\x01"[..], b"\x01\0\0\x01\x02", b""] {
+            assert_eq!(framed(other), None);
+        }
     }
 }

@@ -75,14 +75,35 @@ pub struct SinkContext {
     pub clusters: std::sync::Arc<Clusters>,
 }
 
+/// A row that a sink will never take, although `write` took it at first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The delivery that it was part of.
+    pub id: DeliveryId,
+    /// Its index into the batch's columns.
+    pub row: usize,
+    /// Why, in the words of what refused it.
+    pub reason: String,
+}
+
 /// A sink of your own. All calls come from one thread, one at a time.
 #[allow(async_fn_in_trait)] // calls stay on the worker's thread: no `Send` bound is wanted
 pub trait Sink: 'static {
-    /// Takes the selected rows of a batch.
+    /// Takes the selected rows of a batch. A sink that sends them on their way here and learns of their fate later waits for
+    /// that in `settle`.
     ///
     /// # Errors
     /// See [`SinkError`].
     async fn write(&mut self, batch: &Batch, id: DeliveryId) -> Result<(), SinkError>;
+
+    /// Waits until the fate of all rows written since the last call is known, and says which were refused: they become dead
+    /// letters. Called behind every few writes, always before `seal` and `flush`. Without an own one: `write` knows at once.
+    ///
+    /// # Errors
+    /// See [`SinkError`]; not with `Reject`.
+    async fn settle(&mut self) -> Result<Vec<Refused>, SinkError> {
+        Ok(Vec::new())
+    }
 
     /// Makes all earlier writes durable; what it returns comes back through `open` after a restart.
     ///

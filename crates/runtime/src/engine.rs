@@ -1,12 +1,14 @@
 //! A worker's value: the stage or the sink itself, built from the last committed cut, and the calls into it.
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use tidemill_core::{
-    CutId, DeadLetter, DeliveryId, Effects, Input, Reason, Role, Seals, SinkContext, SinkError, Stage, StageContext,
-    StageInput,
+    Batch, CutId, DeadLetter, DeliveryId, Effects, Input, Reason, Refused, Role, Seals, SinkContext, SinkError, Stage,
+    StageContext, StageInput,
 };
 
 use crate::error::error_chain;
@@ -15,6 +17,9 @@ use crate::item::{Item, Numbered, Part, bury};
 use crate::logs::Lengths;
 use crate::region::{Region, StageShared};
 use crate::registry::SinkEntry;
+
+/// How often it is told that a sink still takes nothing.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// See the module.
 pub(crate) enum Engine {
@@ -96,32 +101,39 @@ impl Engine {
                     base_dir: region.plan.base_dir.clone(),
                     clusters: region.config.clusters.clone(),
                 };
-                loop {
-                    let opened = AssertUnwindSafe(kind.open(context.clone(), state.resume.clone())).catch_unwind();
-                    match opened.await {
-                        Ok(Ok(sink)) => return Ok(Self::Sink(sink, state)),
-                        Ok(Err(SinkError::Retry { after, source })) => {
-                            tracing::warn!(sink = %node.name, cause = %error_chain(&*source), "the sink can't be opened; trying again");
-                            actix_rt::time::sleep(after).await;
-                        }
-                        Ok(Err(error)) => return Err(error_chain(&error)),
-                        Err(panic) => return Err(panic_text(&*panic)),
-                    }
+                let open = retrying(stage, &node.name, async || kind.open(context.clone(), state.resume.clone()).await);
+                match AssertUnwindSafe(open).catch_unwind().await {
+                    Ok(Ok(sink)) => Ok(Self::Sink(sink, state)),
+                    Ok(Err(trouble)) => Err(trouble.text()),
+                    Err(panic) => Err(panic_text(&*panic)),
                 }
             }
         }
     }
 
+    /// Whether it does the same when an item comes again. What is outside may answer otherwise.
+    pub(crate) fn repeats_itself(&self) -> bool {
+        matches!(self, Self::Stage(_))
+    }
+
     /// Deals with one item. Nothing has happened when it fails.
-    pub(crate) async fn run(&mut self, region: &Region, name: &str, item: &Numbered) -> Result<Outcome, Failure> {
+    pub(crate) async fn run(
+        &mut self,
+        region: &Region,
+        shared: &StageShared,
+        name: &str,
+        item: &Numbered,
+    ) -> Result<Outcome, Failure> {
         let mut effects = Effects::default();
         let may_be_the_data = matches!(self, Self::Stage(_));
         match &item.item {
             Item::Data(parts) => {
+                let mut written = Vec::new();
                 for (at, part) in parts.iter().enumerate() {
                     let called = match part {
                         Part::Live(input) => {
-                            AssertUnwindSafe(self.process(region, name, input, &mut effects)).catch_unwind().await
+                            let call = self.process(region, shared, name, input, &mut effects, &mut written);
+                            AssertUnwindSafe(call).catch_unwind().await
                         }
                         Part::Poison(input, error) => {
                             bury(input, error, &mut effects);
@@ -134,10 +146,17 @@ impl Engine {
                         may_be_the_data,
                     })?;
                 }
+                let settled = AssertUnwindSafe(self.settle(shared, name, &written, &mut effects)).catch_unwind().await;
+                settled.unwrap_or_else(|panic| Err(panic_text(&*panic))).map_err(|message| Failure {
+                    part: 0,
+                    message,
+                    may_be_the_data: false,
+                })?;
                 Ok(Outcome { effects, snapshot: None })
             }
             Item::Barrier(seals) => {
-                let called = AssertUnwindSafe(self.barrier(region, name, seals, &mut effects)).catch_unwind().await;
+                let called =
+                    AssertUnwindSafe(self.barrier(region, shared, name, seals, &mut effects)).catch_unwind().await;
                 let snapshot = called.unwrap_or_else(|panic| Err(panic_text(&*panic))).map_err(|message| Failure {
                     part: 0,
                     message,
@@ -148,41 +167,63 @@ impl Engine {
         }
     }
 
-    async fn process(
+    async fn process<'i>(
         &mut self,
         region: &Region,
+        shared: &StageShared,
         name: &str,
-        input: &Input,
+        input: &'i Input,
         effects: &mut Effects,
+        written: &mut Vec<(DeliveryId, &'i Batch)>,
     ) -> Result<(), String> {
         match self {
             Self::Stage(stage) => stage.process(input, effects).map_err(|error| error_chain(&error)),
             Self::Sink(sink, state) => {
                 let Input::Rows(batch) = input else { return Ok(()) };
                 let id = DeliveryId { after_cut: state.after_cut, number: state.number };
-                let rows = batch.len() as u64;
-                let mut refused = retrying(name, async || sink.write(batch, id).await).await?;
-                refused.sort_by_key(|(row, _)| *row);
-                refused.dedup_by_key(|(row, _)| *row);
-                if let Some((row, _)) = refused.iter().find(|(row, _)| !batch.indexes().any(|other| other == *row)) {
-                    return Err(format!("the sink refused row {row}, which it was not given"));
-                }
+                let refused = match retrying(shared, name, async || sink.write(batch, id).await).await {
+                    Ok(()) => Vec::new(),
+                    Err(Trouble::Refused(rows)) => rows,
+                    Err(trouble) => return Err(trouble.text()),
+                };
                 state.number += 1;
                 state.hours.add(batch, region.plan.limits.bucket_ms);
-                effects.tally.received += rows;
-                effects.tally.dead += refused.len() as u64;
-                effects.tally.sent += rows - refused.len() as u64;
-                for (row, reason) in refused {
-                    effects.dead.push(DeadLetter::of_row(batch, row, Reason::Refused, reason));
-                }
+                effects.tally.received += batch.len() as u64;
+                effects.tally.sent += batch.len() as u64;
+                refuse(batch, refused, effects)?;
+                written.push((id, batch));
                 Ok(())
             }
         }
     }
 
+    /// Waits until it is known what became of all that was written.
+    async fn settle(
+        &mut self,
+        shared: &StageShared,
+        name: &str,
+        written: &[(DeliveryId, &Batch)],
+        effects: &mut Effects,
+    ) -> Result<(), String> {
+        let Self::Sink(sink, _) = self else { return Ok(()) };
+        let refused = retrying(shared, name, async || sink.settle().await).await.map_err(Trouble::text)?;
+        let mut by_delivery: BTreeMap<DeliveryId, Vec<(usize, String)>> = BTreeMap::new();
+        for Refused { id, row, reason } in refused {
+            by_delivery.entry(id).or_default().push((row, reason));
+        }
+        for (id, rows) in by_delivery {
+            let Some((_, batch)) = written.iter().find(|(known, _)| *known == id) else {
+                return Err(format!("the sink refused rows of {id:?}, which was settled before or never written"));
+            };
+            refuse(batch, rows, effects)?;
+        }
+        Ok(())
+    }
+
     async fn barrier(
         &mut self,
         region: &Region,
+        shared: &StageShared,
         name: &str,
         seals: &Arc<Seals>,
         effects: &mut Effects,
@@ -194,14 +235,11 @@ impl Engine {
             }
             Self::Sink(sink, state) => {
                 for (event_type, hour) in state.hours.close(seals, region.plan.limits.bucket_ms) {
-                    nothing_refused(retrying(name, async || sink.seal(&event_type, hour).await).await?)?;
+                    let sealed = retrying(shared, name, async || sink.seal(&event_type, hour).await).await;
+                    sealed.map_err(Trouble::text)?;
                 }
-                let mut resume = None;
-                let flushed = retrying(name, async || {
-                    resume = Some(sink.flush(seals.cut).await?);
-                    Ok(())
-                });
-                nothing_refused(flushed.await?)?;
+                let flushed = retrying(shared, name, async || sink.flush(seals.cut).await).await;
+                let resume = Some(flushed.map_err(Trouble::text)?);
                 (state.resume, state.after_cut, state.number) = (resume, seals.cut, 0);
                 postcard::to_stdvec(state).map_err(|error| error.to_string())
             }
@@ -216,34 +254,70 @@ impl Engine {
     }
 }
 
-/// Calls a sink again for as long as it says `Retry`. Returns the rows that it refused.
-async fn retrying(
-    name: &str,
-    mut call: impl AsyncFnMut() -> Result<(), SinkError>,
-) -> Result<Vec<(usize, String)>, String> {
-    let mut tries = 0u64;
-    loop {
-        match call().await {
-            Ok(()) => return Ok(Vec::new()),
-            Err(SinkError::Reject { rows }) => return Ok(rows),
-            Err(SinkError::Retry { after, source }) => {
-                if tries.is_power_of_two() || tries == 0 {
-                    tracing::warn!(sink = name, tries, cause = %error_chain(&*source), "the sink does not take events; its input waits");
-                }
-                tries += 1;
-                actix_rt::time::sleep(after).await;
+/// Why a sink did not do what it was called for.
+enum Trouble {
+    Refused(Vec<(usize, String)>),
+    Failed(String),
+}
+
+impl Trouble {
+    /// As an error. Rows can be refused when they are written, not later.
+    fn text(self) -> String {
+        match self {
+            Self::Refused(rows) => {
+                let reason = rows.into_iter().next().map_or_else(String::new, |(_, reason)| reason);
+                format!("the sink refused rows where there are none to refuse: {reason}")
             }
-            Err(error) => return Err(error_chain(&error)),
+            Self::Failed(message) => message,
         }
     }
 }
 
-/// Rows can be refused when they are written, not later.
-fn nothing_refused(rows: Vec<(usize, String)>) -> Result<(), String> {
-    match rows.first() {
-        None => Ok(()),
-        Some((_, reason)) => Err(format!("the sink refused rows that it had taken: {reason}")),
+/// Calls a sink again for as long as it says `Retry`. What it waits for is shown meanwhile, and told once a minute.
+async fn retrying<T>(
+    shared: &StageShared,
+    name: &str,
+    mut call: impl AsyncFnMut() -> Result<T, SinkError>,
+) -> Result<T, Trouble> {
+    let mut waits: Option<(Instant, Instant)> = None;
+    let answer = loop {
+        match call().await {
+            Ok(done) => break Ok(done),
+            Err(SinkError::Reject { rows }) => break Err(Trouble::Refused(rows)),
+            Err(SinkError::Retry { after, source }) => {
+                let (cause, now) = (error_chain(&*source), Instant::now());
+                let (since, told) = waits.unwrap_or((now, now));
+                if waits.is_none() || told.elapsed() >= TELL_EVERY {
+                    let waited_s = since.elapsed().as_secs();
+                    tracing::warn!(sink = name, waited_s, %cause, "waiting: the sink takes no events; its input waits, and nothing is lost");
+                    waits = Some((since, now));
+                }
+                *shared.waits_for() = Some(cause);
+                actix_rt::time::sleep(after).await;
+            }
+            Err(error) => break Err(Trouble::Failed(error_chain(&error))),
+        }
+    };
+    if let Some((since, _)) = waits {
+        *shared.waits_for() = None;
+        tracing::info!(sink = name, waited_ms = since.elapsed().as_millis() as u64, "the sink answers");
     }
+    answer
+}
+
+/// Makes dead letters of rows that a sink refused, which were counted as sent.
+fn refuse(batch: &Batch, mut rows: Vec<(usize, String)>, effects: &mut Effects) -> Result<(), String> {
+    rows.sort_by_key(|(row, _)| *row);
+    rows.dedup_by_key(|(row, _)| *row);
+    if let Some((row, _)) = rows.iter().find(|(row, _)| !batch.indexes().any(|other| other == *row)) {
+        return Err(format!("the sink refused row {row}, which it was not given"));
+    }
+    effects.tally.dead += rows.len() as u64;
+    effects.tally.sent -= rows.len() as u64;
+    for (row, reason) in rows {
+        effects.dead.push(DeadLetter::of_row(batch, row, Reason::Refused, reason));
+    }
+    Ok(())
 }
 
 /// What a panic said.

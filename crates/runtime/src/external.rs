@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use tidemill_core::{
-    Batch, CutId, DeliveryId, EventType, Finding, Hour, KindSpec, Resume, Seals, Severity, Sink, SinkContext,
+    Batch, CutId, DeliveryId, EventType, Finding, Hour, KindSpec, Refused, Resume, Seals, Severity, Sink, SinkContext,
     SinkError, SinkKind, StageInput, TimeColumn,
 };
 
@@ -24,6 +24,7 @@ pub(crate) trait ExternalKind: Send + Sync {
 /// A [`Sink`] whose type is gone.
 pub(crate) trait ExternalSink {
     fn write<'a>(&'a mut self, batch: &'a Batch, id: DeliveryId) -> Local<'a, Result<(), SinkError>>;
+    fn settle(&mut self) -> Local<'_, Result<Vec<Refused>, SinkError>>;
     fn flush(&mut self, cut: CutId) -> Local<'_, Result<Resume, SinkError>>;
     fn seal<'a>(&'a mut self, event_type: &'a str, hour: Hour) -> Local<'a, Result<(), SinkError>>;
 }
@@ -70,6 +71,10 @@ struct Opened<S>(S);
 impl<S: Sink> ExternalSink for Opened<S> {
     fn write<'a>(&'a mut self, batch: &'a Batch, id: DeliveryId) -> Local<'a, Result<(), SinkError>> {
         Box::pin(self.0.write(batch, id))
+    }
+
+    fn settle(&mut self) -> Local<'_, Result<Vec<Refused>, SinkError>> {
+        Box::pin(self.0.settle())
     }
 
     fn flush(&mut self, cut: CutId) -> Local<'_, Result<Resume, SinkError>> {

@@ -119,6 +119,12 @@ pub const METRICS: &[MetricSpec] = &[
     spec("tidemill_stage_received_total", Counter, &["stage"], "Records that came in."),
     spec("tidemill_stage_restarts_total", Counter, &["stage"], "Workers that were replaced after a failure."),
     spec("tidemill_stage_sent_total", Counter, &["stage"], "Records that went on, or were written by a sink."),
+    spec(
+        "tidemill_stage_waiting",
+        Gauge,
+        &["stage"],
+        "1 while a sink takes no events because of something outside, such as a broker; `tidemill status` and the log say what.",
+    ),
     spec("tidemill_type_open_hours", Gauge, &["event_type"], "Hours with events that are not sealed."),
     spec("tidemill_type_sealed_hours_total", Counter, &["event_type"], "Hours sealed since the process started."),
     spec(
@@ -210,6 +216,7 @@ pub fn export(status: &Status, held_before: &mut Vec<(String, String)>) {
         count("tidemill_stage_received_total", &label, stage.tally.received);
         count("tidemill_stage_restarts_total", &label, stage.restarts);
         count("tidemill_stage_sent_total", &label, stage.tally.sent);
+        set("tidemill_stage_waiting", &label, if stage.waits_for.is_some() { 1.0 } else { 0.0 });
     }
     for (event_type, partition) in held_before.drain(..) {
         set("tidemill_type_watermark_held", &[("event_type", &event_type), ("partition", &partition)], 0.0);

@@ -67,6 +67,8 @@ pub(crate) struct StageShared {
     pub(crate) epochs: DashMap<usize, u64>,
     /// Hours that it holds open.
     pub(crate) open_hours: AtomicU64,
+    /// What a sink waits for that takes no events now.
+    pub(crate) waits_for: Mutex<Option<String>>,
 }
 
 /// Counts that only grow.
@@ -195,6 +197,10 @@ impl StageShared {
 
     pub(crate) fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().expect("no code panics while it holds the progress")
+    }
+
+    pub(crate) fn waits_for(&self) -> MutexGuard<'_, Option<String>> {
+        self.waits_for.lock().expect("no code panics while it holds what is waited for")
     }
 
     pub(crate) fn tally(&self) -> MutexGuard<'_, Tally> {

@@ -207,6 +207,7 @@ fn wire(
             counters: Counters::default(),
             epochs: DashMap::new(),
             open_hours: AtomicU64::new(0),
+            waits_for: Mutex::default(),
         }));
     }
     let sources = (plan.nodes.iter().enumerate().filter(|(_, node)| node.role == Role::Source))

@@ -110,6 +110,8 @@ pub struct StageStatus {
     pub back_pressure_ns: u64,
     /// Hours that it held open at the last barrier.
     pub open_hours: u64,
+    /// What a sink waits for that takes no events now.
+    pub waits_for: Option<String>,
     /// Its workers.
     pub workers: Vec<WorkerStatus>,
 }
@@ -193,6 +195,7 @@ impl Region {
                 busy_ns: load(&stage.counters.busy_ns),
                 back_pressure_ns: load(&stage.counters.back_pressure_ns),
                 open_hours: load(&stage.open_hours),
+                waits_for: stage.waits_for().clone(),
                 workers,
             }
         });

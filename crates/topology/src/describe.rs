@@ -34,7 +34,7 @@ pub fn describe_type(ty: &OptionType) -> String {
         OptionType::FieldList { min_items } => format!("list of field names{}", items(*min_items)),
         OptionType::Expression => "expression over fields".to_owned(),
         OptionType::PathTemplate => "path with `{...}`".to_owned(),
-        OptionType::TypeFrom => "table with one of `column`, `field`, `const`".to_owned(),
+        OptionType::TypeFrom => "table with one of `column`, `field`, `const`, `header`, `topic`".to_owned(),
         OptionType::TextTable => "table of name = text".to_owned(),
         OptionType::Measures => "table of field = aggregate".to_owned(),
     }

@@ -107,6 +107,8 @@ fn property(spec: &OptionSpec) -> Value {
                 "column": { "type": "integer", "minimum": 0, "description": "Number of a column, from 0." },
                 "field": { "type": "string", "description": "Name of a field." },
                 "const": { "type": "string", "description": "Name of the one type." },
+                "header": { "type": "string", "description": "Name of a header of the message." },
+                "topic": { "const": true, "description": "The type is named like the topic." },
             },
         }),
         OptionType::TextTable => {

@@ -1,11 +1,12 @@
 //! Messages of one partition on their way into a chunk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow_buffer::Buffer;
-use tidemill_core::{Framing, MessageTable, MessageTime, Messages, Origin, RawChunk, Span};
+use tidemill_core::{Framing, MessageTable, MessageTime, Messages, Origin, RawChunk, Span, framed};
 
+use super::schemas::Found;
 use crate::ingest::now_ms;
 use crate::kafka::native::Message;
 
@@ -21,6 +22,8 @@ pub(super) struct Builder {
     headers: Vec<(Span, Span)>,
     /// Empty as long as no message has headers.
     header_ends: Vec<u32>,
+    /// Schemas that the values refer to.
+    schema_ids: BTreeSet<u32>,
 }
 
 impl Builder {
@@ -37,6 +40,18 @@ impl Builder {
         match self.times.last()? {
             MessageTime::Unknown => None,
             MessageTime::Producer(ms) | MessageTime::Append(ms) => Some(*ms),
+        }
+    }
+
+    /// Schemas that the values in it refer to, where [`Builder::note_schema`] was called for them.
+    pub(super) fn schema_ids(&self) -> &BTreeSet<u32> {
+        &self.schema_ids
+    }
+
+    /// Notes the schema that a value refers to.
+    pub(super) fn note_schema(&mut self, message: &Message<'_>) {
+        if let Some((id, _)) = message.value().and_then(framed) {
+            self.schema_ids.insert(id);
         }
     }
 
@@ -80,6 +95,7 @@ impl Builder {
         partition: &Arc<str>,
         topic: &Arc<str>,
         number: i32,
+        schemas: BTreeMap<u32, Found>,
     ) -> Option<RawChunk> {
         let (first, last) = (*self.positions.first()?, *self.positions.last()?);
         let next = Self { bytes: Vec::with_capacity(self.bytes.len()), ..Self::default() };
@@ -93,7 +109,7 @@ impl Builder {
             times: built.times,
             headers: built.headers,
             header_ends: built.header_ends,
-            schemas: BTreeMap::new(),
+            schemas,
         };
         let origin = Origin { source: source.clone(), partition: partition.clone(), first, next: last + 1 };
         Some(RawChunk {

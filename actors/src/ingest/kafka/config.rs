@@ -13,6 +13,7 @@ use crate::kafka::client::{ClientError, Owned, client_config};
 pub(super) struct Config {
     pub(super) cluster: String,
     pub(super) topics: Vec<String>,
+    pub(super) framing: Framing,
     start: String,
     #[serde(default)]
     pub(super) group: Option<String>,
@@ -23,6 +24,15 @@ pub(super) struct Config {
     pub(super) on_gap: OnGap,
     #[serde(default)]
     properties: Properties,
+}
+
+/// What the messages hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Framing {
+    Messages,
+    /// Avro data behind the ids of their schemas.
+    Avro,
 }
 
 /// What to do where a position is not in the partition any more.

@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
-use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tracing::{debug, info, warn};
 
 use super::config::Start;
 use crate::kafka::native::describe_topics;
+use crate::kafka::voice::Voice;
 
 /// How often the cluster is asked.
 pub(super) const EVERY: Duration = Duration::from_secs(3);
@@ -52,40 +52,6 @@ pub(super) struct Bounds {
     pub(super) high: u64,
     /// Where `start` says.
     pub(super) start: u64,
-}
-
-/// Keeps librdkafka's words: errors are remembered, so that a trouble can be told with its cause.
-#[derive(Clone, Default)]
-pub(super) struct Voice {
-    last_error: Arc<Mutex<Option<String>>>,
-}
-
-impl ClientContext for Voice {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        debug!(?level, facility, "librdkafka: {message}");
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        debug!("librdkafka: {reason}");
-        let mut last = self.last_error.lock().expect("no code panics while it holds an error");
-        // That all brokers are down comes behind the reason why one is.
-        if last.is_none() || error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
-            *last = Some(reason.to_owned());
-        }
-    }
-}
-
-impl ConsumerContext for Voice {}
-
-impl Voice {
-    /// The last error since the cluster answered.
-    pub(super) fn said(&self) -> Option<String> {
-        self.last_error.lock().expect("no code panics while it holds an error").clone()
-    }
-
-    fn forget(&self) {
-        *self.last_error.lock().expect("no code panics while it holds an error") = None;
-    }
 }
 
 /// The threads, seen from the source. They end when this is dropped.

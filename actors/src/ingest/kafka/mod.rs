@@ -10,6 +10,7 @@ mod builder;
 mod config;
 mod control;
 mod partition;
+mod schemas;
 mod source;
 
 use std::sync::Arc;
@@ -21,12 +22,13 @@ use tidemill_core::{
 
 use self::config::Config;
 use super::broken;
+use crate::kafka::topic_fault;
 
 const fn option(name: &'static str, ty: OptionType, default: DefaultValue, doc: &'static str) -> OptionSpec {
     OptionSpec { name, ty, default, doc, shapes_state: false }
 }
 
-static OPTIONS: [OptionSpec; 10] = [
+static OPTIONS: [OptionSpec; 11] = [
     option(
         "cluster",
         OptionType::Text,
@@ -39,6 +41,16 @@ static OPTIONS: [OptionSpec; 10] = [
         DefaultValue::Required,
         "Topics; all their partitions are read. Partitions that are added later are taken up from their beginning.",
     ),
+    OptionSpec {
+        shapes_state: true,
+        ..option(
+            "framing",
+            OptionType::Choice(&["messages", "avro"]),
+            DefaultValue::Toml("\"messages\""),
+            "What the messages hold: \"messages\", which a stage that parses text takes one by one; or \"avro\", a datum behind the id of its \
+             schema, which is looked up in the cluster's registry (`schema_registry_url`), for the stage `avro`.",
+        )
+    },
     option(
         "start",
         OptionType::Text,
@@ -111,10 +123,12 @@ static SPEC: KindSpec = KindSpec {
               message without a value (a tombstone) becomes a dead letter `no_value`. Offsets may have gaps (compaction, \
               transactions). Only committed messages are read, unless `isolation.level` says otherwise; with \
               --until-end, a transaction that is open is waited for.\n\n\
-              Memory: `prefetch`, plus up to 1 MiB for each partition.",
+              A schema registry that does not answer is waited for, as a cluster is: messages are held back until their schema is known. An \
+              id that it does not know makes dead letters `unknown_schema`; it is asked again after 30 s.\n\n\
+              Memory: `prefetch`, plus up to 1 MiB for each partition; with `framing = \"avro\"`, 1,000 schemas.",
     options: &OPTIONS,
     input: Shape::Nothing,
-    output: Shape::Lines,
+    output: Shape::Framed,
     state: State::Stateful,
     guarantee: None,
 };
@@ -136,8 +150,7 @@ impl SourceKind for KafkaKind {
             findings.push(Finding::error("bad-time", "start", message).help("write it like \"2026-01-01T00:00:00Z\""));
         }
         for (index, topic) in config.topics.iter().enumerate() {
-            let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-            let problem = if topic.is_empty() || topic.len() > 249 || !topic.bytes().all(is_legal) {
+            let problem = if topic_fault(topic) {
                 "is no name that a topic can have"
             } else if config.topics[..index].contains(topic) {
                 "is there twice"

@@ -11,11 +11,14 @@ use rdkafka::{Offset, TopicPartitionList};
 use tidemill_core::{Cure, Lag, PartitionPosition, Polled, Source, SourceContext, SourceError};
 use tracing::{error, info, warn};
 
-use super::config::{Config, OnGap};
-use super::control::{Bounds, Control, EVERY, Place, Report, TELL_EVERY, TopicView, Voice};
+use super::config::{Config, Framing, OnGap};
+use super::control::{Bounds, Control, EVERY, Place, Report, TELL_EVERY, TopicView};
 use super::misconfigured;
 use super::partition::Partition;
+use super::schemas::Schemas;
 use crate::kafka::native::{Event, Queue};
+use crate::kafka::registry::Registry;
+use crate::kafka::voice::Voice;
 
 /// A chunk is handed on at that size at the latest.
 const CHUNK: usize = 1 << 20;
@@ -23,6 +26,8 @@ const CHUNK: usize = 1 << 20;
 const CHUNKS: usize = 64 << 20;
 /// Longest wait for messages in one call.
 const WAIT: Duration = Duration::from_millis(20);
+/// How long to wait for schemas before it is looked again.
+const SCHEMAS_WAIT: Duration = Duration::from_millis(5);
 /// How often positions go to the group.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
 
@@ -33,6 +38,8 @@ pub(super) struct KafkaSource {
     until_end: bool,
     queue: Queue<Voice>,
     control: Control,
+    /// Where messages refer to schemas.
+    schemas: Option<Schemas>,
     partitions: Vec<Partition>,
     index: HashMap<Place, usize>,
     /// Positions of the last cut, of partitions that the cluster has not told of yet.
@@ -43,6 +50,8 @@ pub(super) struct KafkaSource {
     ready: VecDeque<usize>,
     /// Whether they hand it on before more is taken.
     is_handing_on: bool,
+    /// Whether all that have something wait for schemas.
+    waits_for_schemas: bool,
     waits: Option<Waits>,
     /// Whether the first report with all topics has come.
     is_complete: bool,
@@ -77,6 +86,11 @@ impl KafkaSource {
         let consumer = BaseConsumer::from_config_and_context(&quiet, Voice::default()).map_err(unusable)?;
         let control = config.control_client(clusters, &group).map_err(misconfigured)?;
         let control = Control::start(&name, &control, &config.topics, start).map_err(unusable)?;
+        let registry = match config.framing {
+            Framing::Messages => None,
+            Framing::Avro => Some(Registry::of(clusters, &config.cluster).map_err(misconfigured)?),
+        };
+        let schemas = registry.map(|registry| Schemas::start(&name, registry));
         let queue = Queue::new(consumer).ok_or_else(|| broken_client("it has no queue"))?;
         let now = Instant::now();
         Ok(Self {
@@ -85,12 +99,14 @@ impl KafkaSource {
             until_end: context.until_end,
             queue,
             control,
+            schemas,
             partitions: Vec::new(),
             index: HashMap::new(),
             saved: context.positions.clone(),
             is_first_start: context.positions.is_empty(),
             ready: VecDeque::new(),
             is_handing_on: false,
+            waits_for_schemas: false,
             waits: Some(Waits {
                 what: "the cluster has not answered yet".to_owned(),
                 since: now,
@@ -325,6 +341,7 @@ impl KafkaSource {
     fn take(&mut self) -> bool {
         let paused = self.polled.elapsed();
         let (partitions, index, ready) = (&mut self.partitions, &self.index, &mut self.ready);
+        let has_schemas = self.schemas.is_some();
         let mut troubles = Vec::new();
         // Messages come in runs of one partition.
         let mut last: Option<((usize, i32), usize)> = None;
@@ -346,6 +363,9 @@ impl KafkaSource {
                 let is_wanted = partition.end.is_none_or(|end| offset < end) && offset >= partition.taken;
                 if is_wanted && partition.is_assigned {
                     partition.builder.push(offset, &message);
+                    if has_schemas {
+                        partition.builder.note_schema(&message);
+                    }
                     partition.taken = offset + 1;
                 }
             }
@@ -441,12 +461,24 @@ impl KafkaSource {
         if stalled.is_empty() { Ok(()) } else { self.assign(&stalled) }
     }
 
-    /// What the partition that is next has to hand on.
+    /// What the partition that is next has to hand on. Those that wait for schemas let others go first.
     fn chunk(&mut self) -> Option<Polled> {
-        while let Some(at) = self.ready.pop_front() {
+        self.waits_for_schemas = false;
+        for _ in 0..self.ready.len() {
+            let at = self.ready.pop_front()?;
             let partition = &mut self.partitions[at];
+            let schemas = match &mut self.schemas {
+                None => Some(BTreeMap::new()),
+                Some(schemas) => schemas.of(partition.builder.schema_ids()),
+            };
+            let Some(schemas) = schemas else {
+                self.ready.push_back(at);
+                self.waits_for_schemas = true;
+                continue;
+            };
             let newest_ms = partition.builder.newest_ms();
-            let chunk = partition.builder.take(&self.name, &partition.name, &partition.topic, partition.number);
+            let chunk =
+                partition.builder.take(&self.name, &partition.name, &partition.topic, partition.number, schemas);
             if let Some(chunk) = chunk {
                 partition.handed_on(chunk.origin.next, newest_ms);
                 return Some(Polled::Chunk(chunk));
@@ -460,7 +492,8 @@ impl Source for KafkaSource {
     fn poll(&mut self) -> Result<Polled, SourceError> {
         self.hear()?;
         self.look_after()?;
-        if !self.is_handing_on {
+        // What waits for schemas is bounded: nothing more is taken meanwhile.
+        if !self.is_handing_on && !self.waits_for_schemas {
             if self.until_end && self.is_complete && self.partitions.iter().all(Partition::is_done) {
                 return Ok(Polled::Ended);
             }
@@ -468,6 +501,9 @@ impl Source for KafkaSource {
         }
         if let Some(chunk) = self.chunk() {
             return Ok(chunk);
+        }
+        if self.waits_for_schemas {
+            return Ok(Polled::Idle(SCHEMAS_WAIT));
         }
         self.is_handing_on = false;
         Ok(Polled::Idle(Duration::from_millis(1)))
@@ -511,7 +547,8 @@ impl Source for KafkaSource {
     fn waits_for(&self) -> Option<String> {
         let stopped = self.partitions.iter().filter_map(|partition| partition.stopped.as_ref().map(|(what, _)| what));
         let waits = self.waits.iter().map(|waits| &waits.what);
-        waits.chain(stopped).next().cloned()
+        let schemas = self.schemas.iter().filter_map(Schemas::trouble);
+        waits.chain(stopped).chain(schemas).next().cloned()
     }
 }
 

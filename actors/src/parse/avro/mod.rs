@@ -2,6 +2,7 @@
 
 mod container;
 mod datum;
+mod messages;
 mod resolve;
 mod stage;
 #[cfg(test)]
@@ -15,6 +16,7 @@ use tidemill_core::{
 };
 
 use super::config::{self, TypeFrom};
+use super::message::{self, FROM_MESSAGE, FromMessage};
 
 /// The kind `avro`.
 #[derive(Debug)]
@@ -25,22 +27,30 @@ pub(super) struct Avro;
 pub(super) struct Config {
     #[serde(default)]
     type_from: Option<TypeFrom>,
+    from_message: FromMessage,
 }
 
 static SPEC: KindSpec = KindSpec {
     name: "avro",
     role: Role::Stage,
-    summary: "Parses Avro container files.",
-    details: "Records are read with the schema of their file and resolved to that of their type by the rules of the Avro specification: fields by \
-              name or alias, promotions, defaults. Timestamps are converted between units; finer digits than the field holds are rounded down.\n\n\
-              Codecs: null, deflate, snappy, zstandard; a block may have at most 256 MiB uncompressed. A file whose schema refers to itself can't be \
-              read.\n\n\
-              A record that can't be resolved becomes a dead letter with its bytes as in the uncompressed block. A block that can't be decoded becomes \
-              one dead letter, and counts as one record.",
-    options: &[config::type_from(
-        "Which type the records have: { const = \"play\" } is always that one. Left out, it is the type whose schema has the name of the file's \
-         record, in full or without namespace, or whose own name that is; else the only type there is.",
-    )],
+    summary: "Parses Avro: container files, or messages that refer to a schema registry.",
+    details: "Records are read with the schema of their writer (that of the file, or the one whose id the message begins with) and resolved to that of \
+              their type by the rules of the Avro specification: fields by name or alias, promotions, defaults. Timestamps are converted between units; \
+              finer digits than the field holds are rounded down. A schema that refers to itself can't be read.\n\n\
+              Files: codecs null, deflate, snappy, zstandard; a block may have at most 256 MiB uncompressed. A record that can't be resolved becomes a \
+              dead letter with its bytes as in the uncompressed block. A block that can't be decoded becomes one dead letter, and counts as one \
+              record.\n\n\
+              Messages (from a source `kafka` with `framing = \"avro\"`): a zero byte, the id of a schema in four bytes, the most significant first, \
+              then the datum; this is the wire format of Confluent's registry. A message of another form is `malformed`; one whose schema the \
+              registry does not know, or can't be used, is `unknown_schema`.",
+    options: &[
+        config::type_from(
+            "Which type the records have: { const = \"play\" } is always that one; { header = \"type\" } names the header of the message that holds it; \
+             { topic = true } is the name of the topic. Left out, it is the type whose schema has the name of the writer's record, in full or without \
+             namespace, or whose own name that is; else the only type there is.",
+        ),
+        FROM_MESSAGE,
+    ],
     input: Shape::AvroBlocks,
     output: Shape::Rows,
     state: State::Stateless,
@@ -55,17 +65,17 @@ impl StageKind for Avro {
     fn plan(&self, input: &StageInput) -> Result<Vec<Arc<EventType>>, Vec<Finding>> {
         let config: Config = config::parse(input)?;
         if let Some(form @ (TypeFrom::Column(_) | TypeFrom::Field(_))) = &config.type_from {
-            let item = if matches!(form, TypeFrom::Column(_)) { "column" } else { "field" };
-            let message = "the type of an Avro record is told by its file's schema";
+            let message = "the type of an Avro record is told by its writer's schema, or by the message around it";
             let help = "write type_from = { const = \"...\" }, or leave it out";
-            return Err(vec![Finding::error("bad-type-from", "type_from", message).item(item).help(help)]);
+            return Err(vec![Finding::error("bad-type-from", "type_from", message).item(form.key()).help(help)]);
         }
-        config::outputs(input, config.type_from.as_ref())
+        let outputs = config::outputs(input, config.type_from.as_ref())?;
+        let findings = message::check(&config.from_message, &outputs);
+        if findings.is_empty() { Ok(outputs) } else { Err(findings) }
     }
 
     fn build(&self, context: &StageContext<'_>) -> Result<Box<dyn Stage>, StageError> {
         let config: Config = config::parse_again(context)?;
-        let is_const = config.type_from.is_some();
-        Ok(Box::new(stage::AvroStage::new(&context.outputs, is_const, context.input.limits.clone())?))
+        Ok(Box::new(stage::AvroStage::new(config, &context.outputs, context.input.limits.clone())?))
     }
 }

@@ -7,6 +7,7 @@ use tidemill_core::{DecimalRepr, Field, FieldKind};
 
 use super::datum::unscaled;
 use crate::parse::cell::Cell;
+use crate::parse::message::MessageFields;
 use crate::parse::value;
 
 /// How a record is read.
@@ -99,15 +100,20 @@ impl Read {
     }
 }
 
-/// The plan for records of `file` as records of `own`, whose fields are `fields`.
+/// The plan for records of `file` as records of `own`, whose fields are `fields`. Those of `from_message` are not looked for.
 ///
 /// # Errors
 /// Why no record of the one can be one of the other.
-pub(super) fn resolve(file: &Schema, own: &RecordSchema, fields: &[Field]) -> Result<RecordPlan, String> {
+pub(super) fn resolve(
+    file: &Schema,
+    own: &RecordSchema,
+    fields: &[Field],
+    from_message: &MessageFields,
+) -> Result<RecordPlan, String> {
     let resolved = ResolvedSchema::try_from(file).map_err(|error| error.to_string())?;
     let Schema::Record(record) = file else { return Err("it is no record".into()) };
     let mut resolver = Resolver { names: resolved.get_names(), open: Vec::new() };
-    resolver.record(record, &None, own, fields)
+    resolver.record(record, &None, own, fields, from_message)
 }
 
 struct Resolver<'s> {
@@ -133,11 +139,17 @@ impl<'s> Resolver<'s> {
         space: &Namespace,
         own: &RecordSchema,
         fields: &[Field],
+        from_message: &MessageFields,
     ) -> Result<RecordPlan, String> {
         let space = self.enter(file, space)?;
         let mut defaults: Vec<Option<Cell<'static>>> = vec![None; fields.len()];
         let mut steps = Vec::with_capacity(file.fields.len());
-        let matching: Vec<Option<usize>> = own.fields.iter().map(|field| source(file, field)).collect();
+        let matching: Vec<Option<usize>> = (own.fields.iter().enumerate())
+            .map(|(number, field)| source(file, field).filter(|_| !from_message.has(number)))
+            .collect();
+        for (_, default) in defaults.iter_mut().enumerate().filter(|(number, _)| from_message.has(*number)) {
+            *default = Some(Cell::Null);
+        }
         for (at, from) in file.fields.iter().enumerate() {
             steps.push(match matching.iter().position(|matched| *matched == Some(at)) {
                 None => Step::Skip(self.skip(&from.schema, &space)?),
@@ -245,7 +257,7 @@ impl<'s> Resolver<'s> {
             }
             (Schema::Record(record), FieldKind::Record(fields)) => {
                 let Schema::Record(own) = own else { return mismatch() };
-                Ok(Read::Record(self.record(record, space, own, fields)?))
+                Ok(Read::Record(self.record(record, space, own, fields, &MessageFields::default())?))
             }
             _ => mismatch(),
         }

@@ -1,4 +1,4 @@
-//! The stage `avro`.
+//! The stage `avro`: blocks of container files. Messages are in [`messages`](super::messages).
 
 use std::sync::Arc;
 
@@ -6,13 +6,18 @@ use apache_avro::Schema;
 use apache_avro::schema::RecordSchema;
 use arrow_buffer::Buffer;
 use serde_json::Value;
-use tidemill_core::{Effects, EventType, Framing, Input, Limits, RawChunk, Reason, Stage, StageError};
+use tidemill_core::{Effects, EventType, Framing, Input, Limits, Message, RawChunk, Reason, Stage, StageError};
 
+use super::Config;
 use super::container::{Block, Codec, Header};
 use super::datum::{Broken, Datums};
+use super::messages::Writers;
 use super::resolve::{RecordPlan, resolve};
 use crate::parse::cell::Cell;
+use crate::parse::config::TypeFrom;
 use crate::parse::fault::{EventTimes, Fault, Letters, too_large};
+use crate::parse::message::{MessageFields, type_number};
+use crate::parse::names::Names;
 use crate::parse::records::wrong_framing;
 use crate::parse::rows::{self, Rows, time_fault};
 
@@ -23,26 +28,34 @@ const MAX_CHUNK: usize = 1 << 30;
 
 /// A worker of `avro`.
 pub(super) struct AvroStage {
-    types: Vec<Known>,
-    is_const: bool,
-    limits: Arc<Limits>,
+    pub(super) types: Vec<Known>,
+    names: Names,
+    pub(super) type_from: Option<TypeFrom>,
+    pub(super) limits: Arc<Limits>,
+    pub(super) writers: Writers,
     /// The files seen last, newest first. A file is a function of its header, so this is no state.
     files: Vec<(Buffer, Arc<Result<File, Fault>>)>,
 }
 
 /// A type, with its schema parsed.
-struct Known {
-    event_type: Arc<EventType>,
-    schema: RecordSchema,
+pub(super) struct Known {
+    pub(super) event_type: Arc<EventType>,
+    pub(super) schema: RecordSchema,
+    pub(super) from_message: MessageFields,
+}
+
+/// How the records of a writer are read.
+pub(super) struct Writer {
+    /// Number of the type.
+    pub(super) number: usize,
+    pub(super) plan: RecordPlan,
 }
 
 /// How the blocks of a file are read.
 struct File {
     codec: Codec,
     sync: [u8; 16],
-    /// Number of the type.
-    number: usize,
-    plan: RecordPlan,
+    writer: Writer,
 }
 
 /// A record of a block: where it is, and its cells.
@@ -53,21 +66,33 @@ struct Row<'d> {
 }
 
 impl AvroStage {
-    pub(super) fn new(types: &[Arc<EventType>], is_const: bool, limits: Arc<Limits>) -> Result<Self, StageError> {
+    pub(super) fn new(config: Config, types: &[Arc<EventType>], limits: Arc<Limits>) -> Result<Self, StageError> {
         let known = types.iter().map(|event_type| match Schema::parse_str(&event_type.schema_json) {
-            Ok(Schema::Record(schema)) => Ok(Known { event_type: event_type.clone(), schema }),
+            Ok(Schema::Record(schema)) => {
+                let from_message = MessageFields::of(&config.from_message, event_type);
+                Ok(Known { event_type: event_type.clone(), schema, from_message })
+            }
             Ok(_) => Err(StageError::new(format!("the schema of type `{}` is no record", event_type.name))),
             Err(error) => Err(StageError {
                 message: format!("the schema of type `{}` can't be parsed", event_type.name),
                 source: Some(Box::new(error)),
             }),
         });
-        Ok(Self { types: known.collect::<Result<_, _>>()?, is_const, limits, files: Vec::new() })
+        Ok(Self {
+            types: known.collect::<Result<_, _>>()?,
+            names: Names::new(types.iter().map(|event_type| &*event_type.name)),
+            type_from: config.type_from,
+            limits,
+            writers: Writers::default(),
+            files: Vec::new(),
+        })
     }
 
     fn parse(&mut self, chunk: &RawChunk, effects: &mut Effects) -> Result<(), StageError> {
-        let Framing::AvroBlocks { header } = &chunk.framing else {
-            return Err(wrong_framing("blocks of Avro container files; say `framing = \"avro\"` at the source"));
+        let header = match &chunk.framing {
+            Framing::AvroBlocks { header } => header,
+            Framing::Messages(messages) => return self.parse_messages(chunk, messages, effects),
+            Framing::Lines => return Err(wrong_framing("Avro; say `framing = \"avro\"` at the source")),
         };
         let file = self.file(header);
         let times = EventTimes::of(chunk, &self.limits);
@@ -89,18 +114,20 @@ impl AvroStage {
             };
             at = block.end;
             let decoded = match &*file {
-                Ok(file) => file.check(&block).map(|()| file).map_err(|fault| (Some(file.number), fault)),
+                Ok(file) => file.check(&block).map(|()| file).map_err(|fault| (Some(file.writer.number), fault)),
                 Err(fault) => Err((None, fault.clone())),
             };
             let decoded = decoded.and_then(|file| {
-                let data =
-                    file.codec.decompress(block.data).map_err(|why| (Some(file.number), unreadable(&block, &why)))?;
+                let data = file
+                    .codec
+                    .decompress(block.data)
+                    .map_err(|why| (Some(file.writer.number), unreadable(&block, &why)))?;
                 Ok((file, data))
             });
             let decoded = match &decoded {
                 Ok((file, data)) => match file.rows(&block, data) {
                     Ok(rows) => Ok((*file, data, rows)),
-                    Err(why) => Err((Some(file.number), unreadable(&block, &why))),
+                    Err(why) => Err((Some(file.writer.number), unreadable(&block, &why))),
                 },
                 Err(refused) => Err(refused.clone()),
             };
@@ -117,7 +144,7 @@ impl AvroStage {
                 let message = format!("the blocks at {position} have more than {MAX_CHUNK} bytes uncompressed");
                 return Err(StageError::new(message));
             }
-            let event_type = &self.types[file.number].event_type;
+            let Known { event_type, from_message, .. } = &self.types[file.writer.number];
             let base = raw.len();
             effects.tally.received += rows.len() as u64;
             for row in rows {
@@ -126,12 +153,16 @@ impl AvroStage {
                     None => row.cells,
                     Some(fault) => Err(fault),
                 };
+                let cells = cells.and_then(|mut cells| {
+                    from_message.fill(&event_type.fields, None, &mut cells)?;
+                    Ok(cells)
+                });
                 let cells = cells.and_then(|cells| match time_fault(event_type, &cells, times) {
                     None => Ok(cells),
                     Some(fault) => Err(fault),
                 });
                 match cells {
-                    Ok(cells) => all[file.number].get_or_insert_with(|| Rows::new(event_type)).push(
+                    Ok(cells) => all[file.writer.number].get_or_insert_with(|| Rows::new(event_type)).push(
                         &cells,
                         base + row.start,
                         datum.len(),
@@ -162,21 +193,34 @@ impl AvroStage {
     fn open(&self, header: &[u8]) -> Result<File, Fault> {
         let refused = |message: String| Fault::record(Reason::Malformed, message);
         let header = Header::parse(header).map_err(|Broken(why)| refused(format!("the file's header: {why}")))?;
-        let schema = parse(&header.schema).map_err(|why| refused(format!("the file's schema: {why}")))?;
-        let number = self.number(&schema)?;
-        let Known { event_type, schema: own } = &self.types[number];
-        let plan = resolve(&schema, own, &event_type.fields).map_err(|why| {
-            refused(format!("the file's schema can't be resolved to that of type `{}`: {why}", event_type.name))
-        })?;
-        Ok(File { codec: header.codec, sync: header.sync, number, plan })
+        let number = type_number(self.type_from.as_ref(), &self.names, None).transpose()?;
+        let writer = self.writer(&header.schema, number).map_err(|fault| fault.because(Reason::Malformed))?;
+        Ok(File { codec: header.codec, sync: header.sync, writer })
     }
 
-    /// Number of the type that records of a file's schema have.
+    /// How records of a writer with that schema are read, as records of the type with that number if it is told.
+    pub(super) fn writer(&self, schema: &str, number: Option<usize>) -> Result<Writer, Fault> {
+        let refused = |message: String| Fault::record(Reason::UnknownSchema, message);
+        let schema = parse(schema).map_err(|why| refused(format!("the writer's schema: {why}")))?;
+        let number = number.map_or_else(|| self.number(&schema), Ok)?;
+        let Known { event_type, schema: own, from_message } = &self.types[number];
+        let plan = resolve(&schema, own, &event_type.fields, from_message).map_err(|why| {
+            refused(format!("the writer's schema can't be resolved to that of type `{}`: {why}", event_type.name))
+        })?;
+        Ok(Writer { number, plan })
+    }
+
+    /// Number of the type of a message, where the message tells it.
+    pub(super) fn told(&self, message: Message<'_>) -> Result<Option<usize>, Fault> {
+        type_number(self.type_from.as_ref(), &self.names, Some(message)).transpose()
+    }
+
+    /// Number of the type that records of a writer's schema have.
     fn number(&self, schema: &Schema) -> Result<usize, Fault> {
         let Schema::Record(record) = schema else {
-            return Err(Fault::record(Reason::Malformed, "the file's schema is no record"));
+            return Err(Fault::record(Reason::UnknownSchema, "the writer's schema is no record"));
         };
-        if self.is_const {
+        if matches!(self.type_from, Some(TypeFrom::Const(_))) {
             return Ok(0);
         }
         let (full, short) = (record.name.fullname(None), record.name.name.as_str());
@@ -187,13 +231,13 @@ impl AvroStage {
             .or_else(|| find(&|known| known.schema.name.name == short))
             .or_else(|| (self.types.len() == 1).then_some(0))
             .ok_or_else(|| {
-                let message = format!("the file's record is `{full}`, and no type declared here has that name");
+                let message = format!("the writer's record is `{full}`, and no type declared here has that name");
                 Fault::record(Reason::UnknownType, message)
             })
     }
 }
 
-/// A file's schema. A UUID in a fixed is taken as the fixed that it is: the library would read it as a string.
+/// A writer's schema. A UUID in a fixed is taken as the fixed that it is: the library would read it as a string.
 fn parse(schema: &str) -> Result<Schema, String> {
     fn without_fixed_uuid(json: &mut Value) {
         match json {
@@ -232,7 +276,8 @@ impl File {
         let mut rows = Vec::new();
         for number in 0..block.count {
             let start = datums.at();
-            let cells = datums.record(&self.plan).map_err(|Broken(why)| Broken(format!("record {number}: {why}")))?;
+            let cells =
+                datums.record(&self.writer.plan).map_err(|Broken(why)| Broken(format!("record {number}: {why}")))?;
             rows.push(Row { start, end: datums.at(), cells });
         }
         match data.len() - datums.at() {

@@ -13,6 +13,7 @@ use tidemill_core::{
 };
 
 use super::config::{self, TypeFrom};
+use super::message::{self, FROM_MESSAGE, FromMessage};
 use super::time::TimeForm;
 
 /// The kind `json`.
@@ -25,13 +26,14 @@ pub(super) struct Config {
     time: TimeForm,
     #[serde(default)]
     type_from: Option<TypeFrom>,
+    from_message: FromMessage,
 }
 
 static SPEC: KindSpec = KindSpec {
     name: "json",
     role: Role::Stage,
-    summary: "Parses lines of JSON objects.",
-    details: "A line is one record: an object whose members are the fields of its type, by name. Other members are ignored. A nullable field that \
+    summary: "Parses lines or messages of JSON objects.",
+    details: "A line, or a message, is one record: an object whose members are the fields of its type, by name. Other members are ignored. A nullable field that \
               is missing is null; one that is never null must be there. A member given twice, or nested more than 128 deep, makes the record \
               malformed.\n\n\
               Whole numbers must be written without fraction or exponent. Times are text for `time = \"iso8601\"`, else numbers or text. Dates are text \
@@ -40,9 +42,11 @@ static SPEC: KindSpec = KindSpec {
     options: &[
         config::TIME,
         config::type_from(
-            "How a record's type is told: { field = \"type\" } names the member that holds it; { const = \"play\" } is always that one. May be left \
-             out when there is one type.",
+            "How a record's type is told: { field = \"type\" } names the member that holds it; { const = \"play\" } is always that one; { header = \
+             \"type\" } names the header of the message that holds it; { topic = true } is the name of the topic. May be left out when there is \
+             one type.",
         ),
+        FROM_MESSAGE,
     ],
     input: Shape::Lines,
     output: Shape::Rows,
@@ -69,8 +73,10 @@ impl StageKind for Json {
             _ => {}
         }
         match config::outputs(input, config.type_from.as_ref()) {
-            Ok(outputs) if findings.is_empty() => Ok(outputs),
-            Ok(_) => Err(findings),
+            Ok(outputs) => {
+                findings.extend(message::check(&config.from_message, &outputs));
+                if findings.is_empty() { Ok(outputs) } else { Err(findings) }
+            }
             Err(more) => {
                 findings.extend(more);
                 Err(findings)

@@ -9,19 +9,22 @@ use tidemill_core::{EventType, Field, FieldKind, Reason};
 use super::stage::Cells;
 use crate::parse::cell::Cell;
 use crate::parse::fault::{Fault, expected};
+use crate::parse::message::MessageFields;
 use crate::parse::time::{self, NoTime, TimeForm, Unit};
 use crate::parse::value;
 
-/// Reads a record into `cells`, one a field of its type.
+/// Reads a record into `cells`, one a field of its type. Those that come from the message are left for it to fill.
 pub(super) fn read<'de>(
     line: &'de [u8],
     event_type: &EventType,
     form: TimeForm,
+    from_message: &MessageFields,
     cells: &mut Cells<'de>,
 ) -> Result<(), Fault> {
     let mut fault = None;
     cells.clear();
-    let record = Record { fields: &event_type.fields, form, fault: &mut fault, cells };
+    let record =
+        Record { fields: &event_type.fields, form, from_message: Some(from_message), fault: &mut fault, cells };
     let mut deserializer = serde_json::Deserializer::from_slice(line);
     let read = record.deserialize(&mut deserializer).and_then(|()| deserializer.end());
     read.map_err(|error| {
@@ -120,6 +123,8 @@ type Found = Option<(Option<NoTime>, Fault)>;
 struct Record<'a, 'de> {
     fields: &'a [Field],
     form: TimeForm,
+    /// Not for records within records.
+    from_message: Option<&'a MessageFields>,
     fault: &'a mut Found,
     cells: &'a mut Cells<'de>,
 }
@@ -147,14 +152,21 @@ impl<'de> Visitor<'de> for Record<'_, 'de> {
             };
             next = at + 1;
             let field = &self.fields[at];
+            if self.from_message.is_some_and(|fields| fields.has(at)) {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
             if self.cells[at] != Cell::Missing {
                 let fault = Fault::field(Reason::Malformed, &field.name, "it is given twice");
                 return fail(self.fault, (None, fault));
             }
             self.cells[at] = map.next_value_seed(Value { field, form: self.form, fault: self.fault })?;
         }
-        for (field, cell) in self.fields.iter().zip(&mut *self.cells) {
+        for (at, (field, cell)) in self.fields.iter().zip(&mut *self.cells).enumerate() {
             if *cell == Cell::Missing {
+                if self.from_message.is_some_and(|fields| fields.has(at)) {
+                    continue;
+                }
                 if !field.is_nullable() {
                     let fault = Fault::field(Reason::BadValue, &field.name, "it is missing, and is never null");
                     return fail(self.fault, (None, fault));
@@ -357,7 +369,8 @@ impl<'de> Visitor<'de> for Value<'_> {
         let read = match &self.field.kind {
             FieldKind::Record(fields) => {
                 let mut cells = Vec::new();
-                let record = Record { fields, form: self.form, fault: &mut inner, cells: &mut cells };
+                let record =
+                    Record { fields, form: self.form, from_message: None, fault: &mut inner, cells: &mut cells };
                 record.visit_map(map).map(|()| Cell::Record(cells))
             }
             FieldKind::Map(field) => {

@@ -59,7 +59,7 @@ pub(super) struct Faults {
 
 impl Faults {
     #[cold]
-    fn add(&mut self, row: usize, rows: usize, fault: Fault) {
+    pub(super) fn add(&mut self, row: usize, rows: usize, fault: Fault) {
         self.marked.resize(rows, false);
         if !std::mem::replace(&mut self.marked[row], true) {
             self.found.push((row, fault));

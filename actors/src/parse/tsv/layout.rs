@@ -9,6 +9,7 @@ use tidemill_core::{EventType, Field, FieldKind, Finding};
 use super::Config;
 use crate::parse::config::whole_table;
 use crate::parse::fault;
+use crate::parse::message::MessageFields;
 use crate::parse::names::Names;
 
 /// How the lines of one type are laid out.
@@ -19,6 +20,8 @@ pub(super) struct Layout {
     pub(super) width: usize,
     /// One a field of the type.
     pub(super) fields: Vec<FieldLayout>,
+    /// Those that have no column because the message around the line has them.
+    pub(super) from_message: MessageFields,
 }
 
 /// Where a field is, and what its column of a batch is made with.
@@ -26,7 +29,7 @@ pub(super) struct Layout {
 pub(super) struct FieldLayout {
     pub(super) field: Field,
     pub(super) data_type: DataType,
-    /// Column of the line; `None` when there is none, and the field is null.
+    /// Column of the line; `None` when there is none: the field comes from the message, or is null.
     pub(super) column: Option<usize>,
     /// What it takes, for messages.
     pub(super) expected: String,
@@ -46,11 +49,14 @@ impl Layout {
         let type_column = config.type_column();
         // Column of the line, from its number among those that hold fields.
         let shift = |column: usize| column + usize::from(type_column.is_some_and(|at| column >= at));
-        let own = config.columns.as_ref().map_or(event_type.fields.len(), Vec::len);
+        let from_message = MessageFields::of(&config.from_message, event_type);
+        let own = own_columns(config, event_type);
+        let mut next = 0..;
         let fields = event_type.fields.iter().enumerate().map(|(number, field)| {
             let column = match &config.columns {
+                _ if from_message.has(number) => None,
                 Some(columns) => columns.iter().position(|name| *name == field.name),
-                None => Some(number),
+                None => next.next(),
             };
             let symbols = match &field.kind {
                 FieldKind::Enum(symbols) => Some(Symbols {
@@ -67,11 +73,8 @@ impl Layout {
                 field: field.clone(),
             }
         });
-        Self {
-            width: own + usize::from(type_column.is_some()),
-            fields: fields.collect(),
-            event_type: event_type.clone(),
-        }
+        let fields = fields.collect();
+        Self { width: own + usize::from(type_column.is_some()), fields, from_message, event_type: event_type.clone() }
     }
 
     /// Names of a line's columns; `None` for the type's, and for those that no field takes.
@@ -86,11 +89,18 @@ impl Layout {
     }
 }
 
+/// Columns of a line that hold fields, or are skipped: all but that of the type.
+fn own_columns(config: &Config, event_type: &EventType) -> usize {
+    let fields = || event_type.fields.iter().filter(|field| !config.from_message.contains_key(&field.name)).count();
+    config.columns.as_ref().map_or_else(fields, Vec::len)
+}
+
 /// Everything that is wrong with the columns.
 pub(super) fn check(config: &Config, types: &[Arc<EventType>]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for known in types {
-        for field in known.fields.iter().filter(|field| !field.kind.is_scalar()) {
+        let in_message = |field: &Field| config.from_message.contains_key(&field.name);
+        for field in known.fields.iter().filter(|field| !field.kind.is_scalar() && !in_message(field)) {
             let message = format!(
                 "type `{}` has the field `{}`, {}, which a column can't carry",
                 known.name,
@@ -99,13 +109,13 @@ pub(super) fn check(config: &Config, types: &[Arc<EventType>]) -> Vec<Finding> {
             );
             findings.push(whole_table("cannot-carry", message).help("use the kind `json` or `avro` for this type"));
         }
-        let own = config.columns.as_ref().map_or(known.fields.len(), Vec::len);
+        let own = own_columns(config, known);
         if let Some(column) = config.type_column().filter(|column| *column > own) {
             let message =
                 format!("lines of type `{}` have {} columns, so there is no column {column}", known.name, own + 1);
             findings.push(Finding::error("unknown-column", "type_from", message).item("column"));
         }
-        findings.extend(config.columns.iter().flat_map(|columns| check_names(columns, known)));
+        findings.extend(config.columns.iter().flat_map(|columns| check_names(columns, known, &in_message)));
     }
     if config.header && types.len() > 1 && config.columns.is_none() {
         let message = "one header can't name the columns of several types";
@@ -117,7 +127,7 @@ pub(super) fn check(config: &Config, types: &[Arc<EventType>]) -> Vec<Finding> {
     findings
 }
 
-fn check_names(columns: &[String], known: &EventType) -> Vec<Finding> {
+fn check_names(columns: &[String], known: &EventType, in_message: &dyn Fn(&Field) -> bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (at, name) in columns.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
         if known.field(name).is_none() {
@@ -126,12 +136,17 @@ fn check_names(columns: &[String], known: &EventType) -> Vec<Finding> {
             let help = format!("its fields are {}; \"\" skips a column", names.join(", "));
             findings.push(Finding::error("unknown-field", "columns", message).item(at.to_string()).help(help));
         }
+        if known.field(name).is_some_and(|(_, field)| in_message(field)) {
+            let message = format!("`{name}` comes from the message, as `from_message` says, and from a column too");
+            findings.push(Finding::error("repeated-column", "columns", message).item(at.to_string()));
+        }
         if columns[..at].contains(name) {
             let message = format!("`{name}` is named twice");
             findings.push(Finding::error("repeated-column", "columns", message).item(at.to_string()));
         }
     }
-    for field in known.fields.iter().filter(|field| !field.is_nullable() && !columns.contains(&field.name)) {
+    let needs_column = |field: &&Field| !field.is_nullable() && !in_message(field);
+    for field in known.fields.iter().filter(needs_column).filter(|field| !columns.contains(&field.name)) {
         let message = format!("field `{}` of type `{}` is never null, but no column holds it", field.name, known.name);
         findings.push(Finding::error("missing-column", "columns", message));
     }

@@ -18,6 +18,7 @@ use tidemill_core::{
 };
 
 use super::config::{self, TypeFrom};
+use super::message::{self, FROM_MESSAGE, FromMessage};
 use super::time::TimeForm;
 
 /// The kind `tsv`.
@@ -35,13 +36,14 @@ pub(super) struct Config {
     time: TimeForm,
     #[serde(default)]
     type_from: Option<TypeFrom>,
+    from_message: FromMessage,
 }
 
 static SPEC: KindSpec = KindSpec {
     name: "tsv",
     role: Role::Stage,
-    summary: "Parses lines of separated columns.",
-    details: "A line is one record; its columns are the fields of its type, in schema order or as `columns` says. There is no quoting and \
+    summary: "Parses lines or messages of separated columns.",
+    details: "A line, or a message, is one record; its columns are the fields of its type, in schema order or as `columns` says. There is no quoting and \
               no escaping: a separator always separates. A carriage return before the line feed is dropped, empty lines are skipped, a byte \
               order mark at the beginning of a file is skipped.\n\n\
               Booleans are true, false, 1 or 0; floats and doubles are finite; UUIDs have the form 8-4-4-4-12 and keep their case; bytes and \
@@ -77,14 +79,16 @@ static SPEC: KindSpec = KindSpec {
             ty: OptionType::TextList { min_items: 1 },
             default: DefaultValue::Absent,
             doc: "Field of each column, without the column of `type_from`; \"\" for a column that no field takes. Fields that are not named must \
-                  be nullable, and are null. Left out, the columns are the type's fields in schema order.",
+                  be nullable, and are null. Left out, the columns are the type's fields in schema order, but for those of `from_message`.",
             shapes_state: false,
         },
         config::TIME,
         config::type_from(
             "How a line's type is told: { column = 0 } names the column that holds it, counted from 0 over the whole line; { const = \"play\" } is \
-             always that one. May be left out when there is one type.",
+             always that one; { header = \"type\" } names the header of the message that holds it; { topic = true } is the name of the topic. May be \
+             left out when there is one type.",
         ),
+        FROM_MESSAGE,
     ],
     input: Shape::Lines,
     output: Shape::Rows,
@@ -139,6 +143,7 @@ impl StageKind for Tsv {
                 return Err(findings);
             }
         };
+        findings.extend(message::check(&config.from_message, &outputs));
         findings.extend(layout::check(&config, &outputs));
         if findings.is_empty() { Ok(outputs) } else { Err(findings) }
     }

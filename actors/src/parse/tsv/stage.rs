@@ -2,17 +2,22 @@
 
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
-use tidemill_core::{Batch, Effects, EventType, Input, Limits, RawChunk, RowOrigins, Stage, StageError};
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::ArrowError;
+use tidemill_core::{
+    Batch, Effects, EventType, Field, FieldKind, Framing, Input, Limits, RawChunk, RowOrigins, Stage, StageError,
+};
 
 use super::Config;
 use super::columns::{Builder, Faults, Lines};
 use super::layout::Layout;
 use super::nulls::Nulls;
 use super::table::{Group, Reading, Table};
+use crate::parse::cell::Cell;
+use crate::parse::column::Column;
 use crate::parse::fault::{EventTimes, Letters};
 use crate::parse::names::Names;
-use crate::parse::rows::arrow_failed;
+use crate::parse::rows::{arrow_failed, cell_time_fault};
 use crate::parse::time::TimeForm;
 use crate::parse::views::TextBuffer;
 
@@ -35,6 +40,7 @@ impl TsvStage {
                 separator,
                 header: config.header,
                 type_column: config.type_column(),
+                type_from: config.type_from.clone(),
                 names: Names::new(types.iter().map(|event_type| &*event_type.name)),
             },
             nulls: Nulls::new(&config.null),
@@ -77,7 +83,12 @@ impl TsvStage {
         let mut columns = Vec::with_capacity(layout.fields.len());
         for (number, field) in layout.fields.iter().enumerate() {
             let event_time = (number == event_type.time).then(|| EventTimes::of(chunk, &self.limits));
-            columns.push(builder.column(field, event_time).map_err(arrow_failed)?);
+            let column = if layout.from_message.has(number) {
+                from_message(chunk, layout, number, group, event_time, &mut builder.faults)
+            } else {
+                builder.column(field, event_time)
+            };
+            columns.push(column.map_err(arrow_failed)?);
         }
         let starts: Arc<[u32]> = firsts.iter().map(|first| lines.line(*first).0).collect();
         let lens: Arc<[u32]> = firsts.iter().map(|first| lines.line(*first).1).collect();
@@ -107,6 +118,47 @@ impl TsvStage {
             arrived_at_ms: chunk.arrived_at_ms,
             payload_bytes,
         }))
+    }
+}
+
+/// The column of a field that comes from the messages around the lines.
+fn from_message(
+    chunk: &RawChunk,
+    layout: &Layout,
+    number: usize,
+    group: &Group,
+    event_time: Option<EventTimes>,
+    faults: &mut Faults,
+) -> Result<ArrayRef, ArrowError> {
+    let field = &layout.fields[number].field;
+    let mut column = Column::new(field);
+    let rows = group.firsts.len();
+    for row in 0..rows {
+        let message = match &chunk.framing {
+            Framing::Messages(messages) => messages.find(&chunk.bytes, group.positions[row]),
+            Framing::Lines | Framing::AvroBlocks { .. } => None,
+        };
+        let cell = layout.from_message.cell(number, field, message);
+        let fault_of = |cell: &Cell<'_>| event_time.and_then(|times| cell_time_fault(field, Some(cell), times));
+        match cell.and_then(|cell| fault_of(&cell).map_or(Ok(cell), Err)) {
+            Ok(cell) => column.push(&cell),
+            Err(fault) => {
+                faults.add(row, rows, fault);
+                column.push(&placeholder(field));
+            }
+        }
+    }
+    column.finish()
+}
+
+/// What stands in a row that is at fault.
+fn placeholder(field: &Field) -> Cell<'static> {
+    match field.kind {
+        _ if field.is_nullable() => Cell::Null,
+        FieldKind::String => Cell::Text("".into()),
+        FieldKind::Bytes => Cell::Bytes(b""[..].into()),
+        FieldKind::Int => Cell::Int(0),
+        _ => Cell::Long(0),
     }
 }
 

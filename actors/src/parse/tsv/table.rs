@@ -1,10 +1,12 @@
 //! The first pass over a chunk: where the fields of each line are, and which type it has.
 
-use tidemill_core::{Framing, Limits, RawChunk, Reason, StageError};
+use tidemill_core::{Framing, Limits, Message, RawChunk, Reason, StageError};
 
 use super::layout::Layout;
 use super::scan;
+use crate::parse::config::TypeFrom;
 use crate::parse::fault::{Fault, Letters, shown, too_large};
+use crate::parse::message::type_number;
 use crate::parse::names::Names;
 use crate::parse::records;
 
@@ -14,6 +16,7 @@ pub(super) struct Reading {
     pub(super) separator: u8,
     pub(super) header: bool,
     pub(super) type_column: Option<usize>,
+    pub(super) type_from: Option<TypeFrom>,
     pub(super) names: Names,
 }
 
@@ -68,14 +71,14 @@ impl Table {
                 });
             }
             Framing::Messages(messages) => {
-                for message in records::messages(chunk, messages) {
-                    self.ends.push((message.start as u32).wrapping_sub(1));
+                for (span, message) in records::messages(chunk, messages) {
+                    self.ends.push((span.start as u32).wrapping_sub(1));
                     let first = self.ends.len();
-                    let text = &bytes[message.start..message.end];
+                    let text = &bytes[span.start..span.end];
                     let separators = memchr::memchr_iter(reading.separator, text);
-                    self.ends.extend(separators.map(|at| (message.start + at) as u32));
-                    self.ends.push(message.end as u32);
-                    sorter.line(&self.ends, first, self.ends.len() - 1, Some(message.position));
+                    self.ends.extend(separators.map(|at| (span.start + at) as u32));
+                    self.ends.push(span.end as u32);
+                    sorter.line(&self.ends, first, self.ends.len() - 1, Some(message));
                 }
             }
             Framing::AvroBlocks { .. } => return Err(records::wrong_framing("lines or messages, not Avro blocks")),
@@ -97,7 +100,8 @@ struct Sorter<'a, 'l> {
 
 impl Sorter<'_, '_> {
     #[inline]
-    fn line(&mut self, ends: &[u32], first: usize, last: usize, position: Option<u64>) {
+    fn line(&mut self, ends: &[u32], first: usize, last: usize, message: Option<Message<'_>>) {
+        let position = message.map(|message| message.position());
         let (start, feed) = (ends[first - 1].wrapping_add(1) as usize, ends[last] as usize);
         let width = last - first + 1;
         if width == 1 && position.is_none() && records::without_line_end(self.bytes, start, feed) == start {
@@ -105,7 +109,15 @@ impl Sorter<'_, '_> {
         }
         self.received += 1;
         let number = match self.reading.type_column {
-            None => Some(0),
+            None => match type_number(self.reading.type_from.as_ref(), &self.reading.names, message) {
+                None => Some(0),
+                Some(Ok(number)) => Some(number),
+                Some(Err(fault)) => {
+                    let end = records::without_line_end(self.bytes, start, feed);
+                    let position = position.unwrap_or_else(|| self.letters.position(start));
+                    return self.letters.add(position, None, &fault, &self.bytes[start..end]);
+                }
+            },
             Some(column) if column < width => {
                 let at = first + column;
                 let begin = ends[at - 1].wrapping_add(1) as usize;

@@ -144,8 +144,8 @@ pub(super) fn convert(cx: &Cx<'_>, key: &str, ty: &OptionType, value: &Val<'_>) 
     }
 }
 
-const TYPE_FROM_FORMS: &str =
-    "write one of `{ column = 0 }` (counted from 0), `{ field = \"event_type\" }` and `{ const = \"play\" }`";
+const TYPE_FROM_FORMS: &str = "write one of `{ column = 0 }` (counted from 0), `{ field = \"event_type\" }`, `{ const = \"play\" }`, `{ header = \"type\" }` and `{ topic = true }`";
+const TYPE_FROM_KEYS: [&str; 5] = ["column", "field", "const", "header", "topic"];
 const MEASURES_FORM: &str = "write fields and what is measured, such as `{ events = \"count()\" }`";
 
 const TEXT_TABLE_FORM: &str = "write names and texts, such as `{ \"some.name\" = \"text\" }`";
@@ -174,7 +174,7 @@ fn text_item(cx: &Cx<'_>, key: &str, item: &Val<'_>) -> Option<Value> {
     None
 }
 
-/// A table with exactly one of `column`, `field` and `const`.
+/// A table with exactly one of [`TYPE_FROM_KEYS`].
 fn type_from(cx: &Cx<'_>, key: &str, value: &Val<'_>) -> Option<Value> {
     let DeValue::Table(table) = value.get_ref() else { return None };
     let mut found = Map::new();
@@ -182,16 +182,22 @@ fn type_from(cx: &Cx<'_>, key: &str, value: &Val<'_>) -> Option<Value> {
     for (name, value) in entries(table) {
         let ty = match name.get_ref().as_ref() {
             "column" => OptionType::Integer { min: 0, max: 9_999 },
-            "field" | "const" => OptionType::Text,
+            "field" | "const" | "header" => OptionType::Text,
+            "topic" => OptionType::Boolean,
             other => {
                 let message = format!("unknown key `{other}` in `{key}`");
-                let help = suggest::help(other, &["column", "field", "const"], "keys");
+                let help = suggest::help(other, &TYPE_FROM_KEYS, "keys");
                 cx.push(Problem::error(codes::UNKNOWN_KEY, name.span(), message).help(help));
                 complete = false;
                 continue;
             }
         };
         match convert(cx, name.get_ref(), &ty, value) {
+            Some(Value::Bool(false)) => {
+                let message = format!("`{key}` is not told by the topic, so something else has to tell it");
+                cx.push(Problem::error(codes::BAD_VALUE, value.span(), message).help(TYPE_FROM_FORMS));
+                complete = false;
+            }
             Some(value) => {
                 found.insert(name.get_ref().to_string(), value);
             }
@@ -199,7 +205,8 @@ fn type_from(cx: &Cx<'_>, key: &str, value: &Val<'_>) -> Option<Value> {
         }
     }
     if complete && found.len() != 1 {
-        let message = format!("`{key}` needs exactly one of `column`, `field` and `const`, but has {}", found.len());
+        let message =
+            format!("`{key}` needs exactly one of {}, but has {}", suggest::list(&TYPE_FROM_KEYS), found.len());
         cx.push(Problem::error(codes::BAD_VALUE, value.span(), message).help(TYPE_FROM_FORMS));
         complete = false;
     }
@@ -227,7 +234,7 @@ fn expected(ty: &OptionType) -> &'static str {
         OptionType::FieldList { .. } => "a list of fields",
         OptionType::Expression => "an expression",
         OptionType::PathTemplate => "a path",
-        OptionType::TypeFrom => "a table with one of `column`, `field` and `const`",
+        OptionType::TypeFrom => "a table with one of `column`, `field`, `const`, `header` and `topic`",
         OptionType::TextTable => "a table of texts",
         OptionType::Measures => "a table of measures",
     }

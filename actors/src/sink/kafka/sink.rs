@@ -1,0 +1,257 @@
+//! The open sink.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, Message, OwnedHeaders, OwnedMessage};
+use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
+use tidemill_core::{Batch, CutId, DeliveryId, Refused, Resume, Sink, SinkContext, SinkError};
+
+use super::config::{Format, KafkaConfig};
+use super::encode::Encoder;
+use super::reports::{Failed, Reports};
+use super::verdict::{Verdict, verdict};
+use crate::kafka::registry::{Registry, RegistryError};
+
+/// Without any word for so long, it is said what is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Pause before messages are sent again.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Bits of a message's number that hold its row; above them is its delivery.
+const ROW_BITS: u32 = 32;
+
+/// See the module above.
+pub struct KafkaSink {
+    producer: ThreadedProducer<Reports>,
+    reports: Reports,
+    encoder: Encoder,
+    /// By type.
+    topics: BTreeMap<Arc<str>, String>,
+    type_header: Option<String>,
+    attempts: u32,
+    /// Deliveries since all was settled; a message's number points into it.
+    deliveries: Vec<DeliveryId>,
+    /// Rows of the last delivery that were taken when it had to be broken off.
+    taken: usize,
+    refused: Vec<Refused>,
+    /// To be sent again, because of an outage.
+    again: Vec<Failed>,
+    /// To be sent one by one, with the number of times that each was: a broker that refuses one message refuses its whole batch.
+    alone: VecDeque<(Failed, u32)>,
+    value: Vec<u8>,
+    key: Vec<u8>,
+}
+
+/// What the sink waits for.
+#[derive(Debug, thiserror::Error)]
+enum Waits {
+    #[error("no word on {under_way} messages for {} s: {why}", PATIENCE.as_secs())]
+    Silence { under_way: usize, why: String },
+    #[error("{count} messages were not delivered: {why}")]
+    Outage { count: usize, why: String },
+}
+
+/// The producer is of no use any more.
+#[derive(Debug, thiserror::Error)]
+#[error("the producer can't go on: {why} ({code})")]
+struct Broken {
+    code: RDKafkaErrorCode,
+    why: String,
+}
+
+fn fatal(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> SinkError {
+    SinkError::Fatal { source: source.into() }
+}
+
+fn retry(after: Duration, source: Waits) -> SinkError {
+    SinkError::Retry { after, source: source.into() }
+}
+
+impl KafkaSink {
+    pub(super) fn open(config: &KafkaConfig, context: &SinkContext) -> Result<Self, SinkError> {
+        let types = &context.input.types;
+        let mut schema_ids = BTreeMap::new();
+        if config.format == Format::Avro {
+            let registry = Registry::of(&context.clusters, &config.cluster).map_err(fatal)?;
+            for known in types {
+                let id = registry.register(&config.subject(&known.name), &known.schema_json);
+                let id = id.map_err(|error| match error {
+                    RegistryError::Unavailable { .. } => SinkError::Retry { after: PAUSE, source: error.into() },
+                    error => fatal(error),
+                })?;
+                schema_ids.insert(known.name.clone(), id);
+            }
+        }
+        let reports = Reports::default();
+        let producer = config.producer(&context.clusters).map_err(fatal)?;
+        Ok(Self {
+            producer: producer.create_with_context(reports.clone()).map_err(fatal)?,
+            reports,
+            encoder: Encoder::new(config, schema_ids),
+            topics: types.iter().map(|known| (known.name.clone(), config.topic(&known.name))).collect(),
+            type_header: config.type_header.clone(),
+            attempts: config.attempts,
+            deliveries: Vec::new(),
+            taken: 0,
+            refused: Vec::new(),
+            again: Vec::new(),
+            alone: VecDeque::new(),
+            value: Vec::new(),
+            key: Vec::new(),
+        })
+    }
+
+    /// Hands a message to the producer. `None` means that it has no room now.
+    fn send(
+        &self,
+        number: usize,
+        topic: &str,
+        value: Option<&[u8]>,
+        key: Option<&[u8]>,
+        headers: Option<OwnedHeaders>,
+    ) -> Option<Result<(), RDKafkaErrorCode>> {
+        let mut record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(topic, number);
+        (record.payload, record.key, record.headers) = (value, key, headers);
+        self.reports.sends();
+        let error = match self.producer.send(record) {
+            Ok(()) => return Some(Ok(())),
+            Err((error, _)) => error,
+        };
+        self.reports.sends_not();
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::QueueFull) => None,
+            code => Some(Err(code.unwrap_or(RDKafkaErrorCode::Unknown))),
+        }
+    }
+
+    /// Waits for a report, and looks whether the producer is still of use.
+    async fn report(&self) -> Result<(), SinkError> {
+        let changed = self.reports.changed();
+        let under_way = self.reports.under_way();
+        if under_way == 0 || tokio::time::timeout(PATIENCE, changed).await.is_ok() {
+            return Ok(());
+        }
+        if let Some((code, why)) = self.producer.client().fatal_error() {
+            return Err(fatal(Broken { code, why }));
+        }
+        let why = self.reports.said().unwrap_or_else(|| "the cluster does not answer".to_owned());
+        Err(retry(Duration::ZERO, Waits::Silence { under_way, why }))
+    }
+
+    /// Sends a message that failed once more.
+    async fn resend(&self, failed: &Failed) -> Result<(), SinkError> {
+        let message: &OwnedMessage = &failed.message;
+        loop {
+            let headers = message.headers().cloned();
+            match self.send(failed.number, message.topic(), message.payload(), message.key(), headers) {
+                Some(Ok(())) => return Ok(()),
+                Some(Err(code)) => return Err(fatal(KafkaError::MessageProduction(code))),
+                None => self.report().await?,
+            }
+        }
+    }
+
+    fn refuse(&mut self, number: usize, reason: String) {
+        let row = number & ((1 << ROW_BITS) - 1);
+        self.refused.push(Refused { id: self.deliveries[number >> ROW_BITS], row, reason });
+    }
+
+    /// Sorts out what was not delivered. Returns what an outage was the reason of.
+    fn sort_out(&mut self) -> Option<Waits> {
+        let mut failed = self.reports.take_failed();
+        // Sent alone, and under way no more: what is said is said of this message.
+        if let Some((one, times)) = self.alone.pop_front_if(|(_, times)| *times > 0) {
+            match failed.pop() {
+                None => {}
+                Some(failed) => match verdict(failed.code) {
+                    Verdict::Outage => {
+                        let why = failed.code.to_string();
+                        self.alone.push_front((failed, 0));
+                        return Some(Waits::Outage { count: self.alone.len(), why });
+                    }
+                    Verdict::Unclear if times < self.attempts => self.alone.push_front((failed, times)),
+                    Verdict::Unclear | Verdict::Refused => self.refuse(one.number, failed.code.to_string()),
+                },
+            }
+        }
+        for failed in failed {
+            match verdict(failed.code) {
+                Verdict::Outage => self.again.push(failed),
+                Verdict::Refused | Verdict::Unclear => self.alone.push_back((failed, 0)),
+            }
+        }
+        let last = self.again.last()?;
+        Some(Waits::Outage { count: self.again.len(), why: last.code.to_string() })
+    }
+}
+
+impl Sink for KafkaSink {
+    async fn write(&mut self, batch: &Batch, id: DeliveryId) -> Result<(), SinkError> {
+        let is_going_on = self.deliveries.last() == Some(&id);
+        if !is_going_on {
+            self.deliveries.push(id);
+            self.taken = 0;
+        }
+        let slot = self.deliveries.len() - 1;
+        let encoder = self.encoder.batch(batch).map_err(fatal)?;
+        let name = &batch.event_type.name;
+        let topic = self.topics.get(name).cloned().unwrap_or_default();
+        let headers = self
+            .type_header
+            .as_ref()
+            .map(|header| OwnedHeaders::new_with_capacity(1).insert(Header { key: header, value: Some(&**name) }));
+        for row in batch.indexes().skip(self.taken) {
+            let number = (slot << ROW_BITS) | row;
+            let (mut value, mut key) = (std::mem::take(&mut self.value), std::mem::take(&mut self.key));
+            let encoded = encoder.value(row, &mut value);
+            let has_key = encoder.key(row, &mut key);
+            let sent = match encoded {
+                Err(reason) => Err(reason),
+                Ok(()) => loop {
+                    let key = has_key.then_some(&key[..]);
+                    match self.send(number, &topic, Some(&value), key, headers.clone()) {
+                        Some(Ok(())) => break Ok(()),
+                        Some(Err(code)) if verdict(code) == Verdict::Refused => break Err(code.to_string()),
+                        Some(Err(code)) => return Err(fatal(KafkaError::MessageProduction(code))),
+                        None => self.report().await?,
+                    }
+                },
+            };
+            if let Err(reason) = sent {
+                self.refuse(number, reason);
+            }
+            self.taken += 1;
+            (self.value, self.key) = (value, key);
+        }
+        Ok(())
+    }
+
+    async fn settle(&mut self) -> Result<Vec<Refused>, SinkError> {
+        loop {
+            for failed in std::mem::take(&mut self.again) {
+                self.resend(&failed).await?;
+            }
+            while self.reports.under_way() > 0 {
+                self.report().await?;
+            }
+            if let Some(outage) = self.sort_out() {
+                return Err(retry(PAUSE, outage));
+            }
+            let Some((one, times)) = self.alone.pop_front() else { break };
+            if times > 0 {
+                tokio::time::sleep(PAUSE).await;
+            }
+            self.resend(&one).await?;
+            self.alone.push_front((one, times + 1));
+        }
+        self.deliveries.clear();
+        Ok(std::mem::take(&mut self.refused))
+    }
+
+    async fn flush(&mut self, _cut: CutId) -> Result<Resume, SinkError> {
+        // All was settled before.
+        Ok(Resume::new())
+    }
+}
