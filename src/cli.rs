@@ -63,10 +63,10 @@ enum Command {
 #[derive(Args, Debug, Clone, Default)]
 pub(crate) struct SettingsArgs {
     /// A settings file; later ones win.
-    #[arg(long = "settings", value_name = "FILE")]
+    #[arg(id = "settings", long = "settings", value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
     /// One setting, such as `output.root=/data/out`; wins over everything.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
+    #[arg(id = "set", long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
 }
 
@@ -153,9 +153,21 @@ pub(crate) struct Generate {
     /// Seed: the same one gives the same lines, for ever.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Directory to write to.
-    #[arg(long)]
-    pub(crate) out: PathBuf,
+    /// Directory to write to: the files, truth.json and the schema; with --kafka, the latter two.
+    #[arg(long, required_unless_present = "kafka")]
+    pub(crate) out: Option<PathBuf>,
+    /// Send the lines to a Kafka cluster of the settings instead of files.
+    #[arg(long, value_name = "CLUSTER", requires = "topic", conflicts_with_all = ["files", "compression"])]
+    pub(crate) kafka: Option<String>,
+    /// Topic to send to; it is made if it is not there.
+    #[arg(long, requires = "kafka")]
+    pub(crate) topic: Option<String>,
+    /// Partitions of the topic; the lines go to them in turn.
+    #[arg(long, requires = "kafka", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=100_000))]
+    pub(crate) partitions: i32,
+    /// Settings, for the cluster's addresses.
+    #[command(flatten)]
+    pub(crate) settings: SettingsArgs,
     /// Share of events that are sent twice.
     #[arg(long, default_value_t = 0.02)]
     pub(crate) duplicates: f64,

@@ -12,6 +12,8 @@ mod faults;
 mod flights;
 mod following;
 mod kafka;
+mod kafka_avro;
+mod kafka_sink;
 mod no_room;
 mod small_buckets;
 mod terminal;

@@ -80,7 +80,7 @@ fn an_error_of_a_source_names_it_and_the_folder_once() {
     let place = Place::new();
     let file = write(&place, "plays");
     let output = place.run(&[&file, "--until-end", "--set", "state.root=state", "--set", "output.root=out"]);
-    assert_exit(&output, 75);
+    assert_exit(&output, 69);
     let text = said(&output);
     let wanted = "source `departures`: no file matches `plays/*.tsv` in .; put the files there";
     assert!(text.contains(wanted) && text.matches("source `departures`").count() == 1, "{text}");

@@ -2,12 +2,15 @@
 
 use std::io::{IsTerminal, Write};
 
-use tidemill_actors::ingest::generator::{Compression, GeneratorConfig, write_files};
+use tidemill_actors::ingest::generator::{
+    Compression, GeneratorConfig, TopicError, write_files, write_topic, write_truth,
+};
 use tidemill_core::parse_duration_ms;
 
 use crate::cli::{self, Generate};
 use crate::exit::{Code, Failure};
 use crate::output::print;
+use crate::settings::Settings;
 
 pub(crate) fn run(args: &Generate) -> Result<(), Failure> {
     let usage = |message: String| Failure::new(Code::Usage, message);
@@ -36,16 +39,35 @@ pub(crate) fn run(args: &Generate) -> Result<(), Failure> {
             let _ = write!(std::io::stderr(), "\r{lines} of {} lines ", args.events);
         }
     };
-    let truth = write_files(&config, &args.out, args.files, compression, args.rate, &mut progress)
-        .map_err(|error| Failure::new(Code::Unavailable, error.to_string()))?;
+    let unavailable = |error: std::io::Error| Failure::new(Code::Unavailable, error.to_string());
+    let truth = match (&args.kafka, &args.topic, &args.out) {
+        (Some(cluster), Some(topic), out) => {
+            let clusters = Settings::load(&args.settings)?.clusters();
+            let sent = write_topic(&config, &clusters, cluster, topic, args.partitions, args.rate, &mut progress);
+            let truth = sent.map_err(|error| {
+                let code = if matches!(error, TopicError::Settings(_)) { Code::Config } else { Code::Unavailable };
+                Failure::new(code, error.to_string())
+            })?;
+            if let Some(out) = out {
+                write_truth(&truth, out).map_err(unavailable)?;
+            }
+            truth
+        }
+        (_, _, Some(out)) => {
+            write_files(&config, out, args.files, compression, args.rate, &mut progress).map_err(unavailable)?
+        }
+        _ => return Err(usage("--out or --kafka says where the lines go".into())),
+    };
     if watched {
         let _ = write!(std::io::stderr(), "\r\x1b[K");
     }
+    let told =
+        args.out.as_ref().map(|out| format!("; the truth about them is in {}", out.join("truth.json").display()));
     print(format_args!(
-        "{} lines, {} events, {} sent twice; the truth about them is in {}\n",
+        "{} lines, {} events, {} sent twice{}\n",
         truth.events,
         truth.unique,
         truth.duplicates,
-        args.out.join("truth.json").display()
+        told.unwrap_or_default()
     ))
 }

@@ -93,19 +93,39 @@ def produce_json(args):
         sys.exit("not all were delivered")
 
 
-def consume(args):
-    """Prints all messages that are there as JSON lines; bytes that are no text in base64."""
+def produce_avro(args):
+    """Sends records told as JSON lines on standard input, with Confluent's own serializer and a registry."""
+    from confluent_kafka.schema_registry import SchemaRegistryClient
+    from confluent_kafka.schema_registry.avro import AvroSerializer
+    from confluent_kafka.serialization import MessageField, SerializationContext
+
+    registry = SchemaRegistryClient({"url": args.registry})
+    with open(args.schema) as file:
+        serializer = AvroSerializer(registry, file.read())
+    producer = Producer(common(args))
+    for number, line in enumerate(sys.stdin):
+        value = serializer(json.loads(line), SerializationContext(args.topic, MessageField.VALUE))
+        producer.produce(args.topic, value, partition=number % args.partitions)
+    if producer.flush(60):
+        sys.exit("not all were delivered")
+
+
+def consume_avro(args):
+    """Prints the values of all messages that are there as JSON lines, read with Confluent's own deserializer."""
+    from confluent_kafka.schema_registry import SchemaRegistryClient
+    from confluent_kafka.schema_registry.avro import AvroDeserializer
+    from confluent_kafka.serialization import MessageField, SerializationContext
+
+    deserializer = AvroDeserializer(SchemaRegistryClient({"url": args.registry}))
+    for message in messages(args):
+        value = deserializer(message.value(), SerializationContext(args.topic, MessageField.VALUE))
+        print(json.dumps(value, default=str))
+
+
+def messages(args):
+    """All messages that are there now, partition by partition."""
     consumer = Consumer({"group.id": "kafka-tool", "enable.auto.commit": False} | common(args))
     partitions = consumer.list_topics(args.topic, timeout=ANSWER_S).topics[args.topic].partitions
-
-    def text(value):
-        if value is None:
-            return None
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            return {"base64": base64.b64encode(value).decode()}
-
     for partition in sorted(partitions):
         low, high = consumer.get_watermark_offsets(TopicPartition(args.topic, partition), timeout=ANSWER_S)
         place = TopicPartition(args.topic, partition, low)
@@ -116,11 +136,26 @@ def consume(args):
                 sys.exit(f"partition {partition}: nothing came within {ANSWER_S} s")
             if message.error():
                 raise KafkaException(message.error())
-            record = {"partition": partition, "offset": message.offset(), "timestamp": message.timestamp()[1]}
-            record |= {"key": text(message.key()), "value": text(message.value())}
-            record["headers"] = [[name, text(value)] for name, value in message.headers() or []]
-            print(json.dumps(record))
+            yield message
     consumer.close()
+
+
+def consume(args):
+    """Prints all messages that are there as JSON lines; bytes that are no text in base64."""
+
+    def text(value):
+        if value is None:
+            return None
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return {"base64": base64.b64encode(value).decode()}
+
+    for message in messages(args):
+        record = {"partition": message.partition(), "offset": message.offset(), "timestamp": message.timestamp()[1]}
+        record |= {"key": text(message.key()), "value": text(message.value())}
+        record["headers"] = [[name, text(value)] for name, value in message.headers() or []]
+        print(json.dumps(record))
 
 
 def offsets(args):
@@ -167,6 +202,11 @@ def main():
         ("--timestamp", {"type": int}),
     )
     command(produce_json, topic)
+    registry = ("--registry", {"required": True})
+    command(
+        produce_avro, topic, registry, ("--schema", {"required": True}), ("--partitions", {"type": int, "default": 1})
+    )
+    command(consume_avro, topic, registry)
     command(consume, topic)
     command(offsets, ("group", {}))
     command(join, topic, ("group", {}))

@@ -158,7 +158,7 @@ pub(crate) fn produce(place: &Place, bootstrap: &str, topic: &str, lines: &str, 
     tool(bootstrap, &[&["produce", topic, file.to_str().expect("UTF-8")], more].concat());
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("its address").port()
 }

@@ -4,6 +4,7 @@ pub(crate) mod admin;
 mod bounded;
 pub(crate) mod kafka;
 mod plays;
+pub(crate) mod registry;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

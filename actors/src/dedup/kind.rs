@@ -100,9 +100,10 @@ impl StageKind for Dedup {
             fields => Ok((of.name.clone(), IdMaker::new(&context.state_id, of, fields))),
         };
         let makers = context.input.types.iter().map(maker).collect::<Result<_, _>>()?;
+        let buckets_max = context.input.limits.max_open_hours;
         let (memory, mut sealed_before_ms) = match context.snapshot {
-            Some(snapshot) => Memory::restore(config.window, snapshot, context.logs)?,
-            None => (Memory::new(config.window), Default::default()),
+            Some(snapshot) => Memory::restore(config.window, buckets_max, snapshot, context.logs)?,
+            None => (Memory::new(config.window, buckets_max), Default::default()),
         };
         for (name, horizon) in &context.sealed_before_ms {
             let sealed = sealed_before_ms.entry(name.clone()).or_insert(i64::MIN);

@@ -78,6 +78,14 @@ impl DedupStage {
                     );
                     effects.dead.push(DeadLetter::of_row(batch, row, Reason::TooOldToJudge, message));
                 }
+                Verdict::TooScattered => {
+                    tally.dead += 1;
+                    let message = format!(
+                        "its time {} needs a bucket of ids of its own, and as many as may be (`max_open_hours`) are held",
+                        format_time_ms(time_ms)
+                    );
+                    effects.dead.push(DeadLetter::of_row(batch, row, Reason::TooManyOpenHours, message));
+                }
             }
         }
         tally.sent = kept.len() as u64;

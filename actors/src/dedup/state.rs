@@ -12,7 +12,7 @@ use super::table::IdSet;
 /// Buckets that an event reaches on either side of its own.
 const REACH: i64 = 4;
 /// First byte of a snapshot.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The ids of one quarter of a window.
 #[derive(Default)]
@@ -22,12 +22,16 @@ struct Bucket {
     taken: Vec<u8>,
     /// Ids that are in the Log.
     logged: u64,
+    /// CRC32C of the Log.
+    crc: u32,
 }
 
 /// The ids taken so far, by bucket of event time.
 pub(super) struct Memory {
     window_ms: i64,
     width_ms: i64,
+    /// Buckets that may be held at the same time.
+    buckets_max: usize,
     /// Buckets before it are forgotten. It moves at barriers only, so that a replay forgets the same.
     forgotten_before: i64,
     buckets: BTreeMap<i64, Bucket>,
@@ -42,8 +46,8 @@ pub(super) struct Memory {
 struct Kept {
     window_ms: i64,
     forgotten_before: i64,
-    /// Bucket and number of ids in its Log.
-    buckets: Vec<(i64, u64)>,
+    /// Bucket, number of ids in its Log, and the Log's CRC32C.
+    buckets: Vec<(i64, u64, u32)>,
     sealed_before_ms: BTreeMap<Arc<str>, i64>,
 }
 
@@ -55,12 +59,15 @@ pub(super) enum Verdict {
     Late,
     /// Older than this event time, before which ids have been forgotten.
     TooOld(i64),
+    /// It would need a bucket too many.
+    TooScattered,
 }
 
 impl Memory {
-    pub(super) fn new(window_ms: i64) -> Self {
+    pub(super) fn new(window_ms: i64, buckets_max: usize) -> Self {
         Self {
             window_ms,
+            buckets_max,
             width_ms: (window_ms + REACH - 1) / REACH,
             forgotten_before: i64::MIN,
             buckets: BTreeMap::new(),
@@ -118,6 +125,9 @@ impl Memory {
             let own = self.buckets.get(&bucket).is_some_and(|own| own.ids.contains(id));
             return if own { Verdict::Duplicate } else { Verdict::Late };
         }
+        if self.buckets.len() >= self.buckets_max && !self.buckets.contains_key(&bucket) {
+            return Verdict::TooScattered;
+        }
         let own = self.buckets.entry(bucket).or_default();
         if !own.ids.insert(id) {
             return Verdict::Duplicate;
@@ -152,6 +162,7 @@ impl Memory {
             let Some(bucket) = self.buckets.get_mut(&number) else { continue };
             let taken = std::mem::take(&mut bucket.taken);
             bucket.logged += (taken.len() / 16) as u64;
+            bucket.crc = crc32c::crc32c_append(bucket.crc, &taken);
             effects.appends.push((log_name(number), taken));
         }
         effects.retired.extend(self.retired.drain(..).map(log_name));
@@ -161,7 +172,7 @@ impl Memory {
         let kept = Kept {
             window_ms: self.window_ms,
             forgotten_before: self.forgotten_before,
-            buckets: self.buckets.iter().map(|(number, bucket)| (*number, bucket.logged)).collect(),
+            buckets: self.buckets.iter().map(|(number, bucket)| (*number, bucket.logged, bucket.crc)).collect(),
             sealed_before_ms: sealed_before_ms.clone(),
         };
         postcard::to_extend(&kept, vec![VERSION])
@@ -171,6 +182,7 @@ impl Memory {
     /// The memory of a cut, and the horizons that belong to it.
     pub(super) fn restore(
         window_ms: i64,
+        buckets_max: usize,
         snapshot: &[u8],
         logs: &dyn LogReader,
     ) -> Result<(Self, BTreeMap<Arc<str>, i64>), StageError> {
@@ -188,10 +200,10 @@ impl Memory {
                 kept.window_ms
             )));
         }
-        let mut memory = Self { forgotten_before: kept.forgotten_before, ..Self::new(window_ms) };
-        for (number, count) in kept.buckets {
-            let ids = read_ids(logs, &log_name(number), count)?;
-            memory.buckets.insert(number, Bucket { ids, taken: Vec::new(), logged: count });
+        let mut memory = Self { forgotten_before: kept.forgotten_before, ..Self::new(window_ms, buckets_max) };
+        for (number, count, crc) in kept.buckets {
+            let ids = read_ids(logs, &log_name(number), count, crc)?;
+            memory.buckets.insert(number, Bucket { ids, taken: Vec::new(), logged: count, crc });
         }
         Ok((memory, kept.sealed_before_ms))
     }
@@ -207,7 +219,7 @@ fn log_name(bucket: i64) -> LogName {
     LogName { home: Home::State, name: format!("ids-{bucket}") }
 }
 
-fn read_ids(logs: &dyn LogReader, log: &LogName, count: u64) -> Result<IdSet, StageError> {
+fn read_ids(logs: &dyn LogReader, log: &LogName, count: u64, crc: u32) -> Result<IdSet, StageError> {
     let failed = |error: std::io::Error| StageError {
         message: format!("can't read the ids in Log `{}`", log.name),
         source: Some(error.into()),
@@ -215,7 +227,7 @@ fn read_ids(logs: &dyn LogReader, log: &LogName, count: u64) -> Result<IdSet, St
     let mut set = IdSet::with_capacity(usize::try_from(count).unwrap_or(0));
     let mut reader = logs.open(log).map_err(failed)?.take(count.saturating_mul(16).saturating_add(1));
     let mut buffer = vec![0; 1 << 16];
-    let mut held = 0;
+    let (mut held, mut found) = (0, 0);
     loop {
         let read = match reader.read(&mut buffer[held..]) {
             Ok(0) => break,
@@ -223,6 +235,7 @@ fn read_ids(logs: &dyn LogReader, log: &LogName, count: u64) -> Result<IdSet, St
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(failed(error)),
         };
+        found = crc32c::crc32c_append(found, &buffer[held..held + read]);
         held += read;
         let (ids, rest) = buffer[..held].as_chunks::<16>();
         ids.iter().for_each(|id| {
@@ -237,6 +250,13 @@ fn read_ids(logs: &dyn LogReader, log: &LogName, count: u64) -> Result<IdSet, St
             "Log `{}` holds {} ids and {held} bytes, the snapshot says {count} ids: the state is damaged",
             log.name,
             set.len()
+        )));
+    }
+    if found != crc {
+        return Err(StageError::new(format!(
+            "Log `{}` has the checksum {found:08x}, the snapshot says {crc:08x}: the state is damaged; put a copy of it back, or \
+             start afresh",
+            log.name
         )));
     }
     Ok(set)

@@ -6,7 +6,7 @@ use arrow_array::{StringViewArray, TimestampMillisecondArray};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use serde_json::json;
-use tidemill_core::{Batch, Effects, EventType, Hour, Reason, Severity, Stage, StageInput};
+use tidemill_core::{Batch, Effects, EventType, Hour, Limits, Reason, Severity, Stage, StageInput};
 
 use super::kind;
 use super::support::{HOUR, Logs, batch, build, event_type, input, limits, process, seals};
@@ -255,10 +255,28 @@ fn a_damaged_state_and_another_window_are_refused() {
     let mut twice = logs.clone();
     twice.0.values_mut().for_each(|bytes| bytes.copy_within(..16, 16));
     assert!(refused(&snapshot, &planned, &twice).contains("damaged"));
+    let mut flipped = logs.clone();
+    flipped.0.values_mut().for_each(|bytes| bytes[7] ^= 1);
+    assert!(refused(&snapshot, &planned, &flipped).contains("checksum"));
     assert!(refused(&snapshot, &planned, &Logs::default()).contains("can't read"));
     assert!(refused(&[9], &planned, &logs).contains("version"));
     let wider = input("dedup", json!({ "window": 2 * WINDOW }), std::slice::from_ref(&plays), limits());
     assert!(refused(&snapshot, &wider, &logs).contains("window"));
+}
+
+#[test]
+fn times_that_are_scattered_over_too_many_buckets_become_dead_letters() {
+    let plays = plays();
+    let few = Limits { max_open_hours: 3, ..limits() };
+    let planned = input("dedup", json!({ "window": WINDOW }), std::slice::from_ref(&plays), few);
+    let mut stage = build(&*kind(), &planned, None, &Logs::default()).unwrap();
+    let scattered: Vec<(i64, String)> = (0..5).map(|at| (at * WINDOW, format!("id{at}"))).collect();
+    let effects = process(&mut *stage, events(&plays, &scattered));
+    assert_eq!((effects.tally.sent, effects.tally.dead), (3, 2));
+    assert!(effects.dead.iter().all(|letter| letter.reason == Reason::TooManyOpenHours));
+    // What has a bucket is taken and told from its duplicates as before.
+    let again = process(&mut *stage, events(&plays, &[(0, "id0".into()), (0, "new".into())]));
+    assert_eq!((again.tally.sent, again.tally.duplicates), (1, 1));
 }
 
 #[test]

@@ -53,6 +53,7 @@ struct Lane {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Fill {
     pub(crate) items: usize,
+    pub(crate) events: usize,
     pub(crate) bytes: usize,
     pub(crate) replay_items: usize,
 }
@@ -200,11 +201,10 @@ impl Inbox {
 
     pub(crate) fn fill(&self) -> Fill {
         let state = self.lock();
-        Fill {
-            items: state.front.len() + state.lanes.iter().map(|lane| lane.queue.len()).sum::<usize>(),
-            bytes: state.lanes.iter().map(|lane| lane.bytes).sum(),
-            replay_items: state.replay.len(),
-        }
+        let waiting = state.lanes.iter().flat_map(|lane| &lane.queue);
+        let waiting = waiting.chain(state.front.iter().map(|numbered| &numbered.item));
+        let (items, events) = waiting.fold((0, 0), |(items, events), item| (items + 1, events + item.events()));
+        Fill { items, events, bytes: state.lanes.iter().map(|lane| lane.bytes).sum(), replay_items: state.replay.len() }
     }
 }
 

@@ -41,6 +41,20 @@ impl Item {
         }
     }
 
+    /// Events and messages in it. Lines are not counted before they are parsed.
+    pub(crate) fn events(&self) -> usize {
+        let Self::Data(parts) = self else { return 0 };
+        let events = |part: &Part| match part {
+            Part::Live(Input::Rows(batch)) | Part::Poison(Input::Rows(batch), _) => batch.len(),
+            Part::Live(Input::Raw(chunk)) | Part::Poison(Input::Raw(chunk), _) => match &chunk.framing {
+                Framing::Messages(messages) => messages.len(),
+                Framing::Lines | Framing::AvroBlocks { .. } => 0,
+            },
+            Part::Live(Input::Note(_)) | Part::Poison(Input::Note(_), _) => 0,
+        };
+        parts.iter().map(events).sum()
+    }
+
     pub(crate) fn cut(&self) -> Option<CutId> {
         match self {
             Self::Data(_) => None,

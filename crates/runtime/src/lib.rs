@@ -44,4 +44,4 @@ pub use region::RunConfig;
 pub use registry::Registry;
 pub use run::{Handle, Running, last_cut, start};
 pub use state_dir::{Owner, owner_of, set_aside};
-pub use status::{PartitionStatus, SourceStatus, StageStatus, Status, TypeStatus, WorkerStatus};
+pub use status::{DeadLetterStatus, PartitionStatus, SourceStatus, StageStatus, Status, TypeStatus, WorkerStatus};

@@ -43,6 +43,12 @@ pub const METRICS: &[MetricSpec] = &[
         "How long the last cut took, from its barrier to the end of its effects.",
     ),
     spec("tidemill_cuts_total", Counter, &[], "Number of the last committed cut; it goes on over restarts."),
+    spec(
+        "tidemill_dead_letters_total",
+        Counter,
+        &["source", "reason", "event_type"],
+        "Dead letters since the process started, late ones (reason late) among them; event_type is empty where it is not known.",
+    ),
     spec("tidemill_held_bytes", Gauge, &[], "Received bytes that are not in a committed cut yet."),
     spec(
         "tidemill_partition_committed_position",
@@ -115,6 +121,12 @@ pub const METRICS: &[MetricSpec] = &[
     ),
     spec("tidemill_stage_open_hours", Gauge, &["stage"], "Hours that the stage held open at the last barrier."),
     spec("tidemill_stage_queue_bytes", Gauge, &["stage"], "Bytes that wait in front of the stage."),
+    spec(
+        "tidemill_stage_queue_events",
+        Gauge,
+        &["stage"],
+        "Events and messages that wait in front of the stage; lines are not counted before they are parsed.",
+    ),
     spec("tidemill_stage_queue_items", Gauge, &["stage"], "Items that wait in front of the stage."),
     spec("tidemill_stage_received_total", Counter, &["stage"], "Records that came in."),
     spec("tidemill_stage_restarts_total", Counter, &["stage"], "Workers that were replaced after a failure."),
@@ -178,6 +190,11 @@ pub fn export(status: &Status, held_before: &mut Vec<(String, String)>) {
     count("tidemill_cuts_total", &[], status.cut);
     set("tidemill_held_bytes", &[], status.held_bytes as f64);
     count("tidemill_read_bytes_total", &[], status.read_bytes);
+    for letters in &status.dead_letters {
+        let event_type = letters.event_type.as_deref().unwrap_or_default();
+        let label = [("source", &*letters.source), ("reason", &*letters.reason), ("event_type", event_type)];
+        count("tidemill_dead_letters_total", &label, letters.count);
+    }
     for source in &status.sources {
         let label = [("source", source.name.as_str())];
         count("tidemill_source_back_pressure_seconds_total", &label, seconds(source.back_pressure_ns));
@@ -212,6 +229,7 @@ pub fn export(status: &Status, held_before: &mut Vec<(String, String)>) {
         count("tidemill_stage_late_total", &label, stage.tally.late);
         set("tidemill_stage_open_hours", &label, stage.open_hours as f64);
         set("tidemill_stage_queue_bytes", &label, stage.queue_bytes as f64);
+        set("tidemill_stage_queue_events", &label, stage.queue_events as f64);
         set("tidemill_stage_queue_items", &label, stage.queue_items as f64);
         count("tidemill_stage_received_total", &label, stage.tally.received);
         count("tidemill_stage_restarts_total", &label, stage.restarts);

@@ -71,6 +71,15 @@ pub(crate) struct StageShared {
     pub(crate) waits_for: Mutex<Option<String>>,
 }
 
+/// What dead letters are counted by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct DeadKey {
+    pub(crate) source: Arc<str>,
+    pub(crate) reason: &'static str,
+    /// Where it is known.
+    pub(crate) event_type: Option<Arc<str>>,
+}
+
 /// Counts that only grow.
 #[derive(Default)]
 pub(crate) struct Counters {
@@ -125,6 +134,8 @@ pub(crate) struct Region {
     pub(crate) lineage: Lineage,
     pub(crate) coordinator: OnceLock<Addr<Coordinator>>,
     pub(crate) hours_sealed: DashMap<Arc<str>, u64>,
+    /// Dead letters since the process started.
+    pub(crate) dead_letters: DashMap<DeadKey, u64>,
     /// Milliseconds from the start of the last barrier to the end of its effects, and of its commit alone.
     pub(crate) cut_duration_ms: AtomicU64,
     pub(crate) cut_commit_ms: AtomicU64,

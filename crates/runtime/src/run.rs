@@ -240,6 +240,7 @@ fn wire(
         committed_bytes: AtomicU64::new(0),
         coordinator: OnceLock::new(),
         hours_sealed: DashMap::new(),
+        dead_letters: DashMap::new(),
         cut_duration_ms: AtomicU64::new(0),
         cut_commit_ms: AtomicU64::new(0),
     }

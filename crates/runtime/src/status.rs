@@ -35,6 +35,21 @@ pub struct Status {
     pub stages: Vec<StageStatus>,
     /// Types.
     pub types: Vec<TypeStatus>,
+    /// Dead letters since the process started.
+    pub dead_letters: Vec<DeadLetterStatus>,
+}
+
+/// Dead letters of one source, reason and type.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeadLetterStatus {
+    /// The source that the events came from.
+    pub source: String,
+    /// Why they are dead letters.
+    pub reason: String,
+    /// Their type, where it is known.
+    pub event_type: Option<String>,
+    /// How many there are.
+    pub count: u64,
 }
 
 /// A source.
@@ -100,6 +115,8 @@ pub struct StageStatus {
     pub restarts: u64,
     /// Items that wait.
     pub queue_items: usize,
+    /// Events and messages that wait; lines are not counted before they are parsed.
+    pub queue_events: usize,
     /// Bytes that wait.
     pub queue_bytes: usize,
     /// Items that are kept for replay.
@@ -190,6 +207,7 @@ impl Region {
                 errors: load(&stage.counters.errors),
                 restarts: load(&stage.counters.restarts),
                 queue_items: fill.items,
+                queue_events: fill.events,
                 queue_bytes: fill.bytes,
                 replay_items: fill.replay_items,
                 busy_ns: load(&stage.counters.busy_ns),
@@ -211,7 +229,20 @@ impl Region {
             sources: sources.collect(),
             stages: stages.collect(),
             types: self.type_status(&committed.sealed_before_ms),
+            dead_letters: self.dead_letter_status(),
         }
+    }
+
+    fn dead_letter_status(&self) -> Vec<DeadLetterStatus> {
+        let counts = self.dead_letters.iter().map(|entry| (entry.key().clone(), *entry.value()));
+        let sorted: std::collections::BTreeMap<_, u64> = counts.collect();
+        let status = |(key, count): (crate::region::DeadKey, u64)| DeadLetterStatus {
+            source: key.source.to_string(),
+            reason: key.reason.to_owned(),
+            event_type: key.event_type.map(|name| name.to_string()),
+            count,
+        };
+        sorted.into_iter().map(status).collect()
     }
 
     fn type_status(&self, sealed: &std::collections::BTreeMap<Arc<str>, i64>) -> Vec<TypeStatus> {

@@ -1,5 +1,6 @@
 //! A worker: one actor on a thread of its own that leases items, calls the stage, and hands on what the calls brought about.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use crate::error::RunError;
 use crate::item::{Item, Numbered};
 use crate::pool::{Failed, Pool};
 use crate::progress::{Progress, Seen};
-use crate::region::{Alarm, NO_ROOM_MAX, Region, StageShared};
+use crate::region::{Alarm, DeadKey, NO_ROOM_MAX, Region, StageShared};
 
 /// Pause between two tries of an append for which there is no room.
 const APPEND_RETRY: Duration = Duration::from_millis(500);
@@ -35,6 +36,8 @@ pub(crate) struct Worker {
 pub(crate) struct Done {
     effects: Effects,
     dead: Option<Batch>,
+    /// What the dead letters are counted by, and how many there are of each.
+    dead_counts: BTreeMap<DeadKey, u64>,
     seen: Vec<Seen>,
     barrier: Option<(Arc<Seals>, Vec<u8>)>,
 }
@@ -220,17 +223,26 @@ fn done(region: &Region, stage: &StageShared, item: &Numbered, outcome: Outcome)
             letter.reason.as_str()
         )));
     }
+    let mut dead_counts = BTreeMap::new();
+    for letter in &effects.dead {
+        let key = DeadKey {
+            source: letter.origin.source.clone(),
+            reason: letter.reason.as_str(),
+            event_type: letter.event_type.clone(),
+        };
+        *dead_counts.entry(key).or_default() += 1;
+    }
     let bucket_ms = region.plan.limits.bucket_ms;
     let seen = match node.kind.input {
         Shape::Rows => Vec::new(),
         _ => effects.batches.iter().filter_map(|batch| Seen::of(batch, bucket_ms)).collect(),
     };
-    Ok(Done { effects, dead, seen, barrier })
+    Ok(Done { effects, dead, dead_counts, seen, barrier })
 }
 
 /// Hands on a result: Logs first, then what goes to other stages, then the word to the coordinator; last, the lease ends.
 async fn release(region: &Region, stage: &StageShared, number: u64, done: Done, is_repeat: bool) {
-    let Done { effects, dead, seen, barrier } = done;
+    let Done { effects, dead, dead_counts, seen, barrier } = done;
     let Effects { batches, notes, appends, publications, retired, tally, .. } = effects;
     for (log, bytes) in &appends {
         append(region, stage, log, bytes).await;
@@ -247,6 +259,9 @@ async fn release(region: &Region, stage: &StageShared, number: u64, done: Done, 
         for seen in seen.iter().chain(&dead_seen) {
             region.progress().see(seen, bucket_ms);
             stage.progress().see(seen, bucket_ms);
+        }
+        for (key, count) in dead_counts {
+            *region.dead_letters.entry(key).or_default() += count;
         }
         let data: Vec<Input> = notes.into_iter().map(Input::Note).chain(batches.into_iter().map(Input::Rows)).collect();
         if !data.is_empty() || dead.is_some() {

@@ -78,7 +78,7 @@ impl Patterns {
                 let base = if self.base.as_os_str().is_empty() { Path::new(".") } else { &self.base };
                 let message =
                     format!("no file matches `{text}` in {}; put the files there or correct `paths`", base.display());
-                return Err(broken(message, None));
+                return Err(SourceError { message, cure: Cure::GiveUp, source: None });
             }
         }
         Ok(found.into_values().collect())

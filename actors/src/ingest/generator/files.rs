@@ -3,12 +3,11 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use flate2::write::GzEncoder;
 
-use super::truth::TruthFold;
-use super::{Generator, GeneratorConfig, LISTENING_SCHEMA, Truth};
+use super::pace::each_portion;
+use super::{GeneratorConfig, LISTENING_SCHEMA, Truth};
 
 /// How generated files are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,40 +83,37 @@ pub fn write_files(
     fs::create_dir_all(out).map_err(|error| at(out, &error))?;
     let paths: Vec<_> = (0..files).map(|file| out.join(format!("events-{file:05}.tsv{ending}"))).collect();
     let mut outputs = paths.iter().map(|path| Output::create(path, compression)).collect::<io::Result<Vec<_>>>()?;
-    let generator = Generator::new(config);
-    let mut truth = TruthFold::default();
     let mut buffers = vec![Vec::new(); files];
-    // With a rate, portions are a 50th of a second, so that whoever follows the files sees them grow smoothly.
-    let portion = if rate == 0 { 16_384 } else { (rate / 50).clamp(1, 16_384) };
-    let started = Instant::now();
-    let mut line = 0;
-    while line < config.events {
-        let end = config.events.min(line + portion);
-        for line in line..end {
-            truth.line(&generator, line).write(&mut buffers[(line % files as u64) as usize]);
+    let truth = each_portion(config, rate, progress, |first, events| {
+        for (line, event) in (first..).zip(events) {
+            event.write(&mut buffers[(line % files as u64) as usize]);
         }
         for ((buffer, output), path) in buffers.iter_mut().zip(&mut outputs).zip(&paths) {
             output.write_all(buffer).map_err(|error| at(path, &error))?;
             buffer.clear();
         }
-        line = end;
-        progress(line);
-        if rate > 0 {
-            let due = started + Duration::from_secs_f64(line as f64 / rate as f64);
-            std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        }
-    }
+        Ok::<_, io::Error>(())
+    })?;
     for (output, path) in outputs.into_iter().zip(&paths) {
         output.finish().map_err(|error| at(path, &error))?;
     }
-    let truth = truth.finish(&generator);
-    let mut json = serde_json::to_string_pretty(&truth).map_err(io::Error::other)?;
+    write_truth(&truth, out)?;
+    Ok(truth)
+}
+
+/// Writes `truth.json` and `listening.avsc` into the folder `out`, which is made if missing.
+///
+/// # Errors
+/// When something can't be written; the error names it.
+pub fn write_truth(truth: &Truth, out: &Path) -> io::Result<()> {
+    fs::create_dir_all(out).map_err(|error| at(out, &error))?;
+    let mut json = serde_json::to_string_pretty(truth).map_err(io::Error::other)?;
     json.push('\n');
     for (name, text) in [("listening.avsc", LISTENING_SCHEMA), ("truth.json", &json)] {
         let path = out.join(name);
         fs::write(&path, text).map_err(|error| at(&path, &error))?;
     }
-    Ok(truth)
+    Ok(())
 }
 
 #[cfg(test)]

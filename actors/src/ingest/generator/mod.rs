@@ -10,8 +10,10 @@
 mod files;
 mod line;
 mod names;
+mod pace;
 #[cfg(test)]
 mod tests;
+mod topic;
 mod truth;
 
 use std::ops::Range;
@@ -20,8 +22,9 @@ use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use serde::Serialize;
 
-pub use files::{Compression, write_files};
+pub use files::{Compression, write_files, write_truth};
 use names::{COUNTRIES, HEARD, PLATFORMS, SLOTS, TYPES, draw_table};
+pub use topic::{TopicError, write_topic};
 pub use truth::{HourTruth, Truth};
 
 /// The Avro schema that all types of generated events share.

@@ -1,0 +1,281 @@
+//! The sink `kafka`, read by a client that is not ours.
+
+use std::process::Stdio;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::kafka::{Broker, produce, shared, tool, topic};
+use crate::support::registry::Registry;
+use crate::support::{Place, assert_exit, end_of, finish, json_lines, lines, said, signal, wait_for};
+
+/// The topology of plays, from files, with a sink `kafka` for its events.
+fn plays_to(place: &Place, topic: &str, sink: &str) {
+    place.plays("");
+    let mut text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
+    text.push_str(&format!(
+        "\n[sinks.out]\nkind = \"kafka\"\nfrom = [\"dedup\"]\ncluster = \"main\"\ntopic = {topic:?}\n{sink}\n"
+    ));
+    place.write("plays.toml", text);
+}
+
+fn run(place: &Place, bootstrap: &str, more: &[&str]) -> std::process::Output {
+    let servers = format!("kafka.main.bootstrap_servers={bootstrap}");
+    finish(place.run_command(&["plays.toml", "--until-end", "--set", &servers]).args(more))
+}
+
+fn consumed(bootstrap: &str, topic: &str) -> Vec<Value> {
+    json_lines(&tool(bootstrap, &["consume", topic]).stdout)
+}
+
+/// Ids of the events in JSON messages, sorted.
+fn ids(messages: &[Value]) -> Vec<String> {
+    let value = |message: &Value| serde_json::from_str(message["value"].as_str().expect("text")).expect("JSON");
+    let id = |event: Value| event["id"].as_str().expect("an id").to_owned();
+    let mut ids: Vec<String> = messages.iter().map(value).map(id).collect();
+    ids.sort_unstable();
+    ids
+}
+
+fn numbered(numbers: std::ops::Range<u32>) -> Vec<String> {
+    numbers.map(|number| format!("id{number:06}")).collect()
+}
+
+#[test]
+fn events_are_json_with_their_key_and_type_and_equal_keys_share_a_partition() {
+    let (place, topic) = (Place::new(), topic("json"));
+    tool(shared(), &["create", &topic, "--partitions", "3"]);
+    plays_to(&place, &topic, "key = [\"who\"]\ntype_header = \"type\"");
+    let text = "a\t1700002800000\tx\nb\t1700002800001\ty\nc\t1700002800002\tx\nd\t1700002800003\t\n";
+    place.write("data/plays", text);
+    assert_exit(&run(&place, shared(), &[]), 0);
+    let mut messages = consumed(shared(), &topic);
+    messages.sort_by_key(|message| message["value"].to_string());
+    let value: Value = serde_json::from_str(messages[0]["value"].as_str().unwrap()).unwrap();
+    assert_eq!(value, json!({"id": "a", "at": "2023-11-14T23:00:00Z", "who": "x"}));
+    let keys: Vec<&Value> = messages.iter().map(|message| &message["key"]).collect();
+    // An empty text is a text.
+    assert_eq!(keys, [&json!("x"), &json!("y"), &json!("x"), &json!("")]);
+    assert_eq!(messages[0]["partition"], messages[2]["partition"]);
+    assert!(messages.iter().all(|message| message["headers"] == json!([["type", "play"]])), "{messages:?}");
+    // What comes after is told by the state: nothing is sent again.
+    assert_exit(&run(&place, shared(), &[]), 0);
+    assert_eq!(consumed(shared(), &topic).len(), 4);
+}
+
+#[test]
+fn raw_messages_are_the_bytes_as_they_were_received() {
+    let (place, topic) = (Place::new(), topic("raw"));
+    tool(shared(), &["create", &topic, "--partitions", "1"]);
+    plays_to(&place, &topic, "format = \"raw\"");
+    place.write("data/plays", lines(0..100));
+    assert_exit(&run(&place, shared(), &[]), 0);
+    let sent: String =
+        consumed(shared(), &topic).iter().map(|message| message["value"].as_str().unwrap().to_owned() + "\n").collect();
+    assert_eq!(sent, lines(0..100));
+}
+
+#[test]
+fn avro_is_read_by_confluents_client_with_the_registered_schema() {
+    let registry = Registry::start();
+    let (place, topic) = (Place::new(), topic("avro"));
+    tool(shared(), &["create", &topic, "--partitions", "2"]);
+    plays_to(&place, &topic, "format = \"avro\"");
+    place.write("data/plays", lines(0..500));
+    let url = format!("kafka.main.schema_registry_url={}", registry.url());
+    assert_exit(&run(&place, shared(), &["--set", &url]), 0);
+    let read = tool(shared(), &["consume-avro", &topic, "--registry", &registry.url()]);
+    let mut found: Vec<String> =
+        json_lines(&read.stdout).iter().map(|event| event["id"].as_str().expect("an id").to_owned()).collect();
+    found.sort_unstable();
+    assert_eq!(found, numbered(0..500));
+    // A type that does not fit what is registered is refused at the start, with the registry's words.
+    let other = r#"{"type": "record", "name": "Play", "fields": [
+        {"name": "id", "type": "int"}, {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+        {"name": "who", "type": ["null", "string"]}]}"#;
+    let place = Place::new();
+    plays_to(&place, &topic, "format = \"avro\"");
+    place.write("play.avsc", other);
+    place.write("data/plays", "1\t1700002800000\tx\n");
+    tool_put(&format!("{}/config/{topic}-value", registry.url()), &json!({"compatibility": "BACKWARD"}));
+    let refused = run(&place, shared(), &["--set", &url]);
+    assert_ne!(refused.status.code(), Some(0));
+    assert!(said(&refused).contains("schema registry") && said(&refused).contains("out"), "{}", said(&refused));
+}
+
+/// Sends JSON to a registry.
+fn tool_put(url: &str, body: &Value) {
+    let script = "import sys,urllib.request as u\n\
+        u.urlopen(u.Request(sys.argv[1],sys.argv[2].encode(),{'content-type':'application/json'},method='PUT')).read()";
+    let done = std::process::Command::new("python3").args(["-c", script, url, &body.to_string()]).output();
+    assert_exit(&done.expect("python3 runs"), 0);
+}
+
+#[test]
+fn messages_that_the_broker_never_takes_become_dead_letters_with_its_reason_and_the_others_arrive() {
+    let (place, topic) = (Place::new(), topic("refused"));
+    tool(shared(), &["create", &topic, "--partitions", "1", "--config", "max.message.bytes=20000"]);
+    plays_to(&place, &topic, "compression = \"none\"");
+    let long = format!("long\t1700002800000\t{}\n", "x".repeat(50_000));
+    place.write("data/plays", lines(0..100) + &long + &lines(100..200));
+    assert_exit(&run(&place, shared(), &["--set", "kafka.main.batch_size=5000"]), 0);
+    assert_eq!(ids(&consumed(shared(), &topic)), numbered(0..200));
+    let letters = place.published("_dead_letters");
+    let told: Vec<_> =
+        letters.iter().map(|letter| (&letter["stage"], &letter["reason"], &letter["event_type"])).collect();
+    assert_eq!(told, [(&json!("out"), &json!("refused"), &json!("play"))]);
+    let message = letters[0]["message"].as_str().unwrap().to_lowercase();
+    assert!(message.contains("too large"), "{message}");
+    assert_eq!(letters[0]["payload_length"], long.len() - 1);
+}
+
+#[test]
+fn a_cluster_that_is_absent_or_lacks_the_topic_is_waited_for_and_nothing_is_lost() {
+    let mut broker = Broker::absent("");
+    let place = Place::new();
+    plays_to(&place, "plays", "properties = { \"topic.metadata.propagation.max.ms\" = 500 }");
+    place.write("data/plays", lines(0..1_000));
+    let servers = format!("kafka.main.bootstrap_servers={}", broker.bootstrap());
+    let args = ["run", "plays.toml", "--progress", "none", "--set", "admin.listen=127.0.0.1:0", "--set", &servers];
+    let log = std::fs::File::create(place.path("log")).expect("a log");
+    let child = place.command(&args).stdout(Stdio::null()).stderr(log).spawn().expect("the binary runs");
+    let sink = || -> Option<Value> {
+        let status: Value = serde_json::from_slice(&place.tidemill(&["status", "plays", "--json"]).stdout).ok()?;
+        status["stages"].as_array()?.iter().find(|stage| stage["name"] == "out").cloned()
+    };
+    let waits = |part: &str| {
+        wait_for(part, || sink()?["waits_for"].as_str().filter(|what| what.contains(part)).map(str::to_owned))
+    };
+    waits("refused");
+    // The files are not held back by the sink that is.
+    wait_for("the other sink", || {
+        let status: Value = serde_json::from_slice(&place.tidemill(&["status", "plays", "--json"]).stdout).ok()?;
+        let files = status["stages"].as_array()?.iter().find(|stage| stage["name"] == "files")?;
+        (files["tally"]["received"] == 1_000).then_some(())
+    });
+    broker.restart();
+    waits("Unknown topic");
+    tool(&broker.bootstrap(), &["create", "plays", "--partitions", "2"]);
+    wait_for("delivery", || sink().filter(|sink| sink["tally"]["sent"] == 1_000));
+    // Gone in the middle.
+    broker.kill();
+    place.write("data/more", lines(1_000..2_000));
+    waits("messages");
+    broker.restart();
+    wait_for("delivery", || sink().filter(|sink| sink["tally"]["sent"] == 2_000 && sink["waits_for"].is_null()));
+    signal(child.id(), Signal::TERM);
+    assert_exit(&end_of(child), 0);
+    let log = std::fs::read_to_string(place.path("log")).expect("the log");
+    assert!(log.contains("waiting: the sink takes no events") && log.contains("the sink answers"), "{log}");
+    // An idempotent producer repeats nothing over an outage of the broker.
+    assert_eq!(ids(&consumed(&broker.bootstrap(), "plays")), numbered(0..2_000));
+}
+
+#[test]
+fn a_kill_loses_nothing_and_repeats_only_what_came_after_the_last_cut() {
+    let (place, topic) = (Place::new(), topic("killed"));
+    tool(shared(), &["create", &topic, "--partitions", "3"]);
+    plays_to(&place, &topic, "");
+    place.write("data/plays", lines(0..200_000));
+    let servers = format!("kafka.main.bootstrap_servers={}", shared());
+    let args = ["run", "plays.toml", "--progress", "none", "--set", "admin.listen=127.0.0.1:0", "--set", &servers];
+    let mut child = place
+        .command(&args)
+        .args(["--set", "cut.interval=20ms"])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary runs");
+    wait_for("a cut in the middle", || {
+        let status: Value = serde_json::from_slice(&place.tidemill(&["status", "plays", "--json"]).stdout).ok()?;
+        let sink = status["stages"].as_array()?.iter().find(|stage| stage["name"] == "out")?;
+        (status["cut"].as_u64()? > 0 && sink["tally"]["sent"].as_u64()? > 0).then_some(())
+    });
+    child.kill().expect("it can be killed");
+    child.wait().expect("it ends");
+    assert_exit(&run(&place, shared(), &[]), 0);
+    let mut found = ids(&consumed(shared(), &topic));
+    assert!(found.len() >= 200_000);
+    found.dedup();
+    assert_eq!(found, numbered(0..200_000));
+}
+
+#[test]
+fn hourly_counts_go_back_to_kafka_in_the_shipped_topology() {
+    let registry = topic("delivery");
+    let (place, events, counts) = (Place::new(), format!("events-{registry}"), format!("counts-{registry}"));
+    let servers = format!("kafka.main.bootstrap_servers={}", shared());
+    let args = [
+        "generate",
+        "--kafka",
+        "main",
+        "--topic",
+        &events,
+        "--partitions",
+        "3",
+        "--events",
+        "100000",
+        "--out",
+        "truth",
+    ];
+    assert_exit(&finish(place.command(&args).args(["--set", &servers])), 0);
+    tool(shared(), &["create", &counts, "--partitions", "3"]);
+    let root = crate::support::root();
+    let shipped = std::fs::read_to_string(root.join("topologies/event-delivery.toml")).expect("the topology");
+    let own = shipped
+        .replace("topics = [\"events\"]", &format!("topics = [{events:?}]"))
+        .replace("topic = \"event-counts\"", &format!("topic = {counts:?}"))
+        .replace("schemas/", &format!("{}/topologies/schemas/", root.display()));
+    place.write("delivery.toml", own);
+    assert_exit(&finish(&mut place.run_command(&["delivery.toml", "--until-end", "--set", &servers])), 0);
+    assert_exit(&place.tidemill(&["verify", "out"]), 0);
+    let truth: Value =
+        serde_json::from_str(&std::fs::read_to_string(place.path("truth/truth.json")).expect("the truth"))
+            .expect("JSON");
+    let mut told: std::collections::BTreeMap<(String, String), u64> = Default::default();
+    for message in consumed(shared(), &counts) {
+        let row: Value = serde_json::from_str(message["value"].as_str().expect("text")).expect("JSON");
+        let key: Value = serde_json::from_str(message["key"].as_str().expect("text")).expect("JSON");
+        assert_eq!(key, json!([row["event_type"], row["country"]]));
+        let text = |name: &str| row[name].as_str().expect("text").to_owned();
+        *told.entry((text("event_type"), text("hour"))).or_default() += row["events"].as_u64().expect("a number");
+    }
+    let hours = truth["types"].as_object().expect("types").iter().flat_map(|(name, hours)| {
+        let hours = hours.as_object().expect("hours").iter();
+        hours.map(move |(hour, truth)| ((name.clone(), hour.clone()), truth["count"].as_u64().expect("a number")))
+    });
+    assert_eq!(told, hours.collect());
+}
+
+#[test]
+fn a_topic_that_a_type_can_not_have_and_a_key_that_is_not_there_are_found_by_the_check() {
+    let place = Place::new();
+    plays_to(&place, "plays of {event_type}", "key = [\"whom\"]");
+    let check = place.tidemill(&["check", "plays.toml"]);
+    assert_exit(&check, 78);
+    let text = said(&check);
+    assert!(text.contains("bad-topic") && text.contains("plays of play") && text.contains("`whom`"), "{text}");
+    place.write("data/plays", lines(0..1));
+    plays_to(&place, "plays", "properties = { acks = \"1\" }");
+    let refused = run(&place, "127.0.0.1:1", &[]);
+    assert_ne!(refused.status.code(), Some(0));
+    assert!(said(&refused).contains("`acks`"), "{}", said(&refused));
+}
+
+#[test]
+fn a_topic_is_filled_with_generated_lines_only_with_as_many_partitions_as_it_has() {
+    let (place, topic) = (Place::new(), topic("generated"));
+    let servers = format!("kafka.main.bootstrap_servers={}", shared());
+    let generate = |partitions: &str| {
+        let args = ["generate", "--kafka", "main", "--topic", &topic, "--events", "1000", "--partitions", partitions];
+        finish(place.command(&args).args(["--set", &servers]))
+    };
+    assert_exit(&generate("2"), 0);
+    assert_eq!(consumed(shared(), &topic).len(), 1_000);
+    let other = generate("3");
+    assert_exit(&other, 78);
+    assert!(said(&other).contains("has 2 partitions"), "{}", said(&other));
+    // What comes from a topic can be sent to by anybody.
+    produce(&place, shared(), &topic, &lines(0..1), &["--partition", "1"]);
+    let nowhere = finish(&mut place.command(&["generate", "--events", "1"]));
+    assert_exit(&nowhere, 64);
+}
