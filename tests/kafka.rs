@@ -219,6 +219,65 @@ fn a_broker_that_is_absent_is_waited_for_and_a_run_to_the_end_gives_up() {
 }
 
 #[test]
+fn an_outage_of_more_than_a_minute_is_told_again_and_a_second_process_is_refused_meanwhile() {
+    let mut broker = Broker::start("");
+    let place = Place::new();
+    plays(&place, &["plays"], "");
+    tool(&broker.bootstrap(), &["create", "plays", "--partitions", "3"]);
+    produce(&place, &broker.bootstrap(), "plays", &lines(0..1_000), &["--partitions", "3"]);
+    let child = follow(&place, &broker.bootstrap());
+    wait_for_position(&place, 1_000);
+    broker.kill();
+    wait_until_it_waits(&place, "does not answer");
+    assert!(page(&address(&place, "plays", &child), "/ready").is_some_and(|(head, _)| head.contains("503")));
+    let second = until_end(&place, &broker.bootstrap(), &[]);
+    assert_exit(&second, 75);
+    assert!(said(&second).contains(&child.id().to_string()), "it names the owner: {}", said(&second));
+    wait_for("the second word of it", || (log(&place).matches("waiting: cluster").count() == 2).then_some(()));
+    broker.restart();
+    produce(&place, &broker.bootstrap(), "plays", &lines(1_000..2_000), &["--partitions", "3"]);
+    wait_for_position(&place, 2_000);
+    stop(child);
+    assert_exit(&until_end(&place, &broker.bootstrap(), &[]), 0);
+    assert_each_once(&place.published("play"), 0..2_000);
+}
+
+#[test]
+fn every_compression_is_read() {
+    let (place, topic) = (Place::new(), topic("compressed"));
+    tool(shared(), &["create", &topic, "--partitions", "1"]);
+    for (at, compression) in (0..).zip(["none", "gzip", "snappy", "lz4", "zstd"]) {
+        let lines = lines(at * 1_000..(at + 1) * 1_000);
+        produce(&place, shared(), &topic, &lines, &["--compression", compression]);
+    }
+    plays(&place, &[&topic], "");
+    assert_exit(&until_end(&place, shared(), &[]), 0);
+    assert_each_once(&place.published("play"), 0..5_000);
+}
+
+#[test]
+fn a_first_start_begins_where_the_topology_says_and_the_next_where_the_state_is() {
+    let topic = topic("start");
+    tool(shared(), &["create", &topic, "--partitions", "1"]);
+    let send = |place: &Place, numbers: std::ops::Range<u32>, at_ms: &str| {
+        produce(place, shared(), &topic, &lines(numbers), &["--timestamp", at_ms]);
+    };
+    let (by_time, latest) = (Place::new(), Place::new());
+    plays(&by_time, &[&topic], "start = \"2024-01-01T00:00:00Z\"");
+    plays(&latest, &[&topic], "start = \"latest\"");
+    send(&by_time, 0..100, "1600000000000");
+    send(&by_time, 100..200, "1704067200000");
+    for place in [&by_time, &latest] {
+        assert_exit(&until_end(place, shared(), &[]), 0);
+    }
+    assert_each_once(&by_time.published("play"), 100..200);
+    assert_eq!(latest.published("play").len(), 0);
+    send(&by_time, 200..300, "1704067300000");
+    assert_exit(&until_end(&latest, shared(), &[]), 0);
+    assert_each_once(&latest.published("play"), 200..300);
+}
+
+#[test]
 fn partitions_that_are_added_are_read_from_their_beginning() {
     let (place, topic) = (Place::new(), topic("grown"));
     tool(shared(), &["create", &topic, "--partitions", "3"]);

@@ -17,3 +17,4 @@ mod kafka_sink;
 mod no_room;
 mod small_buckets;
 mod terminal;
+mod tools;

@@ -119,7 +119,7 @@ pub const METRICS: &[MetricSpec] = &[
         &["stage"],
         "Records for an hour that was sealed; they became dead letters.",
     ),
-    spec("tidemill_stage_open_hours", Gauge, &["stage"], "Hours that the stage held open at the last barrier."),
+    spec("tidemill_stage_open_buckets", Gauge, &["stage"], "Hours that the stage held open at the last barrier."),
     spec("tidemill_stage_queue_bytes", Gauge, &["stage"], "Bytes that wait in front of the stage."),
     spec(
         "tidemill_stage_queue_events",
@@ -137,8 +137,8 @@ pub const METRICS: &[MetricSpec] = &[
         &["stage"],
         "1 while a sink takes no events because of something outside, such as a broker; `tidemill status` and the log say what.",
     ),
-    spec("tidemill_type_open_hours", Gauge, &["event_type"], "Hours with events that are not sealed."),
-    spec("tidemill_type_sealed_hours_total", Counter, &["event_type"], "Hours sealed since the process started."),
+    spec("tidemill_type_open_buckets", Gauge, &["event_type"], "Hours with events that are not sealed."),
+    spec("tidemill_type_sealed_buckets_total", Counter, &["event_type"], "Hours sealed since the process started."),
     spec(
         "tidemill_type_sealed_timestamp_seconds",
         Gauge,
@@ -227,7 +227,7 @@ pub fn export(status: &Status, held_before: &mut Vec<(String, String)>) {
         count("tidemill_stage_errors_total", &label, stage.errors);
         count("tidemill_stage_filtered_total", &label, stage.tally.filtered);
         count("tidemill_stage_late_total", &label, stage.tally.late);
-        set("tidemill_stage_open_hours", &label, stage.open_hours as f64);
+        set("tidemill_stage_open_buckets", &label, stage.open_hours as f64);
         set("tidemill_stage_queue_bytes", &label, stage.queue_bytes as f64);
         set("tidemill_stage_queue_events", &label, stage.queue_events as f64);
         set("tidemill_stage_queue_items", &label, stage.queue_items as f64);
@@ -241,8 +241,8 @@ pub fn export(status: &Status, held_before: &mut Vec<(String, String)>) {
     }
     for event_type in &status.types {
         let label = [("event_type", event_type.name.as_str())];
-        set("tidemill_type_open_hours", &label, event_type.open_hours as f64);
-        count("tidemill_type_sealed_hours_total", &label, event_type.sealed_hours);
+        set("tidemill_type_open_buckets", &label, event_type.open_hours as f64);
+        count("tidemill_type_sealed_buckets_total", &label, event_type.sealed_hours);
         if let Some(time) = event_type.sealed_before_ms {
             set("tidemill_type_sealed_timestamp_seconds", &label, time as f64 / 1e3);
         }

@@ -1,12 +1,4 @@
-//! Measures the main job: generated events from a file -> tsv -> dedup -> hourly counts -> hourly Avro, cuts on.
-//!
-//! ```text
-//! cargo run --release --example benchmark -- [events, default 10000000] [runs, default 3]
-//! ```
-//!
-//! Prints, for each codec, the median run: events a second, CPU seconds, peak memory, and for each stage the nanoseconds
-//! of its calls per event. The machine's noise shows in the spread (lowest and highest run). It uses the release binary beside
-//! itself, which `cargo build --release` makes.
+//! One run of the release binary, measured from outside.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -15,82 +7,58 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-const CODECS: [(&str, &str); 3] =
-    [("null", "codec = \"null\""), ("snappy", "codec = \"snappy\""), ("zstd 1", "codec = \"zstandard\"\nlevel = 1")];
+/// What a run came to.
+pub(crate) struct Measured {
+    /// Events a second.
+    pub(crate) rate: f64,
+    pub(crate) cpu_seconds: f64,
+    pub(crate) peak_mib: f64,
+    pub(crate) cuts: u64,
+    /// Nanoseconds in calls of each source, stage and sink, per event.
+    pub(crate) stages: Vec<(String, f64)>,
+}
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let mut args = std::env::args().skip(1);
-    let events: u64 = args.next().map_or(Ok(10_000_000), |text| text.parse())?;
-    let runs: usize = args.next().map_or(Ok(3), |text| text.parse())?;
-    let dir = tempfile::tempdir()?;
-    let binary = binary()?;
-    let data = dir.path().join("data");
-    let generated = Command::new(&binary)
-        .args(["generate", "--events", &events.to_string(), "--out"])
-        .arg(&data)
-        .stdout(Stdio::null())
-        .status()?;
-    if !generated.success() {
-        return Err("tidemill generate failed".into());
-    }
-    let bytes = std::fs::metadata(data.join("events-00000.tsv"))?.len();
-    println!("{events} events of {} bytes, {runs} runs each, the median shown", bytes / events.max(1));
-    // In turns, so that a slow minute of the machine strikes all of them.
-    let mut measured: Vec<Vec<Measured>> = CODECS.iter().map(|_| Vec::new()).collect();
-    for run in 0..runs {
-        for (results, (_, codec)) in measured.iter_mut().zip(CODECS) {
-            results.push(measure(&binary, dir.path(), &data, codec, events, run)?);
-        }
-    }
-    for ((name, _), mut results) in CODECS.into_iter().zip(measured) {
-        results.sort_by(|a, b| a.rate.total_cmp(&b.rate));
-        let median = &results[results.len() / 2];
+/// The run with the median rate, and the lowest and highest rates.
+pub(crate) fn median(mut runs: Vec<Measured>) -> (Measured, f64, f64) {
+    runs.sort_by(|a, b| a.rate.total_cmp(&b.rate));
+    let (lowest, highest) = (runs[0].rate, runs[runs.len() - 1].rate);
+    (runs.swap_remove(runs.len() / 2), lowest, highest)
+}
+
+impl Measured {
+    /// Prints it.
+    pub(crate) fn print(&self, name: &str, lowest: f64, highest: f64) {
         println!(
             "\n{name}: {:.2} M events/s ({:.2} to {:.2}), {:.1} CPU seconds, peak memory {:.0} MiB, {} cuts",
-            median.rate / 1e6,
-            results[0].rate / 1e6,
-            results[results.len() - 1].rate / 1e6,
-            median.cpu_seconds,
-            median.peak_mib,
-            median.cuts
+            self.rate / 1e6,
+            lowest / 1e6,
+            highest / 1e6,
+            self.cpu_seconds,
+            self.peak_mib,
+            self.cuts
         );
-        for (stage, ns) in &median.stages {
+        for (stage, ns) in &self.stages {
             println!("  {stage:<16} {ns:>6.1} ns/event");
         }
     }
-    Ok(())
-}
-
-struct Measured {
-    rate: f64,
-    cpu_seconds: f64,
-    peak_mib: f64,
-    cuts: u64,
-    stages: Vec<(String, f64)>,
 }
 
 /// The release binary in the directory above the one that examples are built into.
-fn binary() -> Result<PathBuf, Box<dyn Error>> {
+pub(crate) fn binary() -> Result<PathBuf, Box<dyn Error>> {
     let exe = std::env::current_exe()?;
     let dir = exe.parent().and_then(Path::parent).ok_or("the example has no directory")?;
     let binary = dir.join("tidemill");
     if binary.exists() { Ok(binary) } else { Err(format!("{} is not there: build it first", binary.display()).into()) }
 }
 
-fn measure(
+/// Runs a topology of `events` events to its end, with state and output of its own below `home`.
+pub(crate) fn run(
     binary: &Path,
-    dir: &Path,
-    data: &Path,
-    codec: &str,
+    home: &Path,
+    topology: &Path,
+    more: &[String],
     events: u64,
-    run: usize,
 ) -> Result<Measured, Box<dyn Error>> {
-    let home = dir.join("run");
-    let _ = std::fs::remove_dir_all(&home);
-    std::fs::create_dir_all(&home)?;
-    std::fs::copy(data.join("listening.avsc"), home.join("listening.avsc"))?;
-    let topology = home.join("benchmark.toml");
-    std::fs::write(&topology, topology_text(&data.join("events-*.tsv"), codec, data)?)?;
     // What earlier runs wrote is not this run's to wait for.
     Command::new("sync").status()?;
     let begin = Instant::now();
@@ -100,13 +68,15 @@ fn measure(
         .arg(format!("state.root={}", home.join("state").display()))
         .arg("--set")
         .arg(format!("output.root={}", home.join("out").display()))
-        .arg(&topology)
+        .args(more)
+        .arg(topology)
         .stdout(Stdio::from(std::fs::File::create(home.join("status"))?))
+        .stderr(Stdio::null())
         .spawn()?;
     let (mut peak_kib, mut cpu_ticks) = (0, 0);
     let status = loop {
         peak_kib = peak(child.id()).unwrap_or(peak_kib).max(peak_kib);
-        cpu_ticks = cpu(child.id()).unwrap_or(cpu_ticks);
+        cpu_ticks = cpu_ticks_of(child.id()).unwrap_or(cpu_ticks);
         if let Some(status) = child.try_wait()? {
             break status;
         }
@@ -114,7 +84,7 @@ fn measure(
     };
     let elapsed = begin.elapsed().as_secs_f64();
     if !status.success() {
-        return Err(format!("run {run} ended with {status}").into());
+        return Err(format!("the run ended with {status}").into());
     }
     let text = std::fs::read_to_string(home.join("status"))?;
     let last: Value = serde_json::from_str(text.lines().last().ok_or("no status")?)?;
@@ -130,7 +100,8 @@ fn measure(
     })
 }
 
-fn topology_text(files: &Path, codec: &str, data: &Path) -> Result<String, Box<dyn Error>> {
+/// The topology of the main job, with the types that the truth beside generated data names.
+pub(crate) fn topology(source: &str, codec: &str, data: &Path) -> Result<String, Box<dyn Error>> {
     let truth: Value = serde_json::from_slice(&std::fs::read(data.join("truth.json"))?)?;
     let mut text = format!(
         r#"
@@ -138,8 +109,7 @@ fn topology_text(files: &Path, codec: &str, data: &Path) -> Result<String, Box<d
 name = "benchmark"
 
 [sources.events]
-kind = "file"
-paths = ["{}"]
+{source}
 
 [stages.parse]
 kind = "tsv"
@@ -167,8 +137,7 @@ from = ["dedup"]
 kind = "avro_files"
 from = ["counts"]
 {codec}
-"#,
-        files.display()
+"#
     );
     for name in truth["types"].as_object().ok_or("truth.json names no types")?.keys() {
         text.push_str(&format!(
@@ -176,6 +145,15 @@ from = ["counts"]
         ));
     }
     Ok(text)
+}
+
+/// An empty directory for a run, with the schema in it.
+pub(crate) fn home(dir: &Path, data: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    let home = dir.join("run");
+    let _ = std::fs::remove_dir_all(&home);
+    std::fs::create_dir_all(&home)?;
+    std::fs::copy(data.join("listening.avsc"), home.join("listening.avsc"))?;
+    Ok(home)
 }
 
 /// Highest resident memory of a process so far, in KiB.
@@ -186,7 +164,7 @@ fn peak(pid: u32) -> Option<u64> {
 }
 
 /// CPU time of a process so far, in hundredths of a second.
-fn cpu(pid: u32) -> Option<u64> {
+pub(crate) fn cpu_ticks_of(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
