@@ -9,7 +9,7 @@ use tidemill_core::{
 };
 
 use super::ids::IdMaker;
-use super::state::{Memory, Verdict};
+use super::state::{Judged, Memory, Verdict};
 
 pub(super) struct DedupStage {
     pub(super) makers: Vec<(Arc<str>, IdMaker)>,
@@ -49,9 +49,16 @@ impl DedupStage {
         let mut kept: Vec<u32> = Vec::with_capacity(ids.len());
         let mut tally = Tally { received: ids.len() as u64, ..Tally::default() };
         let mut duplicates = Duplicates { bucket_ms: self.bucket_ms, last: None, earlier: BTreeMap::new() };
-        for (at, row) in batch.indexes().enumerate() {
+        let bucket_ms = self.bucket_ms;
+        let mut rows = batch.indexes();
+        let judged = Judged { ids, times, known };
+        self.memory.judge(judged, *sealed_ms, |at, verdict| {
+            let Some(row) = rows.next() else { return };
             let time_ms = times[at];
-            match self.memory.judge(ids[at], time_ms, known[at], *sealed_ms) {
+            let mut refuse = |reason: Reason, message: String| {
+                effects.dead.push(DeadLetter::of_row(batch, row, reason, message));
+            };
+            match verdict {
                 Verdict::Taken => kept.push(row as u32),
                 Verdict::Duplicate => {
                     tally.duplicates += 1;
@@ -62,21 +69,14 @@ impl DedupStage {
                 }
                 Verdict::Late => {
                     tally.late += 1;
-                    effects.dead.push(DeadLetter::of_row(
-                        batch,
-                        row,
-                        Reason::Late,
-                        late_message(time_ms, self.bucket_ms),
-                    ));
+                    refuse(Reason::Late, late_message(time_ms, bucket_ms));
                 }
                 Verdict::TooOld(oldest) => {
                     tally.dead += 1;
-                    let message = format!(
-                        "its time {} is before {}, where ids have been forgotten: a duplicate could not be told",
-                        format_time_ms(time_ms),
-                        format_time_ms(oldest)
-                    );
-                    effects.dead.push(DeadLetter::of_row(batch, row, Reason::TooOldToJudge, message));
+                    let (time, oldest) = (format_time_ms(time_ms), format_time_ms(oldest));
+                    let message =
+                        format!("its time {time} is before {oldest}, where ids have been forgotten: a duplicate could not be told");
+                    refuse(Reason::TooOldToJudge, message);
                 }
                 Verdict::TooScattered => {
                     tally.dead += 1;
@@ -84,10 +84,10 @@ impl DedupStage {
                         "its time {} needs a bucket of ids of its own, and as many as may be (`max_open_hours`) are held",
                         format_time_ms(time_ms)
                     );
-                    effects.dead.push(DeadLetter::of_row(batch, row, Reason::TooManyOpenHours, message));
+                    refuse(Reason::TooManyOpenHours, message);
                 }
             }
-        }
+        });
         tally.sent = kept.len() as u64;
         effects.tally.add(&tally);
         effects.notes.extend(duplicates.notes(&batch.event_type.name));

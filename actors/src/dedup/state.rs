@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,14 @@ struct Kept {
     /// Bucket, number of ids in its Log, and the Log's CRC32C.
     buckets: Vec<(i64, u64, u32)>,
     sealed_before_ms: BTreeMap<Arc<str>, i64>,
+}
+
+/// The events of a batch, one an index.
+pub(super) struct Judged<'a> {
+    pub(super) ids: &'a [u128],
+    pub(super) times: &'a [i64],
+    /// Whether the id was known before the batch.
+    pub(super) known: &'a [bool],
 }
 
 /// What became of an event.
@@ -103,40 +112,76 @@ impl Memory {
         Reach { bucket, sets: sets.filter(|set| !set.is_empty()).collect() }
     }
 
-    /// Judges one event and remembers it if it is taken. `known`: what [`Memory::known`] said before the batch.
-    /// `sealed_ms`: hours of the type that begin before it are sealed.
-    #[inline]
-    pub(super) fn judge(&mut self, id: u128, time_ms: i64, known: bool, sealed_ms: i64) -> Verdict {
-        let bucket = time_ms.div_euclid(self.width_ms);
-        if bucket < self.forgotten_before.saturating_add(REACH) {
-            return Verdict::TooOld(self.forgotten_before.saturating_add(REACH).saturating_mul(self.width_ms));
+    /// Judges events in order, remembers those that are taken, and tells `each` the number and the verdict of every one. `known`:
+    /// what [`Memory::known`] said before the batch. `sealed_ms`: hours of the type that begin before it are sealed.
+    pub(super) fn judge(&mut self, events: Judged<'_>, sealed_ms: i64, mut each: impl FnMut(usize, Verdict)) {
+        let width_ms = self.width_ms;
+        let bucket_of = |at: usize| events.times[at].div_euclid(width_ms);
+        let mut from = 0;
+        while from < events.ids.len() {
+            // Events of one batch mostly lie in one bucket: what depends on that is looked up once a run.
+            let bucket = bucket_of(from);
+            let to = (from + 1..events.ids.len()).find(|at| bucket_of(*at) != bucket).unwrap_or(events.ids.len());
+            self.judge_run(&events, from..to, bucket, sealed_ms, &mut each);
+            from = to;
         }
-        if known {
-            return Verdict::Duplicate;
+    }
+
+    fn judge_run(
+        &mut self,
+        events: &Judged<'_>,
+        run: Range<usize>,
+        bucket: i64,
+        sealed_ms: i64,
+        each: &mut impl FnMut(usize, Verdict),
+    ) {
+        let oldest = self.forgotten_before.saturating_add(REACH);
+        if bucket < oldest {
+            return run.for_each(|at| each(at, Verdict::TooOld(oldest.saturating_mul(self.width_ms))));
         }
-        // Only ids of the same batch can be found now, in buckets that this call has added to. Mostly that is `bucket`
-        // alone, where adding the id will tell.
-        let within_reach = |other: &i64| *other != bucket && other.abs_diff(bucket) <= REACH as u64;
-        let there = |other: &i64| self.buckets.get(other).is_some_and(|other| other.ids.contains(id));
-        if self.fresh.iter().any(|other| within_reach(other) && there(other)) {
-            return Verdict::Duplicate;
+        // Only ids of the same batch can be found now that were not known, in buckets that this call has added to. Mostly that is
+        // `bucket` alone, where adding the id will tell.
+        let is_other = |other: &&i64| **other != bucket && other.abs_diff(bucket) <= REACH as u64;
+        let others: Vec<i64> = self.fresh.iter().filter(is_other).copied().collect();
+        let is_known = |at: usize, buckets: &BTreeMap<i64, Bucket>| {
+            let holds = |other: &i64| buckets.get(other).is_some_and(|other| other.ids.contains(events.ids[at]));
+            events.known[at] || others.iter().any(holds)
+        };
+        let known: Vec<bool> = match others[..] {
+            [] => Vec::new(),
+            _ => run.clone().map(|at| is_known(at, &self.buckets)).collect(),
+        };
+        let known = if known.is_empty() { &events.known[run.clone()] } else { &known };
+        let is_taken = |at: usize| !known[at - run.start] && events.times[at] >= sealed_ms;
+        let is_there = self.buckets.contains_key(&bucket);
+        if !is_there && self.buckets.len() < self.buckets_max && run.clone().any(is_taken) {
+            self.buckets.insert(bucket, Bucket::default());
         }
-        if time_ms < sealed_ms {
-            let own = self.buckets.get(&bucket).is_some_and(|own| own.ids.contains(id));
-            return if own { Verdict::Duplicate } else { Verdict::Late };
+        let mut own = self.buckets.get_mut(&bucket);
+        let was_fresh = own.as_ref().is_some_and(|own| !own.taken.is_empty());
+        for at in run.clone() {
+            let id = events.ids[at];
+            let verdict = match &mut own {
+                _ if known[at - run.start] => Verdict::Duplicate,
+                None if events.times[at] < sealed_ms => Verdict::Late,
+                None => Verdict::TooScattered,
+                Some(own) if events.times[at] < sealed_ms => match own.ids.contains(id) {
+                    true => Verdict::Duplicate,
+                    false => Verdict::Late,
+                },
+                Some(own) => match own.ids.insert(id) {
+                    true => {
+                        own.taken.extend_from_slice(&id.to_le_bytes());
+                        Verdict::Taken
+                    }
+                    false => Verdict::Duplicate,
+                },
+            };
+            each(at, verdict);
         }
-        if self.buckets.len() >= self.buckets_max && !self.buckets.contains_key(&bucket) {
-            return Verdict::TooScattered;
-        }
-        let own = self.buckets.entry(bucket).or_default();
-        if !own.ids.insert(id) {
-            return Verdict::Duplicate;
-        }
-        if own.taken.is_empty() {
+        if own.is_some_and(|own| !own.taken.is_empty()) && !was_fresh {
             self.fresh.push(bucket);
         }
-        own.taken.extend_from_slice(&id.to_le_bytes());
-        Verdict::Taken
     }
 
     /// All hours that end at or before `horizon_ms` are sealed, for every type. What is older than two windows before it
