@@ -11,6 +11,7 @@ mod docs;
 mod faults;
 mod flights;
 mod following;
+mod index;
 mod kafka;
 mod no_room;
 mod small_buckets;
