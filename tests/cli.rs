@@ -69,6 +69,29 @@ fn what_is_not_there_is_named() {
 }
 
 #[test]
+fn check_goes_on_behind_a_file_that_can_not_be_read_and_tells_all() {
+    let place = Place::new();
+    place.plays("");
+    place.write("latin1.toml", b"[topology]\nname = \"\xe9\"\n");
+    place.write("broken.toml", "[topology]\n");
+    std::fs::create_dir(place.path("folder")).expect("a folder");
+    let files = ["none.toml", "folder", "latin1.toml", "broken.toml", "plays.toml"];
+    let codes = ["topology-unreadable", "topology-unreadable", "not-utf8", "missing-key"];
+    let (out, error) = ask(&place, &[&["check"], &files[..]].concat(), 78);
+    assert_eq!(out, "plays.toml: ok\n");
+    let (json, _) = ask(&place, &[&["check", "--json"], &files[..]].concat(), 78);
+    let found: Vec<Value> = serde_json::from_str(&json).expect("a JSON array");
+    for (file, code) in files.iter().zip(codes) {
+        assert!(error.contains(&format!("error[{code}]")) && error.contains(&format!("--> {file}")), "{file}: {error}");
+        let told = found.iter().find(|found| found["file"] == *file && found["code"] == code);
+        let told = told.unwrap_or_else(|| panic!("{code} of {file} is not in {json}"));
+        assert!(told["help"].is_string() && told["severity"] == "error", "{told}");
+    }
+    let (json, _) = ask(&place, &["check", "--json", "plays.toml"], 0);
+    assert_eq!(json, "[]\n");
+}
+
+#[test]
 fn a_second_run_has_nothing_to_do_and_fresh_sets_the_first_aside() {
     let place = Place::new();
     place.plays("");

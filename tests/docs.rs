@@ -2,33 +2,88 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::Command;
 
 use tidemill_runtime::{METRICS, MetricKind};
 
 use crate::support::{Place, assert_exit, root, said};
 
-/// Texts in single backquotes, outside of code fences.
-fn quoted(markdown: &str) -> Vec<&str> {
-    let mut in_fence = false;
-    let mut found = Vec::new();
-    for line in markdown.lines() {
-        if line.trim_start().starts_with("```") {
-            in_fence = !in_fence;
-        } else if !in_fence {
-            found.extend(line.split('`').skip(1).step_by(2));
+/// Names of files and folders in backquotes that are not there; how many were looked for.
+///
+/// One with a `/` is a path from the root. A bare file name is that of a file below a folder of the same line, or anywhere when the line
+/// names none. Bare names in the first column of the code map are folders of the root; elsewhere they are kinds and other words.
+fn missing_names(markdown: &str) -> (Vec<String>, usize) {
+    let (mut section, mut missing, mut looked_for) = ("", Vec::new(), 0);
+    // Pictures are indented.
+    for line in markdown.lines().filter(|line| !line.starts_with("    ")) {
+        if let Some(title) = line.strip_prefix("## ") {
+            section = title;
+        }
+        let is_row = section == "Code map" && line.starts_with('|');
+        let column = line.split('|').nth(1).filter(|_| is_row).unwrap_or_default();
+        let quoted = |text: &'_ str| text.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+        let (names, in_column) = (quoted(line), quoted(column));
+        let is_path = |name: &String| name.contains('/') || in_column.contains(name);
+        let folders: Vec<_> = names.iter().filter(|name| is_path(name) && root().join(name).is_dir()).collect();
+        for name in &names {
+            let is_there = if is_path(name) {
+                root().join(name).exists()
+            } else if is_file_name(name) {
+                match folders.as_slice() {
+                    [] => is_below(root(), name),
+                    folders => folders.iter().any(|folder| is_below(&root().join(folder), name)),
+                }
+            } else {
+                continue;
+            };
+            looked_for += 1;
+            if !is_there {
+                missing.push(format!("`{name}` in: {line}"));
+            }
         }
     }
-    found
+    (missing, looked_for)
+}
+
+fn is_file_name(name: &str) -> bool {
+    let endings = ["rs", "toml", "md", "py", "avsc", "tsv"];
+    let plain =
+        |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    name.rsplit_once('.').is_some_and(|(stem, ending)| plain(stem) && endings.contains(&ending))
+}
+
+/// Whether a file of that name is somewhere below the folder. What begins with a dot, or is built, is not looked at.
+fn is_below(folder: &Path, name: &str) -> bool {
+    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"));
+    entries.into_iter().any(|entry| {
+        let is = entry.file_name();
+        let skipped = is == "target" || is.to_string_lossy().starts_with('.');
+        match entry.file_type().expect("a type").is_dir() {
+            true => !skipped && is_below(&entry.path(), name),
+            false => is == name,
+        }
+    })
 }
 
 #[test]
-fn every_path_in_architecture_md_exists() {
+fn every_file_and_folder_that_architecture_md_names_exists() {
     let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
-    let paths: Vec<&str> = quoted(&text).into_iter().filter(|quoted| quoted.contains('/')).collect();
-    assert!(!paths.is_empty(), "it names no path");
-    let missing: Vec<&str> = paths.into_iter().filter(|path| !root().join(path).exists()).collect();
-    assert!(missing.is_empty(), "ARCHITECTURE.md names what is not there: {missing:?}");
+    let (missing, looked_for) = missing_names(&text);
+    assert!(looked_for > 60, "only {looked_for} names were found in it");
+    assert!(missing.is_empty(), "ARCHITECTURE.md names what is not there:\n{}", missing.join("\n"));
+}
+
+#[test]
+fn a_wrong_name_of_any_form_is_found() {
+    let map =
+        |row: &str| missing_names(&format!("## Code map\n\n| path | what it is |\n| --- | --- |\n{row}\n")).0.len();
+    assert_eq!(map("| `crates/core/src` | `batch.rs`, `stage.rs` |"), 0);
+    assert_eq!(map("| `crates/core/src` | `batch.rs`, `inbox.rs` |"), 1, "it is in another folder");
+    assert_eq!(map("| `configs`, `topologies`, `src` | `verify` |"), 0);
+    assert_eq!(map("| `config`, `topologies`, `sources` | `verify` |"), 2);
+    assert_eq!(missing_names("A word: `dedup`; files: `src/cli.rs`, `inbox.rs`").0.len(), 0);
+    assert_eq!(missing_names("A word: `dedup`; files: `src/cly.rs`, `inboxes.rs`").0.len(), 2);
 }
 
 /// Compares a generated document, or writes it anew when asked to.

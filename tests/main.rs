@@ -11,6 +11,7 @@ mod docs;
 mod faults;
 mod flights;
 mod following;
+mod index;
 mod kafka;
 mod kafka_avro;
 mod kafka_sink;

@@ -11,7 +11,7 @@ use crate::output::print;
 pub(crate) fn run(registry: &Registry, args: &Check) -> Result<(), Failure> {
     let mut all = Vec::new();
     for path in &args.topologies {
-        let read = read(registry, Some(path))?;
+        let read = read(registry, Some(path));
         if !args.json {
             read.print();
             if read.loaded.plan.is_some() {

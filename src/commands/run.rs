@@ -23,7 +23,7 @@ pub(crate) fn run(registry: Registry, args: &Run) -> Result<(), Failure> {
         settings.log.level = LogLevel::Warn;
     }
     logging::start(&settings.log);
-    let plan = read(&registry, args.topology.as_deref())?.plan()?;
+    let plan = read(&registry, args.topology.as_deref()).plan()?;
     let until_end = args.until_end || args.topology.is_none();
     let mut config = settings.run_config(&plan.name, until_end)?;
     if args.fresh {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tidemill_core::Severity;
 use tidemill_runtime::Registry;
-use tidemill_topology::{Loaded, Plan};
+use tidemill_topology::{Diagnostic, Loaded, Plan, not_utf8, unreadable};
 
 use crate::exit::{Code, Failure};
 
@@ -19,17 +19,24 @@ pub(crate) struct Read {
     pub(crate) loaded: Loaded,
 }
 
-/// Reads and checks a topology; `None` is the embedded quickstart.
-pub(crate) fn read(registry: &Registry, path: Option<&Path>) -> Result<Read, Failure> {
+/// Reads and checks a topology; `None` is the embedded quickstart. A file that can't be read has a diagnostic like any other mistake.
+pub(crate) fn read(registry: &Registry, path: Option<&Path>) -> Read {
     let Some(path) = path else {
         let schema = |_: &Path| Ok(QUICKSTART_SCHEMA.to_owned());
         let loaded = tidemill_topology::load(QUICKSTART, Path::new("quickstart.toml"), registry, &schema);
-        return Ok(Read { text: QUICKSTART.to_owned(), loaded });
+        return Read { text: QUICKSTART.to_owned(), loaded };
     };
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::new(Code::Config, format!("can't read topology {}: {error}", path.display())))?;
+    let refused = |text, found: Diagnostic| Read { text, loaded: Loaded { plan: None, diagnostics: vec![found] } };
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) => return refused(String::new(), unreadable(path, &error)),
+    };
+    if let Some((text, found)) = not_utf8(path, &bytes) {
+        return refused(text, found);
+    }
+    let text = String::from_utf8_lossy(&bytes).into_owned();
     let loaded = tidemill_topology::load(&text, path, registry, &|path| std::fs::read_to_string(path));
-    Ok(Read { text, loaded })
+    Read { text, loaded }
 }
 
 impl Read {

@@ -19,6 +19,9 @@ pub(crate) fn publish(output: &Path, staged: &[(PathBuf, &Publication)]) -> Resu
     if staged.is_empty() {
         return Ok(());
     }
+    for (_, publication) in staged {
+        checked(publication)?;
+    }
     note(output, staged.iter().map(|(_, publication)| publication.path.as_str()))?;
     failpoint::hit("index-synced");
     let mut touched: BTreeSet<PathBuf> = BTreeSet::new();
@@ -80,9 +83,9 @@ fn make_dirs(root: &Path, dir: &Path, touched: &mut BTreeSet<PathBuf>) -> Result
     }
 }
 
-/// A publication's path, which must stay below the root.
+/// A publication's path, which must stay below the root and fit into a line of the index.
 fn checked(publication: &Publication) -> Result<&Path, RunError> {
-    let bad = publication.path.split('/').any(|part| matches!(part, "" | "." | "..") || part.contains('\0'));
+    let bad = publication.path.split('/').any(|part| matches!(part, "" | "." | "..") || part.contains(['\0', '\n']));
     if bad {
         return Err(RunError::Internal(format!("a sink wants to publish at `{}`", publication.path)));
     }
@@ -94,14 +97,21 @@ mod tests {
     use tidemill_core::{Home, LogName};
 
     use super::*;
+    use crate::published::{empty, index_path, published};
 
     fn publication(path: &str) -> Publication {
         Publication { log: LogName { home: Home::Output, name: "x".into() }, path: path.into() }
     }
 
+    fn output() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(index_path(dir.path()), empty()).unwrap();
+        dir
+    }
+
     #[test]
     fn publishing_twice_is_the_same_as_once_and_replaces_nothing() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = output();
         let from = dir.path().join("x.staged");
         let publication = publication("a/b/x.avro");
         std::fs::write(&from, "1").unwrap();
@@ -114,12 +124,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_published_outside_the_root() {
-        let dir = tempfile::tempdir().unwrap();
+    fn nothing_is_published_outside_the_root_or_on_two_lines_of_the_index() {
+        let dir = output();
         let from = dir.path().join("x.staged");
-        for path in ["../x", "a/../../x", "/x", "a//x", ""] {
+        for path in ["../x", "a/../../x", "/x", "a//x", "", "a\nb"] {
             std::fs::write(&from, "1").unwrap();
             assert!(publish(dir.path(), &[(from.clone(), &publication(path))]).is_err(), "{path}");
         }
+        assert!(published(dir.path()).unwrap().unwrap().paths.unwrap().is_empty(), "nothing is noted either");
     }
 }

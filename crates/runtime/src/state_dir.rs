@@ -7,6 +7,7 @@
 //!                   cuts/<cut>.snap   the snapshots of the last cut
 //!                   logs/<stage>/     Logs that stages read when they are restored
 //! <output>/.tidemill-claim            the state directory that the output root belongs to
+//! <output>/.tidemill-published        see `published`; older than the claim, so that it is missing only when somebody removed it
 //! <output>/.tidemill-staging/<stage>/ Logs that become files for readers
 //! ```
 
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::RunError;
 use crate::logs::{make_dirs, sync_all};
+use crate::published;
 
 const CLAIM: &str = ".tidemill-claim";
 const STAGING: &str = ".tidemill-staging";
@@ -164,6 +166,12 @@ fn identity(root: &Path) -> Result<Arc<str>, RunError> {
     }
 }
 
+/// Whether a state directory has claimed the output root.
+#[must_use]
+pub fn is_claimed(output: &Path) -> bool {
+    output.join(CLAIM).exists()
+}
+
 fn read_claim(output: &Path) -> Result<Option<Claim>, RunError> {
     let path = output.join(CLAIM);
     match std::fs::read(&path) {
@@ -177,14 +185,15 @@ fn read_claim(output: &Path) -> Result<Option<Claim>, RunError> {
 
 fn claim(output: &Path, root: &Path, id: &str) -> Result<(), RunError> {
     match read_claim(output)? {
-        Some(claim) if claim.state_id == id => Ok(()),
+        Some(claim) if claim.state_id == id => published::take(output),
         Some(claim) => Err(RunError::Claimed { path: output.to_owned(), owner: claim.state.display().to_string() }),
         None => {
             let state = std::path::absolute(root).map_err(RunError::io("resolve", root))?;
             let text = serde_json::to_vec(&Claim { state_id: id.to_owned(), state })
                 .map_err(|error| RunError::Internal(error.to_string()))?;
+            write_new(&published::index_path(output), published::empty().as_bytes())?;
             match write_new(&output.join(CLAIM), &text)? {
-                true => Ok(()),
+                true => published::take(output),
                 // Somebody was faster: it is theirs, or it was ours already.
                 false => claim(output, root, id),
             }
@@ -221,6 +230,20 @@ mod tests {
         drop(first);
         assert!(matches!(StateDir::take(&dir.path().join("b"), &output), Err(RunError::Claimed { .. })));
         assert_eq!(StateDir::take(&dir.path().join("a"), &output).unwrap().id, id, "its own state gets it again");
+    }
+
+    #[test]
+    fn an_index_is_there_from_the_claim_on_and_is_not_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, output) = (dir.path().join("a"), dir.path().join("out"));
+        drop(StateDir::take(&state, &output).unwrap());
+        assert!(published::published(&output).unwrap().unwrap().damaged.is_empty());
+        std::fs::remove_file(published::index_path(&output)).unwrap();
+        assert!(matches!(StateDir::take(&state, &output), Err(RunError::Corrupt { .. })));
+        // A crash between the two leaves an index without a claim.
+        std::fs::write(published::index_path(&output), published::empty()).unwrap();
+        std::fs::remove_file(output.join(CLAIM)).unwrap();
+        drop(StateDir::take(&state, &output).unwrap());
     }
 
     #[test]

@@ -10,6 +10,8 @@ macro_rules! codes {
 }
 
 codes! {
+    TOPOLOGY_UNREADABLE "topology-unreadable" "The topology file can't be read."
+    NOT_UTF8 "not-utf8" "The topology file is not UTF-8."
     TOML_SYNTAX "toml-syntax" "The text is not TOML."
     DUPLICATE_KEY "duplicate-key" "A key, a table or an item of a list is there twice."
     MISSING_TABLE "missing-table" "There is no `[topology]`."

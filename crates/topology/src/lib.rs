@@ -17,6 +17,7 @@ mod render;
 mod suggest;
 mod text;
 mod units;
+mod unread;
 
 pub use codes::CODES;
 pub use common::{TOPOLOGY_KEYS, TYPE_KEYS};
@@ -27,3 +28,4 @@ pub use graph::{GraphFormat, graph};
 pub use json_schema::json_schema;
 pub use load::{Loaded, load};
 pub use plan::{Edge, Kinds, Node, Plan, Port};
+pub use unread::{not_utf8, unreadable};

@@ -6,6 +6,7 @@ use std::ops::Range;
 use tidemill_core::Severity;
 use unicode_width::UnicodeWidthChar;
 
+use crate::codes::TOPOLOGY_UNREADABLE;
 use crate::diagnostic::{Diagnostic, severity_name};
 use crate::text::Text;
 
@@ -49,9 +50,13 @@ impl Diagnostic {
             let _ = writeln!(out, "  {line}");
         }
         let place = |line: usize, column: usize| format!("{}:{line}:{column}", self.file.display());
-        let _ = writeln!(out, "{:width$}{} {}", "", paint.gutter("-->"), place(self.line, self.column));
-        let underline = |marks: &str| paint.severity(self.severity, marks);
-        snippet(&mut out, &text, width, &paint, &self.span, '^', &underline);
+        if self.code == TOPOLOGY_UNREADABLE {
+            let _ = writeln!(out, "{:width$}{} {}", "", paint.gutter("-->"), self.file.display());
+        } else {
+            let _ = writeln!(out, "{:width$}{} {}", "", paint.gutter("-->"), place(self.line, self.column));
+            let underline = |marks: &str| paint.severity(self.severity, marks);
+            snippet(&mut out, &text, width, &paint, &self.span, '^', &underline);
+        }
         if let Some(help) = &self.help {
             let bar = format!("{:width$} {}", "", paint.gutter("="));
             let _ = writeln!(out, "{:width$} {}", "", paint.gutter("|"));

@@ -40,7 +40,7 @@ pub struct VerifyError {
 
 /// Verifies all hours below `root`; entries of the root itself that begin with `.` are not looked at.
 ///
-/// `published` are the paths (below the root, with `/`) of all that was ever published, from the ledger of the state directory: with it,
+/// `published` are the paths (below the root, with `/`) of all that was ever published, from the index of the root: with it,
 /// hours that are missing as a whole, and hours that nobody published, are found too. Take it while nothing is being published.
 ///
 /// Reads every record, on all cores: about 1 µs of one core each.
@@ -69,34 +69,33 @@ pub fn verify(
         .collect();
     let mut report = Report::default();
     let mut hours = BTreeSet::new();
-    report.faults = found.faults;
+    let mut faults = found.faults;
     for checked in checked {
         report.directories += 1;
         report.files += checked.files;
         report.rows += checked.rows;
         report.bytes += checked.bytes;
-        report.faults.extend(checked.faults);
+        faults.extend(checked.faults);
         hours.insert(checked.hour);
     }
     report.hours = hours.len() as u64;
     if let Some(published) = published {
-        compare(&found.files, published, &mut report.faults);
+        compare(&found.files, published, &mut faults);
     }
-    report.faults.sort();
-    report.faults.dedup();
+    report.add(faults);
     Ok(report)
 }
 
-/// Files that the ledger has and the root lacks, and the other way round.
+/// Files that the index has and the root lacks, and the other way round.
 fn compare(files: &BTreeSet<String>, published: &BTreeSet<String>, faults: &mut Vec<Fault>) {
     let mut fault = |code, path: &str, message: &str| {
         let (directory, file) = path.rsplit_once('/').unwrap_or(("", path));
         faults.push(Fault::new(code, directory, None, message.to_owned()).file(file));
     };
     for path in published.difference(files) {
-        fault(FaultCode::MissingFile, path, "the ledger says that it was published, but it is not there");
+        fault(FaultCode::MissingFile, path, "the index says that it was published, but it is not there");
     }
     for path in files.difference(published) {
-        fault(FaultCode::ExtraFile, path, "it is there, but the ledger does not say that it was published");
+        fault(FaultCode::ExtraFile, path, "it is there, but no intact line of the index says that it was published");
     }
 }

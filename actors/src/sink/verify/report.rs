@@ -7,7 +7,7 @@ use serde::Serialize;
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FaultCode {
-    /// A file that the manifest or the ledger names is not there.
+    /// A file that the manifest or the index names is not there.
     MissingFile,
     /// A file is there that nothing names.
     ExtraFile,
@@ -33,6 +33,12 @@ pub enum FaultCode {
     WrongContent,
     /// It can't be read.
     Unreadable,
+    /// A line of the index of all that was published can't be trusted.
+    DamagedIndex,
+    /// The index of all that was published is gone.
+    MissingIndex,
+    /// Neither index nor claim: no output root of Tidemill.
+    NotARoot,
 }
 
 /// One thing that is wrong.
@@ -94,6 +100,13 @@ pub struct Report {
 }
 
 impl Report {
+    /// Adds what was found elsewhere.
+    pub fn add(&mut self, faults: impl IntoIterator<Item = Fault>) {
+        self.faults.extend(faults);
+        self.faults.sort();
+        self.faults.dedup();
+    }
+
     /// Whether nothing is wrong.
     #[must_use]
     pub fn is_clean(&self) -> bool {
