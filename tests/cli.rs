@@ -115,6 +115,18 @@ fn a_second_run_has_nothing_to_do_and_fresh_sets_the_first_aside() {
 }
 
 #[test]
+fn fresh_takes_an_output_root_that_is_written_with_a_slash() {
+    let place = Place::new();
+    place.plays("");
+    place.write("data/plays", lines(0..100));
+    let run = |more: &[&str]| finish(place.run_command(&RUN).args(["--set", "output.root=out/"]).args(more));
+    assert_exit(&run(&[]), 0);
+    assert_exit(&run(&["--fresh", "--yes"]), 0);
+    assert_each_once(&place.published("play"), 0..100);
+    ask(&place, &["verify", "out.aside-1"], 0);
+}
+
+#[test]
 fn settings_names_the_layer_of_each_value_and_refuses_what_it_does_not_know() {
     let place = Place::new();
     place.write("one.toml", "[cut]\ninterval = \"2s\"\n[runtime]\nqueue = \"8MiB\"\n[log]\nlevel = \"debug\"\n");

@@ -50,6 +50,17 @@ pub enum RunError {
         /// What changed, and what to do.
         changes: Vec<String>,
     },
+    /// State and output could not be set aside.
+    #[error("can't move aside {}: {source}; {left}", path.display())]
+    Aside {
+        /// What could not be moved.
+        path: PathBuf,
+        /// What is where now, and what to do.
+        left: String,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
     /// A source can't go on without skipping something.
     #[error("{message}")]
     Source {

@@ -10,6 +10,7 @@
 //!         `- Engine (the stage's value)    `--Ack-- Worker --Outlet--> next Inbox
 //! ```
 
+mod aside;
 mod backoff;
 mod committer;
 mod coordinator;
@@ -36,6 +37,7 @@ mod state_dir;
 mod status;
 mod worker;
 
+pub use aside::set_aside;
 pub use coordinator::Ended;
 pub use error::RunError;
 pub use metrics::{METRICS, MetricKind, MetricSpec, describe, export};
@@ -43,5 +45,5 @@ pub use published::published;
 pub use region::RunConfig;
 pub use registry::Registry;
 pub use run::{Handle, Running, last_cut, start};
-pub use state_dir::{Owner, owner_of, set_aside};
+pub use state_dir::{Owner, owner_of};
 pub use status::{PartitionStatus, SourceStatus, StageStatus, Status, TypeStatus, WorkerStatus};
