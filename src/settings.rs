@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use config::{Config, Environment, File, FileFormat, Map, Source, Value, ValueKind};
 use serde::Deserialize;
-use tidemill_core::{Clusters, Properties, parse_duration_ms, parse_size_bytes};
+use tidemill_core::{Clusters, Properties, parse_duration_ms, parse_size_bytes, shown_property};
 use tidemill_runtime::RunConfig;
 
 use crate::cli::SettingsArgs;
@@ -182,7 +182,7 @@ impl Settings {
         let mut merged: BTreeMap<String, Origin> = BTreeMap::new();
         for (from, values) in layers(args)? {
             for (key, value) in keys(&values) {
-                let value = if is_secret(&key) { "(set)".to_owned() } else { value };
+                let value = if shows(&key, &value) { value } else { "(set)".to_owned() };
                 merged.insert(key.clone(), Origin { key, value, from: from.clone() });
             }
         }
@@ -203,22 +203,18 @@ fn layers(args: &SettingsArgs) -> Result<Vec<Named>, Failure> {
     let variables = Environment::with_prefix("TIDEMILL").prefix_separator("__").separator("__");
     layers.push(("TIDEMILL__ variables".to_owned(), variables.collect().map_err(bad)?));
     for pair in &args.set {
-        let Some((key, value)) = pair.split_once('=') else {
-            return Err(Failure::new(
-                Code::Usage,
-                format!("--set {pair}: it takes key=value, such as output.root=/data"),
-            ));
-        };
+        let layer = format!("--set {}", key_of(pair));
+        let usage = || Failure::new(Code::Usage, format!("{layer}: it takes KEY=VALUE, such as output.root=/data"));
+        let (key, value) = pair.split_once('=').ok_or_else(usage)?;
         // As in TOML, so that numbers and booleans are what they look like; anything else is text.
         let text = format!("{key} = {value}");
         let quoted = format!("{key} = {}", serde_json::Value::from(value));
         let parse = |text: &str| File::from_str(text, FileFormat::Toml).collect();
         // A password may look like a number, and is none.
         let values = if is_cluster_property(key) { parse(&quoted) } else { parse(&text).or_else(|_| parse(&quoted)) };
-        layers.push((
-            format!("--set {pair}"),
-            values.map_err(|error| Failure::new(Code::Usage, format!("--set {pair}: {error}")))?,
-        ));
+        // The parser's error would show the value.
+        let values = values.map_err(|_| usage())?;
+        layers.push((layer, values));
     }
     Ok(layers)
 }
@@ -227,7 +223,17 @@ fn read(path: &Path) -> Result<Map<String, Value>, Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::new(Code::Config, format!("can't read settings file {}: {error}", path.display())))?;
     let values = File::from_str(&text, FileFormat::Toml).collect();
-    values.map_err(|error| Failure::new(Code::Config, format!("settings file {}: {error}", path.display())))
+    values.map_err(|error| {
+        let error = without_source(&error.to_string(), &text);
+        Failure::new(Code::Config, format!("settings file {}: {error}", path.display()))
+    })
+}
+
+/// A parser's error without the lines of the file that it shows, if they may hold a password.
+fn without_source(error: &str, text: &str) -> String {
+    let shows = |line: &str| line.trim_start_matches(|c: char| c == ' ' || c.is_ascii_digit()).starts_with('|');
+    let kept = error.lines().filter(|line| !text.contains("kafka") || !shows(line));
+    kept.collect::<Vec<_>>().join("\n")
 }
 
 /// Whether a key is that of a property of a cluster: its name can be anything that librdkafka knows.
@@ -235,9 +241,16 @@ fn is_cluster_property(key: &str) -> bool {
     key.strip_prefix("kafka.").is_some_and(|rest| rest.split_once('.').is_some_and(|(name, _)| !name.is_empty()))
 }
 
-/// Whether the value of a key is not to be shown.
-fn is_secret(key: &str) -> bool {
-    ["password", "secret", "pem", "token"].iter().any(|word| key.contains(word))
+/// Whether a value may be shown. Only clusters have secrets.
+fn shows(key: &str, value: &str) -> bool {
+    let property = key.strip_prefix("kafka.").and_then(|rest| rest.split_once('.'));
+    property.is_none_or(|(_, name)| shown_property(name, value).is_some())
+}
+
+/// What of a `--set` is its key, for messages: what is behind it may be a password.
+fn key_of(pair: &str) -> &str {
+    let end = pair.find(|c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c)));
+    &pair[..end.unwrap_or(pair.len())]
 }
 
 /// Dotted keys and values as text.
@@ -305,6 +318,21 @@ mod tests {
         let error = clusters.kafka("other").unwrap_err().to_string();
         assert!(error.contains("`other`") && error.contains("`main`"), "{error}");
         assert!(load(&["kafka.main=x"]).is_err());
+    }
+
+    #[test]
+    fn no_message_about_a_set_shows_what_may_be_a_secret() {
+        for set in [
+            "kafka.main.sasl_password hunter2",
+            "kafka.main.sasl_password:hunter2",
+            "kafka.main.sasl password=hunter2",
+            "kafka.main=hunter2",
+            "kafka=hunter2",
+            "kafka.main.=hunter2",
+        ] {
+            let error = load(&[set]).unwrap_err();
+            assert!(error.message.contains("kafka") && !error.message.contains("hunter2"), "{}", error.message);
+        }
     }
 
     #[test]
