@@ -117,6 +117,9 @@ pub(crate) struct Runtime {
     pub(crate) compute_threads: usize,
 }
 
+/// Each has a stack of its own; more than this is a mistake.
+const COMPUTE_THREADS_MAX: usize = 1024;
+
 /// A setting, for `tidemill settings`.
 pub(crate) struct Origin {
     pub(crate) key: String,
@@ -143,7 +146,25 @@ impl Settings {
         }
         let settings = builder.build().and_then(Config::try_deserialize);
         let settings: Self = settings.map_err(|error| Failure::new(Code::Config, format!("settings: {error}")))?;
-        settings.run_config("x", false).map(|_| settings)
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// Checks what the types of the values don't.
+    fn check(&self) -> Result<(), Failure> {
+        let bad = |what: String| Err(Failure::new(Code::Config, format!("settings: {what}")));
+        for (key, root) in [("state.root", &self.state.root), ("output.root", &self.output.root)] {
+            if root.as_os_str().is_empty() {
+                return bad(format!("`{key}`: it is empty; name a directory, or leave it out"));
+            }
+        }
+        let threads = self.runtime.compute_threads;
+        if threads > COMPUTE_THREADS_MAX {
+            return bad(format!(
+                "`runtime.compute_threads`: {threads} is too many; write a number up to {COMPUTE_THREADS_MAX}, or 0 for as many as there are cores"
+            ));
+        }
+        self.run_config("x", false).map(drop)
     }
 
     /// What the runtime needs of them.
@@ -318,6 +339,16 @@ mod tests {
         let error = clusters.kafka("other").unwrap_err().to_string();
         assert!(error.contains("`other`") && error.contains("`main`"), "{error}");
         assert!(load(&["kafka.main=x"]).is_err());
+    }
+
+    #[test]
+    fn empty_roots_and_threads_without_bound_are_refused() {
+        for set in ["output.root=", "state.root=", "runtime.compute_threads=100000", "runtime.compute_threads=-1"] {
+            let error = load(&[set]).unwrap_err();
+            let (key, _) = set.split_once('=').unwrap();
+            assert!(error.code == Code::Config && error.message.contains(key), "{}", error.message);
+        }
+        assert_eq!(load(&["runtime.compute_threads=1024"]).unwrap().runtime.compute_threads, 1024);
     }
 
     #[test]
