@@ -117,6 +117,8 @@ pub(crate) struct Runtime {
     pub(crate) compute_threads: usize,
 }
 
+/// How long a drain may stand still.
+const DRAIN_MS: u64 = 30_000;
 /// Each has a stack of its own; more than this is a mistake.
 const COMPUTE_THREADS_MAX: usize = 1024;
 
@@ -178,6 +180,7 @@ impl Settings {
             cut_interval_ms: parse_duration_ms(&self.cut.interval).map_err(bad("cut.interval"))?.max(1),
             lane_bytes: parse_size_bytes(&self.runtime.queue).map_err(bad("runtime.queue"))? as usize,
             replay_bytes: parse_size_bytes(&self.runtime.replay).map_err(bad("runtime.replay"))?.max(1),
+            drain_ms: DRAIN_MS,
             clusters: Arc::new(self.clusters()),
             admin: None,
         })

@@ -8,6 +8,7 @@ mod cli;
 mod crash;
 mod custom_sink;
 mod docs;
+mod draining;
 mod faults;
 mod flights;
 mod following;

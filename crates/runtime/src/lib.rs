@@ -14,6 +14,7 @@ mod aside;
 mod backoff;
 mod committer;
 mod coordinator;
+mod drain;
 mod engine;
 mod error;
 mod external;
