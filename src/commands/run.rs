@@ -3,6 +3,7 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use tidemill_core::Role;
 use tidemill_runtime::{Ended, Handle, Registry, RunConfig, Running, Status};
 use tidemill_topology::Plan;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,13 +18,21 @@ use crate::{admin, logging};
 
 pub(crate) fn run(registry: Registry, args: &Run) -> Result<(), Failure> {
     let mut settings = Settings::load(&args.settings)?;
+    let plan = read(&registry, args.topology.as_deref())?.plan()?;
+    let console = plan.nodes.iter().find(|node| node.role == Role::Sink && node.kind.name == "console");
+    if let (Progress::Json, Some(sink)) = (args.progress, console) {
+        let message = format!(
+            "--progress json and the sink `{}` (kind `console`) both write to the standard output; leave out one of them, or ask for --progress plain",
+            sink.name
+        );
+        return Err(Failure::new(Code::Config, message));
+    }
     let live = args.progress == Progress::Auto && std::io::stderr().is_terminal();
     if live && matches!(settings.log.level, LogLevel::Info) {
         // The display says what the lines would.
         settings.log.level = LogLevel::Warn;
     }
     logging::start(&settings.log);
-    let plan = read(&registry, args.topology.as_deref())?.plan()?;
     let until_end = args.until_end || args.topology.is_none();
     let mut config = settings.run_config(&plan.name, until_end)?;
     if args.fresh {
