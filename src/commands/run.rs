@@ -14,7 +14,7 @@ use crate::display;
 use crate::exit::{Code, Failure};
 use crate::output::print;
 use crate::settings::{LogLevel, Settings};
-use crate::{admin, logging};
+use crate::{admin, logging, terminal};
 
 pub(crate) fn run(registry: Registry, args: &Run) -> Result<(), Failure> {
     let mut settings = Settings::load(&args.settings)?;
@@ -27,7 +27,9 @@ pub(crate) fn run(registry: Registry, args: &Run) -> Result<(), Failure> {
         );
         return Err(Failure::new(Code::Config, message));
     }
-    let live = args.progress == Progress::Auto && std::io::stderr().is_terminal();
+    // Lines of a console in the same terminal would tear the table.
+    let is_shared = console.is_some() && std::io::stdout().is_terminal();
+    let live = args.progress == Progress::Auto && std::io::stderr().is_terminal() && !is_shared;
     if live && matches!(settings.log.level, LogLevel::Info) {
         // The display says what the lines would.
         settings.log.level = LogLevel::Warn;
@@ -158,7 +160,10 @@ async fn watch(running: Running, handle: &Handle, shown: Shown, mut signals: Sig
         }
     };
     match shown {
-        Shown::Live => screen.draw(&handle.status()),
+        Shown::Live => {
+            screen.draw(&handle.status());
+            terminal::release();
+        }
         Shown::Json => json_line(&handle.status()),
         Shown::Plain | Shown::Nothing => {}
     }
