@@ -98,7 +98,7 @@ pub(crate) enum Progress {
     Auto,
     /// A line every ten seconds.
     Plain,
-    /// The status as a JSON line every second.
+    /// The status as a JSON line every second, on standard output; not together with a sink `console`, which writes there too.
     Json,
     /// Nothing.
     None,

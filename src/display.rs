@@ -1,12 +1,14 @@
 //! What people see of a run: the live table, progress lines, the summary.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tidemill_core::DEAD_LETTER_TYPE;
-use tidemill_runtime::{Ended, StageStatus, Status};
+use tidemill_runtime::{Ended, Status};
+
+use crate::table;
+use crate::terminal::{self, Size};
 
 /// What is known of a run from its start.
 pub(crate) struct Facts {
@@ -14,24 +16,23 @@ pub(crate) struct Facts {
     pub(crate) was_finished: bool,
 }
 
-/// Draws over what it drew before.
+/// What is assumed of a terminal that does not know its size.
+const SIZE: Size = Size { columns: 80, rows: 24 };
+
+/// What is shown while it runs; rates are those since it was shown last.
 #[derive(Default)]
 pub(crate) struct Screen {
     before: Option<(Instant, Status)>,
-    lines: usize,
 }
 
 impl Screen {
     /// Draws the table in place of the last one.
     pub(crate) fn draw(&mut self, status: &Status) {
-        let text = table(status, self.since());
-        let mut out = std::io::stderr().lock();
-        if self.lines > 0 {
-            let _ = write!(out, "\x1b[{}A\x1b[J", self.lines);
-        }
-        let _ = out.write_all(text.as_bytes());
-        let _ = out.flush();
-        self.lines = text.lines().count();
+        let size = terminal::size(std::io::stderr()).unwrap_or(SIZE);
+        let mut lines = table::lines(status, self.since(), size.columns);
+        // The line that the cursor is in needs room too.
+        lines.truncate(size.rows.saturating_sub(1));
+        terminal::draw(lines);
         self.before = Some((Instant::now(), status.clone()));
     }
 
@@ -59,71 +60,17 @@ impl Screen {
 }
 
 /// Events that came out of sources.
-fn received(status: &Status) -> u64 {
+pub(crate) fn received(status: &Status) -> u64 {
     status.stages.iter().filter(|stage| stage.is_parser).map(|stage| stage.tally.received).sum()
 }
 
-fn hours(status: &Status) -> (u64, u64) {
+pub(crate) fn hours(status: &Status) -> (u64, u64) {
     let open = status.types.iter().map(|ty| ty.open_hours as u64).sum();
     (open, status.types.iter().map(|ty| ty.sealed_hours).sum())
 }
 
-fn per_second(number: u64, elapsed: Duration) -> f64 {
+pub(crate) fn per_second(number: u64, elapsed: Duration) -> f64 {
     number as f64 / elapsed.as_secs_f64().max(1e-9)
-}
-
-/// The status as a table; with a status of some time before, rates too.
-pub(crate) fn table(status: &Status, since: Option<(Duration, &Status)>) -> String {
-    let mut text = String::new();
-    let (open, sealed) = hours(status);
-    let rate = since.map(|(elapsed, before)| per_second(received(status).saturating_sub(received(before)), elapsed));
-    let _ = writeln!(
-        text,
-        "{}  {} events{}  hours: {} open, {} sealed  cut {} ({} ms)  held {:.1} MiB",
-        status.topology,
-        count(received(status)),
-        rate.map(|rate| format!(", {}/s", count(rate as u64))).unwrap_or_default(),
-        count(open),
-        count(sealed),
-        status.cut,
-        status.cut_duration_ms,
-        status.held_bytes as f64 / f64::from(1 << 20)
-    );
-    let _ = writeln!(
-        text,
-        "  {:<16} {:>14} {:>11} {:>12} {:>9} {:>8} {:>7} {:>10} {:>5}",
-        "stage", "in", "in/s", "duplicates", "late", "dead", "waiting", "busy", "again"
-    );
-    for stage in &status.stages {
-        let before = since.and_then(|(elapsed, before)| {
-            before.stages.iter().find(|other| other.name == stage.name).map(|other| (elapsed, other))
-        });
-        let _ = writeln!(text, "{}", row(stage, before));
-    }
-    text
-}
-
-fn row(stage: &StageStatus, before: Option<(Duration, &StageStatus)>) -> String {
-    let rate = before.map_or(String::new(), |(elapsed, before)| {
-        count(per_second(stage.tally.received.saturating_sub(before.tally.received), elapsed) as u64)
-    });
-    let busy = before.map_or(String::new(), |(elapsed, before)| {
-        let busy = Duration::from_nanos(stage.busy_ns.saturating_sub(before.busy_ns));
-        let workers = stage.workers.len().max(1) as f64;
-        format!("{:.0} %", (busy.as_secs_f64() / elapsed.as_secs_f64().max(1e-9) / workers * 100.0).min(100.0))
-    });
-    format!(
-        "  {:<16} {:>14} {:>11} {:>12} {:>9} {:>8} {:>7} {:>10} {:>5}",
-        stage.name,
-        count(stage.tally.received),
-        rate,
-        count(stage.tally.duplicates),
-        count(stage.tally.late),
-        count(stage.tally.dead),
-        stage.queue_items,
-        busy,
-        stage.restarts
-    )
 }
 
 /// What a run has done, and where to look.
@@ -187,7 +134,7 @@ pub(crate) fn summary(
 }
 
 /// A number with its thousands apart.
-fn count(number: u64) -> String {
+pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {

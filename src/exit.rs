@@ -51,7 +51,7 @@ impl Failure {
 impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
         let code = match &error {
-            RunError::Io { .. } | RunError::Unavailable(_) => Code::Unavailable,
+            RunError::Io { .. } | RunError::Aside { .. } | RunError::Unavailable(_) => Code::Unavailable,
             RunError::Incompatible { .. } | RunError::Start { .. } | RunError::Settings(_) => Code::Config,
             RunError::Internal(_) => Code::Internal,
             _ => Code::Stopped,

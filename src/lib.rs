@@ -19,6 +19,8 @@ mod exit;
 mod logging;
 mod output;
 mod settings;
+mod table;
+mod terminal;
 
 pub use tidemill_core as core;
 pub use tidemill_runtime::Registry;

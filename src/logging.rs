@@ -3,6 +3,7 @@
 use tracing_subscriber::EnvFilter;
 
 use crate::settings::{Log, LogFormat, LogLevel};
+use crate::terminal::LogLines;
 
 /// Starts logging. A second call does nothing.
 pub(crate) fn start(log: &Log) {
@@ -13,7 +14,7 @@ pub(crate) fn start(log: &Log) {
         LogLevel::Debug => "debug",
         LogLevel::Trace => "trace",
     };
-    let subscriber = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(level)).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(level)).with_writer(|| LogLines);
     let _ = match log.format {
         LogFormat::Text => {
             subscriber.with_target(false).with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use config::{Config, Environment, File, FileFormat, Map, Source, Value, ValueKind};
 use serde::Deserialize;
-use tidemill_core::{Clusters, Properties, parse_duration_ms, parse_size_bytes};
+use tidemill_core::{Clusters, Properties, parse_duration_ms, parse_size_bytes, shown_property};
 use tidemill_runtime::RunConfig;
 
 use crate::cli::SettingsArgs;
@@ -117,6 +117,11 @@ pub(crate) struct Runtime {
     pub(crate) compute_threads: usize,
 }
 
+/// How long a drain may stand still.
+const DRAIN_MS: u64 = 30_000;
+/// Each has a stack of its own; more than this is a mistake.
+const COMPUTE_THREADS_MAX: usize = 1024;
+
 /// A setting, for `tidemill settings`.
 pub(crate) struct Origin {
     pub(crate) key: String,
@@ -143,7 +148,25 @@ impl Settings {
         }
         let settings = builder.build().and_then(Config::try_deserialize);
         let settings: Self = settings.map_err(|error| Failure::new(Code::Config, format!("settings: {error}")))?;
-        settings.run_config("x", false).map(|_| settings)
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// Checks what the types of the values don't.
+    fn check(&self) -> Result<(), Failure> {
+        let bad = |what: String| Err(Failure::new(Code::Config, format!("settings: {what}")));
+        for (key, root) in [("state.root", &self.state.root), ("output.root", &self.output.root)] {
+            if root.as_os_str().is_empty() {
+                return bad(format!("`{key}`: it is empty; name a directory, or leave it out"));
+            }
+        }
+        let threads = self.runtime.compute_threads;
+        if threads > COMPUTE_THREADS_MAX {
+            return bad(format!(
+                "`runtime.compute_threads`: {threads} is too many; write a number up to {COMPUTE_THREADS_MAX}, or 0 for as many as there are cores"
+            ));
+        }
+        self.run_config("x", false).map(drop)
     }
 
     /// What the runtime needs of them.
@@ -157,6 +180,7 @@ impl Settings {
             cut_interval_ms: parse_duration_ms(&self.cut.interval).map_err(bad("cut.interval"))?.max(1),
             lane_bytes: parse_size_bytes(&self.runtime.queue).map_err(bad("runtime.queue"))? as usize,
             replay_bytes: parse_size_bytes(&self.runtime.replay).map_err(bad("runtime.replay"))?.max(1),
+            drain_ms: DRAIN_MS,
             clusters: Arc::new(self.clusters()),
             admin: None,
         })
@@ -182,7 +206,7 @@ impl Settings {
         let mut merged: BTreeMap<String, Origin> = BTreeMap::new();
         for (from, values) in layers(args)? {
             for (key, value) in keys(&values) {
-                let value = if is_secret(&key) { "(set)".to_owned() } else { value };
+                let value = if shows(&key, &value) { value } else { "(set)".to_owned() };
                 merged.insert(key.clone(), Origin { key, value, from: from.clone() });
             }
         }
@@ -203,22 +227,18 @@ fn layers(args: &SettingsArgs) -> Result<Vec<Named>, Failure> {
     let variables = Environment::with_prefix("TIDEMILL").prefix_separator("__").separator("__");
     layers.push(("TIDEMILL__ variables".to_owned(), variables.collect().map_err(bad)?));
     for pair in &args.set {
-        let Some((key, value)) = pair.split_once('=') else {
-            return Err(Failure::new(
-                Code::Usage,
-                format!("--set {pair}: it takes key=value, such as output.root=/data"),
-            ));
-        };
+        let layer = format!("--set {}", key_of(pair));
+        let usage = || Failure::new(Code::Usage, format!("{layer}: it takes KEY=VALUE, such as output.root=/data"));
+        let (key, value) = pair.split_once('=').ok_or_else(usage)?;
         // As in TOML, so that numbers and booleans are what they look like; anything else is text.
         let text = format!("{key} = {value}");
         let quoted = format!("{key} = {}", serde_json::Value::from(value));
         let parse = |text: &str| File::from_str(text, FileFormat::Toml).collect();
         // A password may look like a number, and is none.
         let values = if is_cluster_property(key) { parse(&quoted) } else { parse(&text).or_else(|_| parse(&quoted)) };
-        layers.push((
-            format!("--set {pair}"),
-            values.map_err(|error| Failure::new(Code::Usage, format!("--set {pair}: {error}")))?,
-        ));
+        // The parser's error would show the value.
+        let values = values.map_err(|_| usage())?;
+        layers.push((layer, values));
     }
     Ok(layers)
 }
@@ -227,7 +247,17 @@ fn read(path: &Path) -> Result<Map<String, Value>, Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::new(Code::Config, format!("can't read settings file {}: {error}", path.display())))?;
     let values = File::from_str(&text, FileFormat::Toml).collect();
-    values.map_err(|error| Failure::new(Code::Config, format!("settings file {}: {error}", path.display())))
+    values.map_err(|error| {
+        let error = without_source(&error.to_string(), &text);
+        Failure::new(Code::Config, format!("settings file {}: {error}", path.display()))
+    })
+}
+
+/// A parser's error without the lines of the file that it shows, if they may hold a password.
+fn without_source(error: &str, text: &str) -> String {
+    let shows = |line: &str| line.trim_start_matches(|c: char| c == ' ' || c.is_ascii_digit()).starts_with('|');
+    let kept = error.lines().filter(|line| !text.contains("kafka") || !shows(line));
+    kept.collect::<Vec<_>>().join("\n")
 }
 
 /// Whether a key is that of a property of a cluster: its name can be anything that librdkafka knows.
@@ -235,9 +265,16 @@ fn is_cluster_property(key: &str) -> bool {
     key.strip_prefix("kafka.").is_some_and(|rest| rest.split_once('.').is_some_and(|(name, _)| !name.is_empty()))
 }
 
-/// Whether the value of a key is not to be shown.
-fn is_secret(key: &str) -> bool {
-    ["password", "secret", "pem", "token"].iter().any(|word| key.contains(word))
+/// Whether a value may be shown. Only clusters have secrets.
+fn shows(key: &str, value: &str) -> bool {
+    let property = key.strip_prefix("kafka.").and_then(|rest| rest.split_once('.'));
+    property.is_none_or(|(_, name)| shown_property(name, value).is_some())
+}
+
+/// What of a `--set` is its key, for messages: what is behind it may be a password.
+fn key_of(pair: &str) -> &str {
+    let end = pair.find(|c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c)));
+    &pair[..end.unwrap_or(pair.len())]
 }
 
 /// Dotted keys and values as text.
@@ -305,6 +342,31 @@ mod tests {
         let error = clusters.kafka("other").unwrap_err().to_string();
         assert!(error.contains("`other`") && error.contains("`main`"), "{error}");
         assert!(load(&["kafka.main=x"]).is_err());
+    }
+
+    #[test]
+    fn empty_roots_and_threads_without_bound_are_refused() {
+        for set in ["output.root=", "state.root=", "runtime.compute_threads=100000", "runtime.compute_threads=-1"] {
+            let error = load(&[set]).unwrap_err();
+            let (key, _) = set.split_once('=').unwrap();
+            assert!(error.code == Code::Config && error.message.contains(key), "{}", error.message);
+        }
+        assert_eq!(load(&["runtime.compute_threads=1024"]).unwrap().runtime.compute_threads, 1024);
+    }
+
+    #[test]
+    fn no_message_about_a_set_shows_what_may_be_a_secret() {
+        for set in [
+            "kafka.main.sasl_password hunter2",
+            "kafka.main.sasl_password:hunter2",
+            "kafka.main.sasl password=hunter2",
+            "kafka.main=hunter2",
+            "kafka=hunter2",
+            "kafka.main.=hunter2",
+        ] {
+            let error = load(&[set]).unwrap_err();
+            assert!(error.message.contains("kafka") && !error.message.contains("hunter2"), "{}", error.message);
+        }
     }
 
     #[test]

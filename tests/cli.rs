@@ -138,6 +138,48 @@ fn a_second_run_has_nothing_to_do_and_fresh_sets_the_first_aside() {
 }
 
 #[test]
+fn fresh_takes_an_output_root_that_is_written_with_a_slash() {
+    let place = Place::new();
+    place.plays("");
+    place.write("data/plays", lines(0..100));
+    let run = |more: &[&str]| finish(place.run_command(&RUN).args(["--set", "output.root=out/"]).args(more));
+    assert_exit(&run(&[]), 0);
+    assert_exit(&run(&["--fresh", "--yes"]), 0);
+    assert_each_once(&place.published("play"), 0..100);
+    ask(&place, &["verify", "out.aside-1"], 0);
+}
+
+#[test]
+fn settings_shows_what_is_known_to_be_harmless_of_a_cluster_and_nothing_else() {
+    let place = Place::new();
+    let shown = [
+        "bootstrap_servers",
+        "security_protocol",
+        "sasl_mechanism",
+        "sasl_mechanisms",
+        "sasl_username",
+        "client_id",
+        "ssl_ca_location",
+        "schema_registry_url",
+    ];
+    let hidden =
+        ["sasl_password", "sasl.jaas.config", "schema_registry_basic_auth_user_info", "ssl_key_pem", "unknown"];
+    let sets: Vec<String> = (shown.iter().map(|name| format!("kafka.main.{name}=shown")))
+        .chain(hidden.iter().map(|name| format!("kafka.main.{name}=hunter2")))
+        .collect();
+    let mut args = vec!["settings"];
+    sets.iter().for_each(|set| args.extend(["--set", set]));
+    let (out, error) = ask(&place, &args, 0);
+    assert!(!out.contains("hunter2") && error.is_empty(), "{out}{error}");
+    assert_eq!((out.matches(" shown ").count(), out.matches("(set)").count()), (shown.len(), hidden.len()), "{out}");
+    assert!(out.contains("--set kafka.main.sasl_password"), "{out}");
+    let broken = "[kafka.main]\nsasl_password = \"hunter2\n";
+    place.write("broken.toml", broken);
+    let (_, error) = ask(&place, &["settings", "--settings", "broken.toml"], 78);
+    assert!(error.contains("broken.toml") && error.contains("line 2") && !error.contains("hunter2"), "{error}");
+}
+
+#[test]
 fn settings_names_the_layer_of_each_value_and_refuses_what_it_does_not_know() {
     let place = Place::new();
     place.write("one.toml", "[cut]\ninterval = \"2s\"\n[runtime]\nqueue = \"8MiB\"\n[log]\nlevel = \"debug\"\n");
@@ -154,7 +196,7 @@ fn settings_names_the_layer_of_each_value_and_refuses_what_it_does_not_know() {
     assert_eq!(line("cut.interval"), "2s one.toml");
     assert_eq!(line("runtime.queue"), "4MiB two.toml");
     assert_eq!(line("log.level"), "error TIDEMILL__ variables");
-    assert_eq!(line("admin.listen"), "127.0.0.1:1 --set admin.listen=127.0.0.1:1");
+    assert_eq!(line("admin.listen"), "127.0.0.1:1 --set admin.listen");
     place.write("three.toml", "[output]\nrot = \"x\"\n");
     for (args, names) in [
         (["settings", "--settings", "three.toml"], ["three.toml", "output.rot"]),

@@ -95,6 +95,7 @@ fn run(place: &Place, faulty: Option<(&str, Fault, Trigger)>) -> Status {
         cut_interval_ms: 5,
         lane_bytes: 1 << 16,
         replay_bytes: 1 << 20,
+        drain_ms: 30_000,
         clusters: Default::default(),
         admin: None,
     };

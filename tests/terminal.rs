@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use crate::support::{Place, assert_exit, root, said};
+use crate::support::{Place, assert_exit, finish, json_lines, lines, root, said};
 
 const TOPOLOGY: &str = r#"
 [topology]
@@ -84,4 +84,30 @@ fn an_error_of_a_source_names_it_and_the_folder_once() {
     let text = said(&output);
     let wanted = "source `departures`: no file matches `plays/*.tsv` in .; put the files there";
     assert!(text.contains(wanted) && text.matches("source `departures`").count() == 1, "{text}");
+}
+
+#[test]
+fn progress_as_json_and_a_console_do_not_share_the_standard_output() {
+    let place = Place::new();
+    place.plays("");
+    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
+    place.write("plays.toml", format!("{text}\n[sinks.look]\nkind = \"console\"\nfrom = [\"dedup\"]\n"));
+    let run = |progress| {
+        finish(&mut place.command(&[
+            "run",
+            "plays.toml",
+            "--until-end",
+            "--set",
+            "admin.listen=",
+            "--progress",
+            progress,
+        ]))
+    };
+    let refused = run("json");
+    assert_exit(&refused, 78);
+    assert!(said(&refused).contains("`look`") && !place.path(".tidemill").exists(), "{}", said(&refused));
+    place.write("data/first", lines(0..10));
+    let output = run("plain");
+    assert_exit(&output, 0);
+    assert_eq!(json_lines(&output.stdout).len(), 10);
 }

@@ -3,6 +3,7 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use tidemill_core::Role;
 use tidemill_runtime::{Ended, Handle, Registry, RunConfig, Running, Status};
 use tidemill_topology::Plan;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -13,17 +14,27 @@ use crate::display;
 use crate::exit::{Code, Failure};
 use crate::output::print;
 use crate::settings::{LogLevel, Settings};
-use crate::{admin, logging};
+use crate::{admin, logging, terminal};
 
 pub(crate) fn run(registry: Registry, args: &Run) -> Result<(), Failure> {
     let mut settings = Settings::load(&args.settings)?;
-    let live = args.progress == Progress::Auto && std::io::stderr().is_terminal();
+    let plan = read(&registry, args.topology.as_deref()).plan()?;
+    let console = plan.nodes.iter().find(|node| node.role == Role::Sink && node.kind.name == "console");
+    if let (Progress::Json, Some(sink)) = (args.progress, console) {
+        let message = format!(
+            "--progress json and the sink `{}` (kind `console`) both write to the standard output; leave out one of them, or ask for --progress plain",
+            sink.name
+        );
+        return Err(Failure::new(Code::Config, message));
+    }
+    // Lines of a console in the same terminal would tear the table.
+    let is_shared = console.is_some() && std::io::stdout().is_terminal();
+    let live = args.progress == Progress::Auto && std::io::stderr().is_terminal() && !is_shared;
     if live && matches!(settings.log.level, LogLevel::Info) {
         // The display says what the lines would.
         settings.log.level = LogLevel::Warn;
     }
     logging::start(&settings.log);
-    let plan = read(&registry, args.topology.as_deref()).plan()?;
     let until_end = args.until_end || args.topology.is_none();
     let mut config = settings.run_config(&plan.name, until_end)?;
     if args.fresh {
@@ -149,7 +160,10 @@ async fn watch(running: Running, handle: &Handle, shown: Shown, mut signals: Sig
         }
     };
     match shown {
-        Shown::Live => screen.draw(&handle.status()),
+        Shown::Live => {
+            screen.draw(&handle.status());
+            terminal::release();
+        }
         Shown::Json => json_line(&handle.status()),
         Shown::Plain | Shown::Nothing => {}
     }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tidemill_runtime::{Status, owner_of};
 
-use crate::display;
 use crate::exit::{Code, Failure};
 use crate::output::print;
 use crate::settings::Settings;
+use crate::{table, terminal};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -76,7 +76,8 @@ fn show(name: &str, state: &Path, json: bool) -> Result<bool, Failure> {
     }
     let status: Status = serde_json::from_str(&body)
         .map_err(|error| Failure::new(Code::Unavailable, format!("http://{address}/status: {error}")))?;
-    print(display::table(&status, None))?;
+    let columns = terminal::size(std::io::stdout()).map_or(usize::MAX, |size| size.columns);
+    print(format_args!("{}\n", table::lines(&status, None, columns).join("\n")))?;
     Ok(true)
 }
 

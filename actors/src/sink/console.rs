@@ -9,6 +9,8 @@ use tidemill_core::{
     SinkContext, SinkError, SinkKind, State,
 };
 
+use tracing::info;
+
 use super::json::json_of;
 
 /// The kind `console`.
@@ -27,7 +29,8 @@ static SPEC: KindSpec = KindSpec {
     role: Role::Sink,
     summary: "Writes events as JSON lines to the standard output.",
     details: "Times are RFC 3339, bytes hex, decimals text. For looking at events, not for keeping them: after a crash, events behind \
-        the last cut are written again.",
+        the last cut are written again. When whoever reads the output has seen enough and closes it (`head`), the rest is taken and not \
+        written, as behind `limit`.",
     options: &[OptionSpec {
         name: "limit",
         ty: OptionType::Integer { min: 0, max: i64::MAX },
@@ -46,14 +49,29 @@ pub struct ConsoleSink {
     limit: u64,
     written: u64,
     line: Vec<u8>,
-    out: Box<dyn Write>,
+    /// Gone when nobody reads it any more.
+    out: Option<Box<dyn Write>>,
 }
 
 impl ConsoleSink {
     /// Writes to `out`, which is flushed at every cut; `written` events count against the limit already.
     #[must_use]
     pub fn new(config: &ConsoleConfig, written: u64, out: Box<dyn Write>) -> Self {
-        Self { limit: config.limit.unwrap_or(u64::MAX), written, line: Vec::new(), out }
+        Self { limit: config.limit.unwrap_or(u64::MAX), written, line: Vec::new(), out: Some(out) }
+    }
+
+    /// Writes or flushes. That nobody reads on is the end of demand, and no failure; `false` from then on.
+    fn put(&mut self, act: impl FnOnce(&mut dyn Write, &[u8]) -> io::Result<()>) -> Result<bool, SinkError> {
+        let Some(out) = &mut self.out else { return Ok(false) };
+        match act(&mut **out, &self.line) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                info!("nobody reads the output any more: the rest is taken and not written");
+                self.out = None;
+                Ok(false)
+            }
+            Err(error) => Err(broken(error)),
+        }
     }
 }
 
@@ -63,6 +81,9 @@ fn broken(error: io::Error) -> SinkError {
 
 impl Sink for ConsoleSink {
     async fn write(&mut self, batch: &Batch, _id: DeliveryId) -> Result<(), SinkError> {
+        if self.out.is_none() {
+            return Ok(());
+        }
         self.line.clear();
         let room = self.limit.saturating_sub(self.written);
         let mut taken = 0;
@@ -74,13 +95,14 @@ impl Sink for ConsoleSink {
             self.line.push(b'\n');
             taken += 1;
         }
-        self.out.write_all(&self.line).map_err(broken)?;
-        self.written += taken;
+        if self.put(|out, line| out.write_all(line))? {
+            self.written += taken;
+        }
         Ok(())
     }
 
     async fn flush(&mut self, _cut: CutId) -> Result<Resume, SinkError> {
-        self.out.flush().map_err(broken)?;
+        self.put(|out, _| out.flush())?;
         Ok(self.written.to_le_bytes().to_vec())
     }
 }
@@ -178,6 +200,32 @@ mod tests {
         let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
         let line = |id: &str, time: &str| format!("{{\"id\":\"{id}\",\"at\":\"1970-01-01T00:00:00{time}Z\"}}\n");
         assert_eq!(text, [line("a", ""), line("c", ".002"), line("a", "")].concat());
+    }
+
+    /// A pipe whose reader has closed it, and how often it was written to.
+    #[derive(Clone, Default)]
+    struct Closed(Arc<Mutex<u32>>);
+
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            *self.0.lock().unwrap() += 1;
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_pipe_that_is_closed_is_the_end_of_demand() {
+        let out = Closed::default();
+        let mut sink = ConsoleSink::new(&ConsoleConfig::default(), 0, Box::new(out.clone()));
+        for _ in 0..3 {
+            now(sink.write(&batch(), ID)).unwrap();
+        }
+        assert_eq!(count_of(now(sink.flush(1)).ok()), 0, "nothing was written");
+        assert_eq!(*out.0.lock().unwrap(), 1, "it is tried once");
     }
 
     #[test]

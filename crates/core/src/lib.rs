@@ -24,7 +24,7 @@ mod source;
 mod stage;
 
 pub use batch::{Batch, Framing, Input, Origin, RawChunk, RowOrigins};
-pub use cluster::{Clusters, Properties, UnknownCluster};
+pub use cluster::{Clusters, Properties, UnknownCluster, shown_property};
 pub use dead_letter::{DEAD_LETTER_TYPE, DeadLetter, Reason, dead_letter_batch, dead_letter_type};
 pub use effects::{Effects, Home, HourNote, LogName, Publication, Tally};
 pub use event_type::{EventType, TypeError, schema_fingerprint};

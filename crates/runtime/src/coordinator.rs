@@ -11,6 +11,7 @@ use tidemill_core::{CutId, DEAD_LETTER_TYPE, Horizon, PartitionPosition, Positio
 use tokio::sync::oneshot;
 
 use crate::committer::Job;
+use crate::drain::Drain;
 use crate::error::RunError;
 use crate::horizon::{end_of_input, propose};
 use crate::ledger::{Record, StageRecord};
@@ -35,6 +36,8 @@ pub(crate) struct Coordinator {
     /// Bytes that had been read at the last barrier.
     last_cut_bytes: u64,
     phase: Phase,
+    /// Since a stop was asked for.
+    drain: Option<Drain>,
     done: Option<oneshot::Sender<Result<Ended, RunError>>>,
     pub(crate) timings: CutTimings,
 }
@@ -137,6 +140,7 @@ impl Coordinator {
             last_cut_at: Instant::now(),
             last_cut_bytes: 0,
             phase: Phase::Running,
+            drain: None,
             done: Some(done),
             timings: CutTimings::default(),
         }
@@ -153,7 +157,14 @@ impl Coordinator {
     }
 
     fn tick(&mut self) {
-        if self.in_flight.is_some() || self.done.is_none() {
+        if self.done.is_none() {
+            return;
+        }
+        if let Some(cut) = &self.in_flight {
+            let stuck = |drain: &mut Drain| drain.stuck(&self.region, &cut.waiting_for, Instant::now());
+            if let Some(fault) = self.drain.as_mut().and_then(stuck) {
+                self.end(Err(fault));
+            }
             return;
         }
         let read = self.region.read_bytes.load(Ordering::Relaxed);
@@ -344,6 +355,8 @@ impl Handler<Stop> for Coordinator {
     type Result = ();
 
     fn handle(&mut self, _: Stop, _: &mut Self::Context) {
+        let region = &self.region;
+        self.drain.get_or_insert_with(|| Drain::begin(region, Instant::now()));
         if !matches!(self.phase, Phase::Last(_)) {
             self.phase = Phase::Stopping;
         }

@@ -50,6 +50,29 @@ pub enum RunError {
         /// What changed, and what to do.
         changes: Vec<String>,
     },
+    /// State and output could not be set aside.
+    #[error("can't move aside {}: {source}; {left}", path.display())]
+    Aside {
+        /// What could not be moved.
+        path: PathBuf,
+        /// What is where now, and what to do.
+        left: String,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A stop was asked for, and a stage did not come to its end.
+    #[error(
+        "stopped without a last cut: for {seconds} s nothing moved, and {stages} did not answer; the state is that of cut {cut}. Nothing is lost: what came after it is read again by the next run"
+    )]
+    Undrained {
+        /// Which stages, with what is known of them.
+        stages: String,
+        /// How long nothing had moved.
+        seconds: u64,
+        /// The last cut.
+        cut: u64,
+    },
     /// A source can't go on without skipping something.
     #[error("{message}")]
     Source {

@@ -10,9 +10,11 @@
 //!         `- Engine (the stage's value)    `--Ack-- Worker --Outlet--> next Inbox
 //! ```
 
+mod aside;
 mod backoff;
 mod committer;
 mod coordinator;
+mod drain;
 mod engine;
 mod error;
 mod external;
@@ -36,6 +38,7 @@ mod state_dir;
 mod status;
 mod worker;
 
+pub use aside::set_aside;
 pub use coordinator::Ended;
 pub use error::RunError;
 pub use metrics::{METRICS, MetricKind, MetricSpec, describe, export};
@@ -43,5 +46,5 @@ pub use published::{DamagedLine, Published, index_path, published};
 pub use region::RunConfig;
 pub use registry::Registry;
 pub use run::{Handle, Running, last_cut, start};
-pub use state_dir::{Owner, is_claimed, owner_of, set_aside};
+pub use state_dir::{Owner, is_claimed, owner_of};
 pub use status::{DeadLetterStatus, PartitionStatus, SourceStatus, StageStatus, Status, TypeStatus, WorkerStatus};

@@ -46,6 +46,11 @@ impl<T> Outlet<T> {
         number < self.lock().next
     }
 
+    /// How many results were handed on.
+    pub(crate) fn released(&self) -> u64 {
+        self.lock().next
+    }
+
     /// Leaves a result. `true` means that the caller has to release: take results until there is none.
     pub(crate) fn leave(&self, number: u64, result: T) -> bool {
         let mut order = self.lock();

@@ -41,6 +41,8 @@ pub struct RunConfig {
     pub lane_bytes: usize,
     /// Received bytes that may be in flight since the last committed cut; at half of it a cut is due.
     pub replay_bytes: u64,
+    /// How long nothing may move after a stop was asked for, in milliseconds; then the run ends without a last cut.
+    pub drain_ms: u64,
     /// Clusters that sources and sinks connect to.
     pub clusters: Arc<Clusters>,
     /// Address of the admin server, for others to find it.

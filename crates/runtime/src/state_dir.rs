@@ -83,6 +83,12 @@ impl StateDir {
     }
 }
 
+/// Whether an output root belongs to a state directory, which is locked.
+pub(crate) fn belongs(output: &Path, root: &Path) -> Result<bool, RunError> {
+    let id = identity(root)?;
+    Ok(read_claim(output)?.is_some_and(|claim| claim.state_id == *id))
+}
+
 /// The process that owns the state directory now; `None` when nobody does.
 pub fn owner_of(root: &Path) -> Option<Owner> {
     let mut file = File::open(root.join("lock")).ok()?;
@@ -94,33 +100,7 @@ pub fn owner_of(root: &Path) -> Option<Owner> {
     Some(serde_json::from_str(&text).unwrap_or(Owner { pid: 0, admin: None }))
 }
 
-/// Sets the state directory, and the output root that belongs to it, aside under names that end in `.aside-<n>`.
-/// Returns what was moved, from and to.
-///
-/// # Errors
-/// When a process owns the state, or something can't be moved.
-pub fn set_aside(root: &Path, output: &Path) -> Result<Vec<(PathBuf, PathBuf)>, RunError> {
-    let mut moved = Vec::new();
-    if !root.exists() {
-        return Ok(moved);
-    }
-    let _lock = lock(root)?;
-    let id = identity(root)?;
-    let ours = read_claim(output)?.is_some_and(|claim| claim.state_id == *id);
-    for from in [Some(root), ours.then_some(output)].into_iter().flatten() {
-        let name = |n: u32| {
-            let mut name = from.as_os_str().to_owned();
-            name.push(format!(".aside-{n}"));
-            PathBuf::from(name)
-        };
-        let to = (1..).map(name).find(|to| !to.exists()).expect("some number is free");
-        std::fs::rename(from, &to).map_err(RunError::io("move aside", from))?;
-        moved.push((from.to_owned(), to));
-    }
-    Ok(moved)
-}
-
-fn lock(root: &Path) -> Result<File, RunError> {
+pub(crate) fn lock(root: &Path) -> Result<File, RunError> {
     let path = root.join("lock");
     let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
     let mut file = file.map_err(RunError::io("open", &path))?;
@@ -244,17 +224,5 @@ mod tests {
         std::fs::write(published::index_path(&output), published::empty()).unwrap();
         std::fs::remove_file(output.join(CLAIM)).unwrap();
         drop(StateDir::take(&state, &output).unwrap());
-    }
-
-    #[test]
-    fn setting_aside_moves_the_state_and_only_its_own_output() {
-        let dir = tempfile::tempdir().unwrap();
-        let (a, b, output) = (dir.path().join("a"), dir.path().join("b"), dir.path().join("out"));
-        drop(StateDir::take(&a, &output).unwrap());
-        drop(StateDir::take(&b, &dir.path().join("other")).unwrap());
-        assert_eq!(set_aside(&b, &output).unwrap().len(), 1);
-        assert!(output.exists());
-        assert_eq!(set_aside(&a, &output).unwrap().len(), 2);
-        assert!(!output.exists());
     }
 }

@@ -569,11 +569,11 @@ fn unassign(queue: &Queue<Voice>, partition: &mut Partition) {
 fn unusable(error: KafkaError) -> SourceError {
     match error {
         KafkaError::ClientConfig(_, why, name, value) => {
-            let is_secret = ["password", "secret", "pem"].iter().any(|word| name.contains(word));
-            let value = if is_secret { "(secret)".to_owned() } else { value };
+            let value = tidemill_core::shown_property(&name, &value).map(|value| format!(" = \"{value}\""));
             SourceError {
                 message: format!(
-                    "librdkafka refuses the property {name} = \"{value}\": {why}; correct it in the cluster's settings or in `properties`"
+                    "librdkafka refuses the property {name}{}: {why}; correct it in the cluster's settings or in `properties`",
+                    value.unwrap_or_default()
                 ),
                 cure: Cure::Reconfigure,
                 source: None,
