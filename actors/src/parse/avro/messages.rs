@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tidemill_core::{Effects, Message, Messages, RawChunk, Reason, StageError, framed};
 
 use super::datum::{Broken, Datums};
-use super::stage::{AvroStage, Known, Writer};
+use super::stage::{AvroStage, Writer};
 use crate::parse::fault::{EventTimes, Fault, Letters, too_large};
 use crate::parse::rows::{self, Rows, time_fault};
 
@@ -16,7 +16,10 @@ const KEPT: usize = 1_000;
 /// How the records of known writers are read, by schema id and, where the message tells it, number of the type. An id names the
 /// same schema for ever, so this is no state.
 #[derive(Default)]
-pub(super) struct Writers(BTreeMap<(u32, Option<usize>), Arc<Result<Writer, Fault>>>);
+pub(super) struct Writers(BTreeMap<(u32, Option<usize>), Known>);
+
+/// A writer, or why its records can't be read.
+type Known = Arc<Result<Writer, Fault>>;
 
 impl AvroStage {
     pub(super) fn parse_messages(
@@ -43,7 +46,8 @@ impl AvroStage {
                     continue;
                 }
             };
-            let Known { event_type, from_message, .. } = &self.types[writer.number];
+            let own = &self.types[writer.number];
+            let (event_type, from_message) = (&own.event_type, &own.from_message);
             let cells = read(writer, value).and_then(|mut cells| {
                 from_message.fill(&event_type.fields, Some(message), &mut cells)?;
                 time_fault(event_type, &cells, times).map_or(Ok(cells), Err)
@@ -69,7 +73,7 @@ impl AvroStage {
         message: Message<'_>,
         value: &[u8],
         messages: &Messages,
-    ) -> Result<Arc<Result<Writer, Fault>>, Fault> {
+    ) -> Result<Known, Fault> {
         let Some((id, _)) = framed(value) else {
             let found = "the message does not begin with a zero byte and the id of a schema";
             return Err(Fault::record(Reason::Malformed, found));

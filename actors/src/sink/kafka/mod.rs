@@ -8,7 +8,6 @@
 mod config;
 mod encode;
 mod reports;
-#[expect(clippy::module_inception, reason = "the sink of the kind")]
 mod sink;
 mod verdict;
 

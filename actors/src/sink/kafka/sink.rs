@@ -162,7 +162,8 @@ impl KafkaSink {
     fn sort_out(&mut self) -> Option<Waits> {
         let mut failed = self.reports.take_failed();
         // Sent alone, and under way no more: what is said is said of this message.
-        if let Some((one, times)) = self.alone.pop_front_if(|(_, times)| *times > 0) {
+        let was_sent = self.alone.front().is_some_and(|(_, times)| *times > 0);
+        if let Some((one, times)) = was_sent.then(|| self.alone.pop_front()).flatten() {
             match failed.pop() {
                 None => {}
                 Some(failed) => match verdict(failed.code) {
