@@ -7,7 +7,8 @@ use rustix::process::Signal;
 
 use crate::support::admin::{address, page};
 use crate::support::kafka::{shared, tool, topic};
-use crate::support::{HOUR, Place, assert_each_once, assert_exit, end_of, finish, lines, said, signal, wait_for};
+use crate::support::{HOUR, Place, assert_each_once, assert_exit, end_of, finish, lines, root, said, signal, wait_for};
+use tidemill_runtime::METRICS;
 
 /// Runs a tool with some input.
 fn with_input(command: &mut Command, input: &[u8]) -> Output {
@@ -44,6 +45,27 @@ fn promtool_has_nothing_to_say_of_the_metrics() {
     let checked = with_input(Command::new("promtool").args(["check", "metrics"]), body.as_bytes());
     assert_exit(&checked, 0);
     assert!(checked.stdout.is_empty() && checked.stderr.is_empty(), "{}", said(&checked));
+}
+
+#[test]
+fn promtool_takes_the_shipped_configuration_and_every_alarm_is_explained() {
+    let deploy = root().join("deploy");
+    for (command, file) in [("config", "prometheus.yml"), ("rules", "alerts.yml")] {
+        let checked = with_input(Command::new("promtool").args(["check", command]).arg(deploy.join(file)), b"");
+        assert_exit(&checked, 0);
+    }
+    let rules = std::fs::read_to_string(deploy.join("alerts.yml")).expect("the rules");
+    let pages = std::fs::read_to_string(root().join("docs/operating.md")).expect("the page");
+    for line in rules.lines() {
+        if let Some((_, alarm)) = line.split_once("alert: ") {
+            assert!(pages.contains(&format!("`{alarm}`")), "docs/operating.md does not explain {alarm}");
+        }
+        for name in
+            line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|name| name.starts_with("tidemill_"))
+        {
+            assert!(METRICS.iter().any(|spec| spec.name == name), "there is no metric {name}");
+        }
+    }
 }
 
 #[test]

@@ -68,12 +68,7 @@ impl AvroStage {
     }
 
     /// How the writer of a message is read.
-    fn writer_of(
-        &mut self,
-        message: Message<'_>,
-        value: &[u8],
-        messages: &Messages,
-    ) -> Result<Known, Fault> {
+    fn writer_of(&mut self, message: Message<'_>, value: &[u8], messages: &Messages) -> Result<Known, Fault> {
         let Some((id, _)) = framed(value) else {
             let found = "the message does not begin with a zero byte and the id of a schema";
             return Err(Fault::record(Reason::Malformed, found));

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rdkafka::Timestamp;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Message, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
@@ -37,7 +38,7 @@ pub struct KafkaSink {
     taken: usize,
     refused: Vec<Refused>,
     /// To be sent again, because of an outage.
-    again: Vec<Failed>,
+    again: VecDeque<Failed>,
     /// To be sent one by one, with the number of times that each was: a broker that refuses one message refuses its whole batch.
     alone: VecDeque<(Failed, u32)>,
     value: Vec<u8>,
@@ -96,7 +97,7 @@ impl KafkaSink {
             deliveries: Vec::new(),
             taken: 0,
             refused: Vec::new(),
-            again: Vec::new(),
+            again: VecDeque::new(),
             alone: VecDeque::new(),
             value: Vec::new(),
             key: Vec::new(),
@@ -140,13 +141,16 @@ impl KafkaSink {
         Err(retry(Duration::ZERO, Waits::Silence { under_way, why }))
     }
 
-    /// Sends a message that failed once more.
+    /// Sends a message that failed once more. It is the caller's until this has succeeded.
     async fn resend(&self, failed: &Failed) -> Result<(), SinkError> {
         let message: &OwnedMessage = &failed.message;
         loop {
             let headers = message.headers().cloned();
             match self.send(failed.number, message.topic(), message.payload(), message.key(), headers) {
                 Some(Ok(())) => return Ok(()),
+                Some(Err(code)) if verdict(code) == Verdict::Outage => {
+                    return Err(retry(PAUSE, Waits::Outage { count: self.again.len().max(1), why: code.to_string() }));
+                }
                 Some(Err(code)) => return Err(fatal(KafkaError::MessageProduction(code))),
                 None => self.report().await?,
             }
@@ -172,18 +176,19 @@ impl KafkaSink {
                         self.alone.push_front((failed, 0));
                         return Some(Waits::Outage { count: self.alone.len(), why });
                     }
-                    Verdict::Unclear if times < self.attempts => self.alone.push_front((failed, times)),
+                    // It was sent once before, with others.
+                    Verdict::Unclear if times + 1 < self.attempts => self.alone.push_front((failed, times)),
                     Verdict::Unclear | Verdict::Refused => self.refuse(one.number, failed.code.to_string()),
                 },
             }
         }
         for failed in failed {
             match verdict(failed.code) {
-                Verdict::Outage => self.again.push(failed),
+                Verdict::Outage => self.again.push_back(failed),
                 Verdict::Refused | Verdict::Unclear => self.alone.push_back((failed, 0)),
             }
         }
-        let last = self.again.last()?;
+        let last = self.again.back()?;
         Some(Waits::Outage { count: self.again.len(), why: last.code.to_string() })
     }
 }
@@ -215,7 +220,14 @@ impl Sink for KafkaSink {
                     match self.send(number, &topic, Some(&value), key, headers.clone()) {
                         Some(Ok(())) => break Ok(()),
                         Some(Err(code)) if verdict(code) == Verdict::Refused => break Err(code.to_string()),
-                        Some(Err(code)) => return Err(fatal(KafkaError::MessageProduction(code))),
+                        Some(Err(code)) => {
+                            let (value, key) = (Some(value.clone()), key.map(<[u8]>::to_vec));
+                            let timestamp = Timestamp::NotAvailable;
+                            let message =
+                                OwnedMessage::new(value, key, topic.clone(), timestamp, -1, -1, headers.clone());
+                            self.again.push_back(Failed { number, code, message });
+                            break Ok(());
+                        }
                         None => self.report().await?,
                     }
                 },
@@ -231,8 +243,9 @@ impl Sink for KafkaSink {
 
     async fn settle(&mut self) -> Result<Vec<Refused>, SinkError> {
         loop {
-            for failed in std::mem::take(&mut self.again) {
-                self.resend(&failed).await?;
+            while let Some(failed) = self.again.front() {
+                self.resend(failed).await?;
+                self.again.pop_front();
             }
             while self.reports.under_way() > 0 {
                 self.report().await?;
@@ -240,12 +253,12 @@ impl Sink for KafkaSink {
             if let Some(outage) = self.sort_out() {
                 return Err(retry(PAUSE, outage));
             }
-            let Some((one, times)) = self.alone.pop_front() else { break };
-            if times > 0 {
+            let Some((one, times)) = self.alone.front() else { break };
+            if *times > 0 {
                 tokio::time::sleep(PAUSE).await;
             }
-            self.resend(&one).await?;
-            self.alone.push_front((one, times + 1));
+            self.resend(one).await?;
+            self.alone[0].1 += 1;
         }
         self.deliveries.clear();
         Ok(std::mem::take(&mut self.refused))

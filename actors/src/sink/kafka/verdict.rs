@@ -62,3 +62,19 @@ pub(super) fn verdict(code: Code) -> Verdict {
         _ => Verdict::Unclear,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_is_waited_for_and_what_the_message_is_to_blame_for_is_not() {
+        for code in [Code::MessageTimedOut, Code::UnknownTopicOrPartition, Code::TopicAuthorizationFailed] {
+            assert_eq!(verdict(code), Verdict::Outage);
+        }
+        for code in [Code::MessageSizeTooLarge, Code::InvalidRecord] {
+            assert_eq!(verdict(code), Verdict::Refused);
+        }
+        assert_eq!(verdict(Code::Unknown), Verdict::Unclear);
+    }
+}
