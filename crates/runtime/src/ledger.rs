@@ -212,7 +212,11 @@ impl Ledger {
     /// Begins a new file when this one has grown large. To be called when the effects of the last record are done.
     pub(crate) fn rotate_if_large(&mut self, committed: &Committed) -> Result<(), RunError> {
         if self.length > FILE_BYTES_MAX {
-            *self = Self::begin(&self.dir, self.generation + 1, committed)?;
+            let next = self.generation + 1;
+            *self = Self::begin(&self.dir, next, committed).inspect_err(|_| {
+                // What is there of it would be taken for the newest by the next start, without what this one still gets.
+                let _ = std::fs::remove_file(path_of(&self.dir, next));
+            })?;
             self.remove_older()?;
         }
         Ok(())
