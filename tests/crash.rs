@@ -97,10 +97,8 @@ fn finish_and_audit(place: &Place, topology: &Path) {
     let run = place.run(&args(topology));
     assert_exit(&run, 0);
     let (out, truth) = (place.out(), place.path("data/truth.json"));
-    let audit = python(
-        "audit_files.py",
-        &[out.to_str().unwrap(), "--truth", truth.to_str().unwrap(), "--expect-unique-field", "event_id"],
-    );
+    let files = [out.to_str().unwrap(), "--truth", truth.to_str().unwrap(), "--expect-unique-field", "event_id"];
+    let audit = python("audit_files.py", &[&files[..], &["--hourly-counts", "counts.events"]].concat());
     assert_exit(&audit, 0);
     println!("{}", said(&audit));
     assert_exit(&place.tidemill(&["verify", out.to_str().unwrap()]), 0);
