@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
 """Reads everything that Tidemill has published below an output root, and says where it is not what it claims to be.
 
-    audit_files.py OUTPUT_ROOT [--truth truth.json] [--expect-unique-field FIELD] [--json] [--jobs N]
+    audit_files.py OUTPUT_ROOT [--truth truth.json [--hourly-counts TYPE.MEASURE]] [--expect-unique-field FIELD]
+                   [--json | --rows] [--jobs N]
 
 For every hour: the manifest against its checksum and that in `_SUCCESS`, every file that it names, its rows, bytes, SHA-256,
 schema, codec, id hash, least and greatest time, and that the times are in the hour; files that are missing or not named.
 With --truth: per type and hour, count and id hash of all files together against what the generator says it made.
+With --hourly-counts: per type and hour, the measure summed up over the hourly rows of TYPE, against the truth's count too.
 With --expect-unique-field: no value of the field is there twice in a type (types without the field are passed over).
 
-Prints a line a type and a summary (--json: everything, per hour). Exits 1 with a list when there are differences.
+Prints a line a type and a summary (--json: everything, per hour; --rows: instead of the types, every row as JSON behind its type
+and hour, sorted). Exits 1 with a list when there are differences.
 """
 
 import argparse
@@ -32,12 +35,16 @@ OF_A_FILE = ("rows", "bytes", "sha256", "schema_fingerprint", "codec")
 class Audit:
     """Hours found, and what is wrong with them."""
 
-    def __init__(self, root, unique_field):
+    def __init__(self, root, unique_field, hourly_counts, with_rows):
         self.root = Path(root)
         self.unique_field = unique_field
+        self.hourly, self.measure = hourly_counts or (None, None)
+        self.with_rows = with_rows
         self.differences = []
         self.hours = []
         self.digests = defaultdict(list)
+        self.sums = Counter()
+        self.rows = []
         self.files = 0
         self.bytes = 0
 
@@ -63,7 +70,9 @@ class Audit:
             for name in sorted(named - set(names)):
                 self.differ(where, f"{name} is in the manifest and not there")
             for name in sorted(named & set(names)):
-                jobs.append((str(folder / name), hour["id_fields"], hour["time_field"], self.unique_field))
+                measure = self.measure if hour["type"] == self.hourly else None
+                of_hour = (hour["id_fields"], hour["time_field"], self.unique_field, measure, self.with_rows)
+                jobs.append((str(folder / name), *of_hour))
             self.hours.append(hour)
         return jobs
 
@@ -131,6 +140,9 @@ class Audit:
                     low.append(part["min"])
                     high.append(part["max"])
                 self.digests[hour["type"]].append((place, part["unique"]))
+                self.sums.update(part["sums"])
+                of_hour = f"{hour['type']} {text_of(hour['start'])}"
+                self.rows += [f"{of_hour} {json.dumps(record, default=repr)}" for record in part["records"]]
             found = {
                 "count": total,
                 "ids": hex_sum(ids),
@@ -174,6 +186,15 @@ class Audit:
         if (unique, hex_sum(ids_of_all)) != (truth["unique"], truth["ids"]):
             self.differ("truth", "its hours do not add up to its totals")
 
+    def compare_hourly_with_truth(self, truth):
+        """Compares the sums of the measure with what the generator made, also where only one of them has any."""
+        counts = {(name, ms_of(start)): of["count"] for name, hours in truth["types"].items() for start, of in hours.items()}
+        for name, start in sorted(counts.keys() | self.sums.keys()):
+            found, made = self.sums.get((name, start), 0), counts.get((name, start), 0)
+            if found != made:
+                where = f"{self.hourly} of {name} {text_of(start)}"
+                self.differ(where, f"{self.measure} sums to {found}, the truth has {made}")
+
     def check_unique(self):
         """Looks for values that are there more than once in a type."""
         looked_at = 0
@@ -198,12 +219,16 @@ def main():
     parser.add_argument("root")
     parser.add_argument("--truth")
     parser.add_argument("--expect-unique-field")
+    parser.add_argument("--hourly-counts", type=lambda text: text.split(".", 1))
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--rows", action="store_true")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     options = parser.parse_args()
+    if options.hourly_counts and not options.truth:
+        parser.error("--hourly-counts needs --truth")
     began = time.monotonic()
 
-    audit = Audit(options.root, options.expect_unique_field)
+    audit = Audit(options.root, options.expect_unique_field, options.hourly_counts, options.rows)
     jobs = audit.collect()
     jobs.sort(key=lambda job: -os.path.getsize(job[0]))
     with multiprocessing.Pool(options.jobs) as pool:
@@ -211,7 +236,10 @@ def main():
         parts = {part["path"]: part for part in pool.imap_unordered(read_part, jobs, chunk)}
     audit.compare(parts)
     if options.truth:
-        audit.compare_with_truth(json.loads(Path(options.truth).read_text(encoding="utf-8")))
+        truth = json.loads(Path(options.truth).read_text(encoding="utf-8"))
+        audit.compare_with_truth(truth)
+        if options.hourly_counts:
+            audit.compare_hourly_with_truth(truth)
     if options.expect_unique_field:
         audit.check_unique()
     if not audit.hours:
@@ -237,7 +265,9 @@ def main():
         json.dump({**report, "per_hour": per_hour, "differences": audit.differences}, sys.stdout, indent=1)
         print()
     else:
-        for name, of_type in sorted(types.items()):
+        for row in sorted(audit.rows):
+            print(f"ROW {row}")
+        for name, of_type in sorted(types.items()) if not options.rows else []:
             dropped = f", {of_type['duplicates']:,} duplicates dropped" if of_type["duplicates"] else ""
             print(f"{name}: {len(of_type['hours']):,} hours, {of_type['rows']:,} rows{dropped}")
         for difference in audit.differences[:SHOWN]:

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import re
+from collections import Counter
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -63,11 +64,16 @@ def sha256(data):
 
 
 def read_part(job):
-    """What one file holds: a dict, or one with `error`. `job` is (path, id fields, time field, unique field or None)."""
-    path, id_fields, time_field, unique_field = job
+    """What one file holds: a dict, or one with `error`.
+
+    `job` is (path, id fields, time field, unique field or None, measure or None, whether rows are wanted). A measure is
+    summed up for each `event_type` and `hour`, as hourly rows have them.
+    """
+    path, id_fields, time_field, unique_field, measure, with_rows = job
     gc.disable()  # records hold no cycles, and looking for some takes a third of the time
     data = Path(path).read_bytes()
     found = {"path": path, "bytes": len(data), "sha256": sha256(data), "rows": 0, "ids": 0, "min": None, "max": None}
+    found |= {"sums": Counter(), "records": []}
     try:
         reader = fastavro.block_reader(io.BytesIO(data))
         schema = reader.writer_schema
@@ -83,6 +89,11 @@ def read_part(job):
             if not records:
                 continue
             found["rows"] += len(records)
+            if measure is not None:
+                for record in records:
+                    found["sums"][record["event_type"], record["hour"]] += record[measure]
+            if with_rows:
+                found["records"] += records
             if hash_of:
                 found["ids"] += sum(map(hash_of, records))
             of_block = [record[time_field] for record in records]

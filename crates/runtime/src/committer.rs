@@ -55,6 +55,7 @@ fn run(region: &Arc<Region>, state: &StateDir, mut ledger: Ledger, jobs: &Receiv
 }
 
 fn commit(region: &Region, state: &StateDir, ledger: &mut Ledger, mut job: Job) -> Result<(), RunError> {
+    failpoint::cut(&job.record);
     failpoint::hit("cut-begins");
     let paths = dirty_paths(region, &job.record);
     sync_all(paths.iter().map(PathBuf::as_path))?;
@@ -77,6 +78,7 @@ fn commit(region: &Region, state: &StateDir, ledger: &mut Ledger, mut job: Job) 
     if previous != job.record.cut {
         remove([state.snapshot_path(previous)].into_iter())?;
     }
+    failpoint::hit("snapshot-removed");
     let mut committed = region.committed();
     committed.apply(job.record);
     if let Err(error) = ledger.rotate_if_large(&committed) {
@@ -145,8 +147,18 @@ fn effects(region: &Region, record: &Record, output: &Path) -> Result<(), RunErr
         }
         drop(logs);
         publish(output, &staged)?;
-        remove(retired.into_iter())?;
+        retire(retired)?;
     }
+    Ok(())
+}
+
+/// Removes Logs that are not needed any more.
+fn retire(logs: Vec<PathBuf>) -> Result<(), RunError> {
+    if logs.is_empty() {
+        return Ok(());
+    }
+    remove(logs.into_iter())?;
+    failpoint::hit("logs-removed");
     Ok(())
 }
 
@@ -162,14 +174,16 @@ fn places<'a>(
 /// Redoes the effects of the last record when a run starts, before any Log is touched, and reads its snapshots.
 pub(crate) fn recover(state: &StateDir, committed: &Committed) -> Result<BTreeMap<Arc<str>, Arc<[u8]>>, RunError> {
     let record = &committed.last;
+    failpoint::cut(record);
     for (name, said) in &record.stages {
         let (state_logs, output_logs) = state.stage_logs(name);
         let path = |log: &LogName| path_in(&state_logs, &output_logs, log);
         let staged: Vec<_> =
             said.publications.iter().map(|publication| (path(&publication.log), publication)).collect();
         publish(&state.output, &staged)?;
-        remove(said.retired.iter().map(path))?;
+        retire(said.retired.iter().map(path).collect())?;
     }
+    failpoint::hit("effects-redone");
     let path = state.snapshot_path(record.cut);
     let corrupt = |what: &str| RunError::Corrupt { what: what.to_owned(), path: path.clone() };
     // A cut that was not committed leaves the snapshots of the very next number, never of a later one.
@@ -213,5 +227,6 @@ pub(crate) fn recover(state: &StateDir, committed: &Committed) -> Result<BTreeMa
         snapshots.insert(name.clone(), bytes.into());
     }
     remove(others.into_iter())?;
+    failpoint::hit("snapshots-cleared");
     Ok(snapshots)
 }

@@ -1,23 +1,84 @@
 //! Places at which a test can kill the process. Compiled to nothing without the feature `failpoints`.
+//!
+//! `TIDEMILL_FAILPOINT` is `name:n`: the process kills itself with SIGKILL when `name` is reached for the n-th time. `name:n:kind` counts only
+//! while the cut in hand is of a kind: `sealing` when it publishes files, `last` when it ends the input.
+//! `TIDEMILL_LEDGER_BYTES` is the size beyond which a new ledger file begins.
 
-/// Kills the process with SIGKILL when `TIDEMILL_FAILPOINT` is `name:n` and this is the n-th time that `name` is reached.
+use crate::ledger::Record;
+
+/// Kills the process when that is planned for here and now.
 #[cfg(feature = "failpoints")]
 pub(crate) fn hit(name: &str) {
+    if let Some(plan) = &*on::PLAN {
+        plan.hit(name);
+    }
+}
+
+/// Says which cut is in hand: the one that is being committed, or the last one when a run starts.
+#[cfg(feature = "failpoints")]
+pub(crate) fn cut(record: &Record) {
+    use std::sync::atomic::Ordering::SeqCst;
+    on::SEALING.store(record.stages.values().any(|said| !said.publications.is_empty()), SeqCst);
+    on::LAST.store(record.finished, SeqCst);
+}
+
+/// The size beyond which a new ledger file begins.
+#[cfg(feature = "failpoints")]
+pub(crate) fn ledger_bytes(usual: u64) -> u64 {
+    std::env::var("TIDEMILL_LEDGER_BYTES").map_or(usual, |bytes| bytes.parse().expect("a number of bytes"))
+}
+
+#[cfg(feature = "failpoints")]
+mod on {
     use std::sync::LazyLock;
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static PLAN: LazyLock<Option<(String, AtomicU64)>> = LazyLock::new(|| {
-        let plan = std::env::var("TIDEMILL_FAILPOINT").ok()?;
-        let (name, count) = plan.split_once(':')?;
-        Some((name.to_owned(), AtomicU64::new(count.parse().ok()?)))
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+    pub(super) static SEALING: AtomicBool = AtomicBool::new(false);
+    pub(super) static LAST: AtomicBool = AtomicBool::new(false);
+    pub(super) static PLAN: LazyLock<Option<Plan>> = LazyLock::new(|| {
+        let text = std::env::var("TIDEMILL_FAILPOINT").ok()?;
+        Some(Plan::of(&text).unwrap_or_else(|| panic!("TIDEMILL_FAILPOINT = {text:?} is no plan")))
     });
-    if let Some((planned, left)) = &*PLAN
-        && planned == name
-        && left.fetch_sub(1, Ordering::SeqCst) == 1
-    {
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+
+    pub(super) struct Plan {
+        name: String,
+        left: AtomicU64,
+        /// Whether the cut in hand has to be of the kind; `None` when any will do.
+        kind: Option<&'static AtomicBool>,
+    }
+
+    impl Plan {
+        fn of(text: &str) -> Option<Self> {
+            let mut parts = text.split(':');
+            let (name, left) = (parts.next()?.to_owned(), AtomicU64::new(parts.next()?.parse().ok()?));
+            let kind = match parts.next() {
+                None => None,
+                Some("sealing") => Some(&SEALING),
+                Some("last") => Some(&LAST),
+                Some(_) => return None,
+            };
+            Some(Self { name, left, kind })
+        }
+
+        pub(super) fn hit(&self, name: &str) {
+            let counts = self.name == name && self.kind.is_none_or(|kind| kind.load(SeqCst));
+            if counts && self.left.fetch_sub(1, SeqCst) == 1 {
+                let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            }
+        }
     }
 }
 
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
 pub(crate) fn hit(_name: &str) {}
+
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub(crate) fn cut(_record: &Record) {}
+
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub(crate) fn ledger_bytes(usual: u64) -> u64 {
+    usual
+}

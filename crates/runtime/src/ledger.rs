@@ -172,11 +172,14 @@ impl Ledger {
         let path = path_of(dir, generation);
         let file = OpenOptions::new().create(true).truncate(true).write(true).open(&path);
         let mut file = file.map_err(RunError::io("create", &path))?;
+        failpoint::hit("ledger-created");
         let mut bytes = MAGIC.to_vec();
         bytes.extend(frame(&committed.base())?);
         file.write_all(&bytes).map_err(RunError::io("write", &path))?;
+        failpoint::hit("base-written");
         file.sync_all().map_err(RunError::io("sync", &path))?;
         sync_all([dir].into_iter())?;
+        failpoint::hit("ledger-begun");
         Ok(Self { dir: dir.to_owned(), generation, file, length: bytes.len() as u64, torn: false })
     }
 
@@ -184,6 +187,7 @@ impl Ledger {
         for generation in generations(&self.dir)?.into_iter().filter(|generation| *generation < self.generation) {
             let path = path_of(&self.dir, generation);
             std::fs::remove_file(&path).map_err(RunError::io("remove", &path))?;
+            failpoint::hit("ledger-removed");
         }
         Ok(())
     }
@@ -211,8 +215,12 @@ impl Ledger {
 
     /// Begins a new file when this one has grown large. To be called when the effects of the last record are done.
     pub(crate) fn rotate_if_large(&mut self, committed: &Committed) -> Result<(), RunError> {
-        if self.length > FILE_BYTES_MAX {
-            *self = Self::begin(&self.dir, self.generation + 1, committed)?;
+        if self.length > failpoint::ledger_bytes(FILE_BYTES_MAX) {
+            let next = self.generation + 1;
+            *self = Self::begin(&self.dir, next, committed).inspect_err(|_| {
+                // What is there of it would be taken for the newest by the next start, without what this one still gets.
+                let _ = std::fs::remove_file(path_of(&self.dir, next));
+            })?;
             self.remove_older()?;
         }
         Ok(())

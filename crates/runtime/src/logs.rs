@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use tidemill_core::{Home, LogName, LogReader};
 
 use crate::error::RunError;
+use crate::failpoint;
 
 /// Ending of files that are not for readers yet.
 const STAGED: &str = ".staged";
@@ -73,6 +74,7 @@ impl Logs {
             }
             if found > *length {
                 file.set_len(*length).map_err(RunError::io("truncate", &path))?;
+                failpoint::hit("log-truncated");
                 self.dirty.insert(name.clone());
             }
             self.live.insert(name.clone(), Log { length: *length, file: None, torn: false });

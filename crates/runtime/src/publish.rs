@@ -51,7 +51,9 @@ pub(crate) fn publish(output: &Path, staged: &[(PathBuf, &Publication)]) -> Resu
         }
         failpoint::hit("file-published");
     }
-    sync_all(touched.iter().map(PathBuf::as_path))
+    sync_all(touched.iter().map(PathBuf::as_path))?;
+    failpoint::hit("directories-synced");
+    Ok(())
 }
 
 /// Removes files; one that is gone already is fine.

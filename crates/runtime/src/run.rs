@@ -13,6 +13,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::committer;
 use crate::coordinator::{Coordinator, Ended, Stop};
 use crate::error::RunError;
+use crate::failpoint;
 use crate::horizon::lineage;
 use crate::inbox::Inbox;
 use crate::ledger::{Committed, Ledger, Opened};
@@ -124,6 +125,7 @@ pub fn start(plan: Plan, registry: Registry, config: RunConfig) -> Result<Runnin
         for (index, node) in plan.nodes.iter().enumerate().filter(|(_, node)| node.role != Role::Source) {
             logs.push((index, restore_logs(&state, node, committed)?));
         }
+        failpoint::hit("logs-restored");
         committed.fingerprint = Some(fingerprint);
         Ok(())
     })?;
