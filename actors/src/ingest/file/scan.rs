@@ -15,10 +15,11 @@ use super::source::FileSource;
 impl FileSource {
     /// Looks at the files that match: takes up new ones, follows renamed ones, notices rewritten and missing ones.
     pub(super) fn scan(&mut self) -> Result<(), SourceError> {
-        let found = self
-            .patterns
-            .expand(self.until_end)
-            .map_err(|error| SourceError { cure: if self.until_end { Cure::Stop } else { error.cure }, ..error })?;
+        // A run to the end has nothing to wait for: what it can't look at now it gives up, or stops at.
+        let found = self.patterns.expand(self.until_end).map_err(|error| match error.cure {
+            Cure::Reopen if self.until_end => SourceError { cure: Cure::Stop, ..error },
+            _ => error,
+        })?;
         let known: BTreeMap<FileId, usize> = (self.partitions.iter().enumerate())
             .filter(|(_, partition)| partition.state != State::Closed)
             .map(|(index, partition)| (partition.id, index))

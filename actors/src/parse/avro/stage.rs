@@ -194,7 +194,11 @@ impl AvroStage {
         let refused = |message: String| Fault::record(Reason::Malformed, message);
         let header = Header::parse(header).map_err(|Broken(why)| refused(format!("the file's header: {why}")))?;
         let number = type_number(self.type_from.as_ref(), &self.names, None).transpose()?;
-        let writer = self.writer(&header.schema, number).map_err(|fault| fault.because(Reason::Malformed))?;
+        // A file carries its schema: what is wrong with it is wrong with the file.
+        let writer = self.writer(&header.schema, number).map_err(|fault| match fault.reason {
+            Reason::UnknownSchema => fault.because(Reason::Malformed),
+            _ => fault,
+        })?;
         Ok(File { codec: header.codec, sync: header.sync, writer })
     }
 
