@@ -2,11 +2,11 @@
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Output};
 use std::sync::OnceLock;
 use std::sync::mpsc::channel;
 
-use super::{Place, assert_exit, python, root, said, wait_for};
+use super::{Place, assert_exit, java, python, root, said};
 
 /// A broker with a directory of its own. It is killed when this is dropped, or when the tests are.
 pub(crate) struct Broker {
@@ -14,9 +14,6 @@ pub(crate) struct Broker {
     port: u16,
     child: Option<Child>,
 }
-
-/// Flags of a virtual machine that is to start soon and stay small.
-const JAVA: [&str; 4] = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"];
 
 impl Broker {
     /// Starts one that a test may break. `more` are lines of its configuration.
@@ -64,7 +61,7 @@ impl Broker {
         );
         std::fs::write(dir.path().join("server.properties"), config).expect("written");
         let formatted = Command::new("java")
-            .args(JAVA)
+            .args(java::SMALL)
             .args(["-cp", classpath(), "kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c"])
             .arg(dir.path().join("server.properties"))
             .args(format)
@@ -90,24 +87,9 @@ impl Broker {
     /// Starts it on its port and data, and waits until it answers.
     pub(crate) fn restart(&mut self) {
         self.kill();
-        let log = self.dir.path().join("log");
-        let file = std::fs::File::create(&log).expect("a log");
-        // Dies with the thread that starts it, so that tests that are killed leave no broker behind.
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "java"])
-            .args(JAVA)
-            .args(["-cp", classpath(), "kafka.Kafka"])
-            .arg(self.dir.path().join("server.properties"))
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().expect("a second descriptor"))
-            .stderr(file)
-            .spawn();
-        let child = self.child.insert(child.expect("setpriv (util-linux) and java run"));
-        let said = || std::fs::read_to_string(&log).unwrap_or_default();
-        wait_for("the broker", || {
-            assert!(child.try_wait().expect("it can be asked").is_none(), "the broker ended:\n{}", said());
-            said().contains("Kafka Server started").then_some(())
-        });
+        let config = self.dir.path().join("server.properties");
+        let args = ["-cp", classpath(), "kafka.Kafka", config.to_str().expect("UTF-8")];
+        self.child = Some(java::start(self.dir.path(), &args, "Kafka Server started"));
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 mod bounded;
+mod java;
 pub(crate) mod kafka;
 mod plays;
 pub(crate) mod registry;

@@ -1,11 +1,11 @@
 //! A real schema registry (Apicurio, which speaks Confluent's protocol), started from the archive that Maven fetches.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::OnceLock;
 
 use super::kafka::free_port;
-use super::{Place, assert_exit, wait_for};
+use super::{Place, assert_exit, java};
 
 /// The archive of the registry, with all that it needs.
 const ARCHIVE: &str = "io.apicurio:apicurio-registry-app:2.6.13.Final:tar.gz:all";
@@ -36,26 +36,10 @@ impl Registry {
 
     /// Starts it, without any schema, and waits until it answers.
     pub(crate) fn run(&mut self) {
-        let log = self.place.path("log");
-        let file = std::fs::File::create(&log).expect("a log");
-        // Dies with the thread that starts it, so that tests that are killed leave none behind.
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
-            .arg("-Dquarkus.http.host=127.0.0.1")
-            .arg(format!("-Dquarkus.http.port={}", self.port))
-            .arg("-jar")
-            .arg(jar())
-            .current_dir(self.place.path(""))
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().expect("a second descriptor"))
-            .stderr(file)
-            .spawn();
-        let child = self.child.insert(child.expect("setpriv (util-linux) and java run"));
-        let said = || std::fs::read_to_string(&log).unwrap_or_default();
-        wait_for("the registry", || {
-            assert!(child.try_wait().expect("it can be asked").is_none(), "the registry ended:\n{}", said());
-            said().contains("Listening on").then_some(())
-        });
+        let port = format!("-Dquarkus.http.port={}", self.port);
+        let jar = jar().to_str().expect("UTF-8");
+        let args = ["-Dquarkus.http.host=127.0.0.1", &port, "-jar", jar];
+        self.child = Some(java::start(&self.place.path(""), &args, "Listening on"));
     }
 }
 

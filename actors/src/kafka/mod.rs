@@ -6,6 +6,13 @@ mod references;
 pub(crate) mod registry;
 pub(crate) mod voice;
 
+use tidemill_core::{DefaultValue, OptionSpec, OptionType};
+
+/// An option that state does not depend on.
+pub(crate) const fn option(name: &'static str, ty: OptionType, default: DefaultValue, doc: &'static str) -> OptionSpec {
+    OptionSpec { name, ty, default, doc, shapes_state: false }
+}
+
 /// Whether a topic, or a subject, can't have that name (Kafka: 1 to 249 of these characters).
 pub(crate) fn topic_fault(name: &str) -> bool {
     let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);

@@ -22,11 +22,7 @@ use tidemill_core::{
 
 use self::config::Config;
 use super::broken;
-use crate::kafka::topic_fault;
-
-const fn option(name: &'static str, ty: OptionType, default: DefaultValue, doc: &'static str) -> OptionSpec {
-    OptionSpec { name, ty, default, doc, shapes_state: false }
-}
+use crate::kafka::{option, topic_fault};
 
 static OPTIONS: [OptionSpec; 11] = [
     option(

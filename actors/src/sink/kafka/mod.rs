@@ -16,12 +16,10 @@ use tidemill_core::{
     SinkKind, StageInput, State,
 };
 
+use crate::kafka::option;
+
 pub use self::config::KafkaConfig;
 pub use self::sink::KafkaSink;
-
-const fn option(name: &'static str, ty: OptionType, default: DefaultValue, doc: &'static str) -> OptionSpec {
-    OptionSpec { name, ty, default, doc, shapes_state: false }
-}
 
 static OPTIONS: [OptionSpec; 11] = [
     option(
