@@ -8,6 +8,14 @@ pub(crate) mod voice;
 
 use tidemill_core::{DefaultValue, OptionSpec, OptionType};
 
+/// The option `cluster`.
+pub(crate) const CLUSTER: OptionSpec = option(
+    "cluster",
+    OptionType::Text,
+    DefaultValue::Required,
+    "Name of the cluster: `[kafka.NAME]` in the settings holds its addresses and credentials.",
+);
+
 /// An option that state does not depend on.
 pub(crate) const fn option(name: &'static str, ty: OptionType, default: DefaultValue, doc: &'static str) -> OptionSpec {
     OptionSpec { name, ty, default, doc, shapes_state: false }

@@ -22,15 +22,10 @@ use tidemill_core::{
 
 use self::config::Config;
 use super::broken;
-use crate::kafka::{option, topic_fault};
+use crate::kafka::{CLUSTER, option, topic_fault};
 
 static OPTIONS: [OptionSpec; 11] = [
-    option(
-        "cluster",
-        OptionType::Text,
-        DefaultValue::Required,
-        "Name of the cluster: `[kafka.NAME]` in the settings holds its addresses and credentials.",
-    ),
+    CLUSTER,
     option(
         "topics",
         OptionType::TextList { min_items: 1 },
@@ -121,7 +116,7 @@ static SPEC: KindSpec = KindSpec {
               --until-end, a transaction that is open is waited for.\n\n\
               A schema registry that does not answer is waited for, as a cluster is: messages are held back until their schema is known. An \
               id that it does not know makes dead letters `unknown_schema`; it is asked again after 30 s.\n\n\
-              Memory: `prefetch`, plus up to 1 MiB for each partition; with `framing = \"avro\"`, 1,000 schemas.",
+              Memory: `prefetch`, plus up to 1 MiB for each partition; with `framing = \"avro\"`, 1,000 schemas and those of the messages in hand.",
     options: &OPTIONS,
     input: Shape::Nothing,
     output: Shape::Framed,

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::control::TELL_EVERY;
 use crate::kafka::registry::{Registry, RegistryError};
 
-/// Schemas that are kept; one more begins anew.
+/// Schemas that are kept; with more, it begins anew when none is waited for.
 const KEPT: usize = 1_000;
 /// Pause before a registry that does not answer is asked again.
 const ASK_PAUSE: Duration = Duration::from_secs(1);
@@ -55,7 +55,20 @@ impl Schemas {
                 let _ = self.wanted.send(*id);
             }
         }
-        ids.iter().map(|id| Some((*id, self.known.get(id)?.0.clone()))).collect()
+        let found = ids.iter().map(|id| Some((*id, self.known.get(id)?.0.clone()))).collect();
+        // Not before: whoever waits for many ids needs the first answers when the last one comes.
+        if self.waiting.is_empty() {
+            self.forget();
+        }
+        found
+    }
+
+    /// Forgets what may be different by now, and everything when it is too much.
+    fn forget(&mut self) {
+        self.known.retain(|_, (found, at)| found.is_ok() || at.elapsed() < UNKNOWN_FOR);
+        if self.known.len() > KEPT {
+            self.known.clear();
+        }
     }
 
     /// Why ids are waited for.
@@ -64,16 +77,12 @@ impl Schemas {
     }
 
     fn hear(&mut self) {
-        self.known.retain(|_, (found, at)| found.is_ok() || at.elapsed() < UNKNOWN_FOR);
         while let Ok(answer) = self.answers.try_recv() {
             match answer {
                 Answer::Trouble(why) => self.trouble = Some(why),
                 Answer::Found(id, found) => {
                     self.trouble = None;
                     self.waiting.remove(&id);
-                    if self.known.len() >= KEPT {
-                        self.known.clear();
-                    }
                     self.known.insert(id, (found, Instant::now()));
                 }
             }
@@ -116,5 +125,42 @@ fn ask_all(source: &str, registry: &Registry, wanted: &Receiver<u32>, answers: &
         if answers.send(Answer::Found(id, found)).is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_with_more_schemas_than_are_kept_gets_all_of_them_and_then_they_are_forgotten() {
+        let (wanted, asked) = channel();
+        let (answers, heard) = channel();
+        let mut schemas =
+            Schemas { wanted, answers: heard, known: HashMap::new(), waiting: BTreeSet::new(), trouble: None };
+        let ids: BTreeSet<u32> = (0..KEPT as u32 + 5).collect();
+        for id in &ids {
+            assert!(schemas.of(&ids).is_none(), "{id} is still waited for");
+            answers.send(Answer::Found(*id, Err("unknown".into()))).unwrap();
+        }
+        assert_eq!(schemas.of(&ids).map(|found| found.len()), Some(ids.len()));
+        assert_eq!(asked.try_iter().count(), ids.len(), "each was asked for once");
+        assert!(schemas.known.is_empty());
+    }
+
+    #[test]
+    fn an_unknown_id_is_asked_for_again_only_when_it_has_been_for_long() {
+        let (wanted, asked) = channel();
+        let (answers, heard) = channel();
+        let mut schemas =
+            Schemas { wanted, answers: heard, known: HashMap::new(), waiting: BTreeSet::new(), trouble: None };
+        let ids = BTreeSet::from([7]);
+        assert!(schemas.of(&ids).is_none());
+        answers.send(Answer::Found(7, Err("unknown".into()))).unwrap();
+        assert!(schemas.of(&ids).is_some() && schemas.of(&ids).is_some());
+        schemas.known.get_mut(&7).unwrap().1 -= UNKNOWN_FOR;
+        // Known a last time, and forgotten then.
+        assert!(schemas.of(&ids).is_some() && schemas.of(&ids).is_none());
+        assert_eq!(asked.try_iter().collect::<Vec<_>>(), [7, 7]);
     }
 }

@@ -7,6 +7,7 @@ use tidemill_core::{Effects, Message, Messages, RawChunk, Reason, StageError, fr
 
 use super::datum::{Broken, Datums};
 use super::stage::{AvroStage, Writer};
+use crate::parse::cell::Cell;
 use crate::parse::fault::{EventTimes, Fault, Letters, too_large};
 use crate::parse::rows::{self, Rows, time_fault};
 
@@ -35,20 +36,20 @@ impl AvroStage {
         for message in messages.iter(&chunk.bytes) {
             let Some(value) = message.value() else { continue };
             effects.tally.received += 1;
-            let writer = match too_large(value.len() as u64, &self.limits) {
+            let opened = match too_large(value.len() as u64, &self.limits) {
                 Some(fault) => Err(fault),
-                None => self.writer_of(message, value, messages),
+                None => self.unwrapped(message, value, messages),
             };
-            let writer = match writer.as_deref() {
-                Ok(Ok(writer)) => writer,
-                Ok(Err(fault)) | Err(fault) => {
+            let (writer, datum) = match opened.as_ref().map(|(writer, datum)| (&**writer, *datum)) {
+                Ok((Ok(writer), datum)) => (writer, datum),
+                Ok((Err(fault), _)) | Err(fault) => {
                     letters.add(message.position(), None, fault, value);
                     continue;
                 }
             };
             let own = &self.types[writer.number];
             let (event_type, from_message) = (&own.event_type, &own.from_message);
-            let cells = read(writer, value).and_then(|mut cells| {
+            let cells = read(writer, datum).and_then(|mut cells| {
                 from_message.fill(&event_type.fields, Some(message), &mut cells)?;
                 time_fault(event_type, &cells, times).map_or(Ok(cells), Err)
             });
@@ -67,12 +68,21 @@ impl AvroStage {
         Ok(())
     }
 
-    /// How the writer of a message is read.
-    fn writer_of(&mut self, message: Message<'_>, value: &[u8], messages: &Messages) -> Result<Known, Fault> {
-        let Some((id, _)) = framed(value) else {
+    /// How the writer of a message is read, and the datum in it.
+    fn unwrapped<'m>(
+        &mut self,
+        message: Message<'_>,
+        value: &'m [u8],
+        messages: &Messages,
+    ) -> Result<(Known, &'m [u8]), Fault> {
+        let Some((id, datum)) = framed(value) else {
             let found = "the message does not begin with a zero byte and the id of a schema";
             return Err(Fault::record(Reason::Malformed, found));
         };
+        self.writer_of(id, message, messages).map(|writer| (writer, datum))
+    }
+
+    fn writer_of(&mut self, id: u32, message: Message<'_>, messages: &Messages) -> Result<Known, Fault> {
         let key = (id, self.told(message)?);
         if let Some(known) = self.writers.0.get(&key) {
             return Ok(known.clone());
@@ -95,9 +105,8 @@ impl AvroStage {
 }
 
 /// The cells of a message's datum.
-fn read<'d>(writer: &Writer, value: &'d [u8]) -> Result<Vec<crate::parse::cell::Cell<'d>>, Fault> {
+fn read<'d>(writer: &Writer, datum: &'d [u8]) -> Result<Vec<Cell<'d>>, Fault> {
     let malformed = |why: String| Fault::record(Reason::Malformed, format!("the datum can't be decoded: {why}"));
-    let datum = framed(value).map_or(&[][..], |(_, datum)| datum);
     let mut datums = Datums::new(datum);
     let cells = datums.record(&writer.plan).map_err(|Broken(why)| malformed(why))?;
     match datum.len() - datums.at() {

@@ -16,18 +16,13 @@ use tidemill_core::{
     SinkKind, StageInput, State,
 };
 
-use crate::kafka::option;
+use crate::kafka::{CLUSTER, option};
 
 pub use self::config::KafkaConfig;
 pub use self::sink::KafkaSink;
 
 static OPTIONS: [OptionSpec; 11] = [
-    option(
-        "cluster",
-        OptionType::Text,
-        DefaultValue::Required,
-        "Name of the cluster: `[kafka.NAME]` in the settings holds its addresses and credentials.",
-    ),
+    CLUSTER,
     option(
         "topic",
         OptionType::Text,
