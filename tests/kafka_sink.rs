@@ -24,6 +24,16 @@ fn run(place: &Place, bootstrap: &str, more: &[&str]) -> std::process::Output {
     finish(place.run_command(&["plays.toml", "--until-end", "--set", &servers]).args(more))
 }
 
+/// The status of the running topology.
+fn status(place: &Place) -> Option<Value> {
+    serde_json::from_slice(&place.tidemill(&["status", "plays", "--json"]).stdout).ok()
+}
+
+/// The part of it that is about one stage or sink.
+fn stage(place: &Place, name: &str) -> Option<Value> {
+    status(place)?["stages"].as_array()?.iter().find(|stage| stage["name"] == name).cloned()
+}
+
 fn consumed(bootstrap: &str, topic: &str) -> Vec<Value> {
     json_lines(&tool(bootstrap, &["consume", topic]).stdout)
 }
@@ -139,20 +149,13 @@ fn a_cluster_that_is_absent_or_lacks_the_topic_is_waited_for_and_nothing_is_lost
     let args = ["run", "plays.toml", "--progress", "none", "--set", "admin.listen=127.0.0.1:0", "--set", &servers];
     let log = std::fs::File::create(place.path("log")).expect("a log");
     let child = place.command(&args).stdout(Stdio::null()).stderr(log).spawn().expect("the binary runs");
-    let sink = || -> Option<Value> {
-        let status: Value = serde_json::from_slice(&place.tidemill(&["status", "plays", "--json"]).stdout).ok()?;
-        status["stages"].as_array()?.iter().find(|stage| stage["name"] == "out").cloned()
-    };
+    let sink = || stage(&place, "out");
     let waits = |part: &str| {
         wait_for(part, || sink()?["waits_for"].as_str().filter(|what| what.contains(part)).map(str::to_owned))
     };
     waits("refused");
     // The files are not held back by the sink that is.
-    wait_for("the other sink", || {
-        let status: Value = serde_json::from_slice(&place.tidemill(&["status", "plays", "--json"]).stdout).ok()?;
-        let files = status["stages"].as_array()?.iter().find(|stage| stage["name"] == "files")?;
-        (files["tally"]["received"] == 1_000).then_some(())
-    });
+    wait_for("the other sink", || (stage(&place, "files")?["tally"]["received"] == 1_000).then_some(()));
     broker.restart();
     waits("Unknown topic");
     tool(&broker.bootstrap(), &["create", "plays", "--partitions", "2"]);
@@ -186,9 +189,8 @@ fn a_kill_loses_nothing_and_repeats_only_what_came_after_the_last_cut() {
         .spawn()
         .expect("the binary runs");
     wait_for("a cut in the middle", || {
-        let status: Value = serde_json::from_slice(&place.tidemill(&["status", "plays", "--json"]).stdout).ok()?;
-        let sink = status["stages"].as_array()?.iter().find(|stage| stage["name"] == "out")?;
-        (status["cut"].as_u64()? > 0 && sink["tally"]["sent"].as_u64()? > 0).then_some(())
+        let is_cut = status(&place)?["cut"].as_u64()? > 0;
+        (is_cut && stage(&place, "out")?["tally"]["sent"].as_u64()? > 0).then_some(())
     });
     child.kill().expect("it can be killed");
     child.wait().expect("it ends");
