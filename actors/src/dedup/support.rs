@@ -89,7 +89,7 @@ pub(crate) fn batch(of: &Arc<EventType>, columns: Vec<ArrayRef>) -> Batch {
 
 pub(crate) fn seals(event_type: &str, sealed_before_ms: i64) -> Seals {
     let horizon = Horizon { event_type: event_type.into(), sealed_before_ms, reason: SealReason::Watermark };
-    Seals { cut: 1, at_ms: 77, horizons: vec![horizon], positions: BTreeMap::new() }
+    Seals { cut: 1, at_ms: 77, horizons: vec![horizon], positions: BTreeMap::new(), consumed: BTreeMap::new() }
 }
 
 /// Calls the stage with a batch and checks that no record is lost.

@@ -186,17 +186,19 @@ mod tests {
         }
     }
 
-    const ID: DeliveryId = DeliveryId { after_cut: 0, number: 0 };
+    fn id() -> DeliveryId {
+        DeliveryId { pond: "s/out.main".into(), offset: 0 }
+    }
 
     #[test]
     fn selected_rows_are_lines_up_to_the_limit_also_over_a_restart() {
         let out = Shared::default();
         let config = ConsoleConfig { limit: Some(3) };
         let mut sink = ConsoleSink::new(&config, 0, Box::new(out.clone()));
-        now(sink.write(&batch().select(vec![0, 2]), ID)).unwrap();
+        now(sink.write(&batch().select(vec![0, 2]), id())).unwrap();
         let resume = now(sink.flush(1)).unwrap();
         let mut sink = ConsoleSink::new(&config, count_of(Some(resume)), Box::new(out.clone()));
-        now(sink.write(&batch(), ID)).unwrap();
+        now(sink.write(&batch(), id())).unwrap();
         let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
         let line = |id: &str, time: &str| format!("{{\"id\":\"{id}\",\"at\":\"1970-01-01T00:00:00{time}Z\"}}\n");
         assert_eq!(text, [line("a", ""), line("c", ".002"), line("a", "")].concat());
@@ -222,7 +224,7 @@ mod tests {
         let out = Closed::default();
         let mut sink = ConsoleSink::new(&ConsoleConfig::default(), 0, Box::new(out.clone()));
         for _ in 0..3 {
-            now(sink.write(&batch(), ID)).unwrap();
+            now(sink.write(&batch(), id())).unwrap();
         }
         assert_eq!(count_of(now(sink.flush(1)).ok()), 0, "nothing was written");
         assert_eq!(*out.0.lock().unwrap(), 1, "it is tried once");
@@ -231,8 +233,8 @@ mod tests {
     #[test]
     fn a_blackhole_counts_selected_rows() {
         let mut sink = BlackholeSink::default();
-        now(sink.write(&batch().select(vec![1]), ID)).unwrap();
-        now(sink.write(&batch(), ID)).unwrap();
+        now(sink.write(&batch().select(vec![1]), id())).unwrap();
+        now(sink.write(&batch(), id())).unwrap();
         assert_eq!((sink.rows(), count_of(now(sink.flush(1)).ok())), (4, 4));
     }
 }

@@ -45,6 +45,8 @@ pub enum Reason {
     TooManyPathValues,
     /// A sink refused it.
     Refused,
+    /// The pond in front of a stage or sink is full, and the topology says that what comes becomes dead letters then.
+    PondFull,
     /// The stage failed on this very event, again and again.
     StageFailed,
 }
@@ -68,6 +70,7 @@ impl Reason {
             Self::TooManyGroups => "too_many_groups",
             Self::TooManyPathValues => "too_many_path_values",
             Self::Refused => "refused",
+            Self::PondFull => "pond_full",
             Self::StageFailed => "stage_failed",
         }
     }

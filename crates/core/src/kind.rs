@@ -184,6 +184,9 @@ pub enum OptionType {
     /// A table of names and texts, such as `{ "fetch.wait.max.ms" = "50" }`; numbers and booleans are taken as they are
     /// written. A JSON object of strings in the order written.
     TextTable,
+    /// How a pond is bounded: a table of `max_bytes` (a size) and `when_full` (`"block"` or `"dead_letter"`), both of which may be left
+    /// out; a JSON object of both.
+    Pond,
     /// A table of output field = aggregate call, such as `{ events = "count()" }`; a JSON object of strings in the order written.
     Measures,
 }

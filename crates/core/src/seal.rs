@@ -53,6 +53,9 @@ pub struct Seals {
     pub at_ms: i64,
     /// Types whose horizon moves; most barriers have none.
     pub horizons: Vec<Horizon>,
-    /// Positions of the sources at the barrier: an hour's revision 0 is its unique events below them.
+    /// Positions of the sources at the barrier: an hour's revision 0 is its unique events below them. Behind a pond, those of the barrier
+    /// that the pond was read up to.
     pub positions: Positions,
+    /// Offsets up to which what is in ponds was delivered, by the name of the pond; of the ponds that are filled.
+    pub consumed: BTreeMap<Arc<str>, u64>,
 }

@@ -11,14 +11,20 @@ use crate::stage::StageInput;
 /// Number of a cut; it grows by at least one from cut to cut.
 pub type CutId = u64;
 
-/// Names one delivery: a retry in this process carries the same id and the same rows. After a restart of the process the
-/// batches behind the last cut may be divided otherwise; what was delivered up to then is told by [`Resume`], not by this id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Names one delivery for ever: whenever it is repeated, in this process or another, it carries the same id and the same rows. As text,
+/// `<pond>@<offset>`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeliveryId {
-    /// Cut that the delivery follows.
-    pub after_cut: CutId,
-    /// Number of the delivery behind that cut.
-    pub number: u64,
+    /// The pond in front of the sink: the identity of the state directory, a slash, the pond's name.
+    pub pond: std::sync::Arc<str>,
+    /// Offset of the delivery in it, in bytes. Later deliveries from the same pond have greater ones.
+    pub offset: u64,
+}
+
+impl std::fmt::Display for DeliveryId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}@{}", self.pond, self.offset)
+    }
 }
 
 /// What a sink promises about events that are delivered again after a crash.

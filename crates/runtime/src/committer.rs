@@ -3,7 +3,7 @@
 //! 1. sync the Logs that the cut holds, and their directories;
 //! 2. write and sync the snapshots;
 //! 3. append the record to the ledger and sync it: this is the commit;
-//! 4. only then its effects: publish files, remove retired Logs and the snapshots of the cut before.
+//! 4. only then its effects: show ponds to those who read them, publish files, remove retired Logs and the snapshots of the cut before.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,7 +22,7 @@ use crate::ledger::{Committed, Ledger, Record};
 use crate::logs::{Logs, path_in, sync_all};
 use crate::publish::{publish, remove};
 use crate::region::{Alarm, NO_ROOM_MAX, Region};
-use crate::state_dir::StateDir;
+use crate::state_dir::{RegionDir, StateDir};
 
 /// A cut to commit.
 pub(crate) struct Job {
@@ -33,20 +33,20 @@ pub(crate) struct Job {
 }
 
 /// Starts the thread. It ends when the sender is dropped, after what was sent.
-pub(crate) fn start(region: Arc<Region>, state: StateDir, ledger: Ledger) -> Sender<Job> {
+pub(crate) fn start(region: Arc<Region>, dir: RegionDir, ledger: Ledger) -> Sender<Job> {
     let (sender, jobs) = channel();
     let thread = std::thread::Builder::new().name("committer".into());
-    thread.spawn(move || run(&region, &state, ledger, &jobs)).expect("the system can start a thread");
+    thread.spawn(move || run(&region, &dir, ledger, &jobs)).expect("the system can start a thread");
     sender
 }
 
-fn run(region: &Arc<Region>, state: &StateDir, mut ledger: Ledger, jobs: &Receiver<Job>) {
+fn run(region: &Arc<Region>, dir: &RegionDir, mut ledger: Ledger, jobs: &Receiver<Job>) {
     let _alarm = Alarm { region: region.clone(), whose: "committer" };
     for job in jobs {
         let begin = Instant::now();
         let cut = job.record.cut;
         let read_bytes = job.read_bytes;
-        if let Err(error) = commit(region, state, &mut ledger, job) {
+        if let Err(error) = commit(region, dir, &mut ledger, job) {
             region.coordinator().do_send(Fatal(error));
             return;
         }
@@ -54,13 +54,13 @@ fn run(region: &Arc<Region>, state: &StateDir, mut ledger: Ledger, jobs: &Receiv
     }
 }
 
-fn commit(region: &Region, state: &StateDir, ledger: &mut Ledger, mut job: Job) -> Result<(), RunError> {
+fn commit(region: &Region, dir: &RegionDir, ledger: &mut Ledger, mut job: Job) -> Result<(), RunError> {
     failpoint::cut(&job.record);
     failpoint::hit("cut-begins");
     let paths = dirty_paths(region, &job.record);
     sync_all(paths.iter().map(PathBuf::as_path))?;
     failpoint::hit("logs-synced");
-    let snapshot_path = state.snapshot_path(job.record.cut);
+    let snapshot_path = dir.snapshot_path(job.record.cut);
     let mut packed = Vec::new();
     for (name, bytes) in &job.snapshots {
         let said = job.record.stages.entry(name.clone()).or_default();
@@ -73,10 +73,10 @@ fn commit(region: &Region, state: &StateDir, ledger: &mut Ledger, mut job: Job) 
     waiting_for_room(region, || ledger.append(&job.record))?;
     failpoint::hit("ledger-synced");
     let previous = region.committed().last.cut;
-    waiting_for_room(region, || effects(region, &job.record, &state.output))?;
+    waiting_for_room(region, || effects(region, &job.record, &dir.state))?;
     failpoint::hit("effects-done");
     if previous != job.record.cut {
-        remove([state.snapshot_path(previous)].into_iter())?;
+        remove([dir.snapshot_path(previous)].into_iter())?;
     }
     failpoint::hit("snapshot-removed");
     let mut committed = region.committed();
@@ -136,8 +136,13 @@ fn waiting_for_room(region: &Region, mut step: impl FnMut() -> Result<(), RunErr
 }
 
 /// Does the effects of a committed record. Doing them twice is the same as once.
-fn effects(region: &Region, record: &Record, output: &Path) -> Result<(), RunError> {
+fn effects(region: &Region, record: &Record, state: &StateDir) -> Result<(), RunError> {
     let logs_of = |name: &str| region.stages.iter().find(|stage| *region.node(stage.node).name == *name);
+    for pond in &region.ponds_out {
+        if let Some(said) = record.stages.get(&pond.name) {
+            pond.written(said.logs.iter().map(|(log, length)| (log, *length)), &said.retired);
+        }
+    }
     for (name, said) in &record.stages {
         let Some(stage) = logs_of(name) else { continue };
         let mut logs = stage.logs();
@@ -146,7 +151,7 @@ fn effects(region: &Region, record: &Record, output: &Path) -> Result<(), RunErr
             logs.forget(log);
         }
         drop(logs);
-        publish(output, &staged)?;
+        publish(state, &staged)?;
         retire(retired)?;
     }
     Ok(())
@@ -172,25 +177,25 @@ fn places<'a>(
 }
 
 /// Redoes the effects of the last record when a run starts, before any Log is touched, and reads its snapshots.
-pub(crate) fn recover(state: &StateDir, committed: &Committed) -> Result<BTreeMap<Arc<str>, Arc<[u8]>>, RunError> {
+pub(crate) fn recover(dir: &RegionDir, committed: &Committed) -> Result<BTreeMap<Arc<str>, Arc<[u8]>>, RunError> {
     let record = &committed.last;
     failpoint::cut(record);
     for (name, said) in &record.stages {
-        let (state_logs, output_logs) = state.stage_logs(name);
+        let (state_logs, output_logs) = dir.state.stage_logs(name);
         let path = |log: &LogName| path_in(&state_logs, &output_logs, log);
         let staged: Vec<_> =
             said.publications.iter().map(|publication| (path(&publication.log), publication)).collect();
-        publish(&state.output, &staged)?;
+        publish(&dir.state, &staged)?;
         retire(said.retired.iter().map(path).collect())?;
     }
     failpoint::hit("effects-redone");
-    let path = state.snapshot_path(record.cut);
+    let path = dir.snapshot_path(record.cut);
     let corrupt = |what: &str| RunError::Corrupt { what: what.to_owned(), path: path.clone() };
     // A cut that was not committed leaves the snapshots of the very next number, never of a later one.
-    let dir = path.parent().unwrap_or(Path::new("."));
+    let cuts = path.parent().unwrap_or(Path::new("."));
     let mut others = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(RunError::io("list", dir))? {
-        let other = entry.map_err(RunError::io("list", dir))?.path();
+    for entry in std::fs::read_dir(cuts).map_err(RunError::io("list", cuts))? {
+        let other = entry.map_err(RunError::io("list", cuts))?.path();
         let cut: Option<u64> = other.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
         if cut.is_some_and(|cut| cut > record.cut + 1) {
             return Err(corrupt(

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use crate::committer::Job;
 use crate::drain::Drain;
 use crate::error::RunError;
-use crate::horizon::{end_of_input, propose};
+use crate::horizon::{Said, end_of_input, propose};
 use crate::ledger::{Record, StageRecord};
 use crate::progress::Progress;
 use crate::reader::{Order, Reader};
@@ -35,6 +35,8 @@ pub(crate) struct Coordinator {
     last_cut_at: Instant,
     /// Bytes that had been read at the last barrier.
     last_cut_bytes: u64,
+    /// Sources wait because a pond is full.
+    blocked: bool,
     phase: Phase,
     /// Since a stop was asked for.
     drain: Option<Drain>,
@@ -79,6 +81,8 @@ struct InFlight {
     waiting_for: BTreeSet<usize>,
     positions: Positions,
     left: BTreeMap<Arc<str>, Left>,
+    /// What sources have seen themselves.
+    seen: Vec<Progress>,
     read_bytes: Option<u64>,
     finished: bool,
 }
@@ -100,6 +104,8 @@ pub(crate) struct SourceAck {
     pub(crate) cut: CutId,
     pub(crate) positions: BTreeMap<Arc<str>, PartitionPosition>,
     pub(crate) read_bytes: u64,
+    /// What it has seen itself since the barrier before.
+    pub(crate) progress: Progress,
 }
 
 /// A cut is durable and its effects are done.
@@ -139,6 +145,7 @@ impl Coordinator {
             next_cut,
             last_cut_at: Instant::now(),
             last_cut_bytes: 0,
+            blocked: false,
             phase: Phase::Running,
             drain: None,
             done: Some(done),
@@ -151,6 +158,9 @@ impl Coordinator {
         if result.is_ok() {
             self.committer = None;
         }
+        if let Ok(Ended::Finished) = result {
+            self.region.ponds_out.iter().for_each(|pond| pond.end());
+        }
         if let Some(done) = self.done.take() {
             let _ = done.send(result);
         }
@@ -160,10 +170,11 @@ impl Coordinator {
         if self.done.is_none() {
             return;
         }
+        self.look_at_ponds();
         if let Some(cut) = &self.in_flight {
             let stuck = |drain: &mut Drain| drain.stuck(&self.region, &cut.waiting_for, Instant::now());
-            if let Some(fault) = self.drain.as_mut().and_then(stuck) {
-                self.end(Err(fault));
+            if let Some(stuck) = self.drain.as_mut().and_then(stuck) {
+                self.end(stuck.map(|()| Ended::Stopped));
             }
             return;
         }
@@ -178,11 +189,11 @@ impl Coordinator {
         match self.phase {
             Phase::Stopping => {
                 self.phase = Phase::Last(Ended::Stopped);
-                self.start(Vec::new(), true, false);
+                self.start(Vec::new(), BTreeSet::new(), true, false);
             }
             Phase::Flushing => {
                 self.phase = Phase::Sealing;
-                self.start(Vec::new(), true, false);
+                self.start(Vec::new(), BTreeSet::new(), true, false);
             }
             Phase::Sealing => {
                 let horizons = end_of_input(&self.region);
@@ -190,25 +201,41 @@ impl Coordinator {
                 if horizons.is_empty() && !has_read && self.region.committed().last.finished {
                     return self.end(Ok(Ended::Finished));
                 }
-                self.start(horizons, true, true);
+                self.start(horizons, BTreeSet::new(), true, true);
             }
             Phase::Running => {
-                let horizons = propose(&self.region, now_ms());
+                let said = Said::of(&self.region);
+                let horizons = propose(&self.region, &said, now_ms());
                 let interval = Duration::from_millis(self.region.config.cut_interval_ms);
                 let due = has_read && self.last_cut_at.elapsed() >= interval;
                 let full = self.region.held_bytes() >= self.region.config.replay_bytes / 2;
-                if !horizons.is_empty() || due || full {
-                    self.start(horizons, false, false);
+                let frees =
+                    self.last_cut_at.elapsed() >= interval && self.region.ponds_out.iter().any(|pond| pond.can_free());
+                if !horizons.is_empty() || !said.passes.is_empty() || due || full || frees {
+                    self.start(horizons, said.passes, false, false);
                 }
             }
             Phase::Last(_) => {}
         }
     }
 
-    fn start(&mut self, horizons: Vec<Horizon>, halt: bool, finished: bool) {
+    /// Lets sources read, or wait, as the ponds have room.
+    fn look_at_ponds(&mut self) {
+        let mut blocked = false;
+        for pond in &self.region.ponds_out {
+            let writer = self.region.stages.iter().find(|stage| self.region.node(stage.node).name == pond.name);
+            blocked |= pond.look(writer.map_or(0, |writer| writer.logs().bytes()));
+        }
+        if std::mem::replace(&mut self.blocked, blocked) && !blocked {
+            self.region.changed.notify_waiters();
+        }
+    }
+
+    fn start(&mut self, horizons: Vec<Horizon>, passes: BTreeSet<usize>, halt: bool, finished: bool) {
         let cut = self.next_cut;
         self.next_cut += 1;
-        let seals = Arc::new(Seals { cut, at_ms: now_ms(), horizons, positions: Positions::new() });
+        let consumed = self.region.ponds_out.iter().map(|pond| (pond.name.clone(), pond.consumed_offset())).collect();
+        let seals = Arc::new(Seals { cut, at_ms: now_ms(), horizons, positions: Positions::new(), consumed });
         let nodes = (self.region.stages.iter().map(|stage| stage.node))
             .chain(self.region.sources.iter().map(|source| source.node))
             .collect();
@@ -219,11 +246,13 @@ impl Coordinator {
             waiting_for: nodes,
             positions: Positions::new(),
             left: BTreeMap::new(),
+            seen: Vec::new(),
             read_bytes: None,
             finished,
         });
+        let passes = Arc::new(passes);
         for reader in &self.readers {
-            reader.do_send(Order { seals: seals.clone(), halt });
+            reader.do_send(Order { seals: seals.clone(), passes: passes.clone(), halt });
         }
     }
 
@@ -234,7 +263,8 @@ impl Coordinator {
         // What lies before the barrier, and no more: an event behind it will be read again after a crash, and must not have
         // moved a watermark.
         let progress = &mut self.cut_progress;
-        cut.left.values().for_each(|left| progress.merge(&left.progress, bucket_ms));
+        let seen = cut.left.values().map(|left| &left.progress).chain(&cut.seen);
+        seen.for_each(|seen| progress.merge(seen, bucket_ms));
         for horizon in &cut.seals.horizons {
             let (name, before_ms) = (&horizon.event_type, horizon.sealed_before_ms);
             let sealed = progress.sealed(name, before_ms, bucket_ms);
@@ -306,6 +336,7 @@ impl Handler<SourceAck> for Coordinator {
         if let Some(cut) = self.in_flight.as_mut().filter(|cut| cut.cut == ack.cut) {
             cut.waiting_for.remove(&ack.node);
             cut.positions.insert(name, ack.positions);
+            cut.seen.push(ack.progress);
             // With several sources the first to answer says least: what is read after it counts as held.
             cut.read_bytes = Some(cut.read_bytes.map_or(ack.read_bytes, |least| least.min(ack.read_bytes)));
             self.complete();
@@ -323,6 +354,9 @@ impl Handler<Committed> for Coordinator {
         self.region.committed_bytes.store(committed.read_bytes, Ordering::Relaxed);
         for stage in &self.region.stages {
             stage.inbox.committed(committed.cut);
+        }
+        for source in &self.region.sources {
+            source.tell_pond(&self.region);
         }
         self.region.changed.notify_waiters();
         self.timings.cuts += 1;

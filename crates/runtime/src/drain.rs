@@ -1,11 +1,15 @@
 //! The drain after a stop was asked for: it may take long, but it may not stand still for ever.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::error::RunError;
-use crate::region::Region;
+use crate::region::{Region, StageShared};
+
+/// How long a stop waits for a sink that takes nothing, when a pond keeps what it has not taken.
+const SINK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub(crate) struct Drain {
@@ -23,8 +27,14 @@ impl Drain {
         Self { released: released(region), moved_at: now, restarts }
     }
 
-    /// Looks at the drain. When nothing has moved for too long: why it can't come to its end.
-    pub(crate) fn stuck(&mut self, region: &Region, waiting_for: &BTreeSet<usize>, now: Instant) -> Option<RunError> {
+    /// Looks at the drain. `Some` when nothing has moved for too long: with the reason why it can't come to its end, or with none when it
+    /// need not, because a pond keeps what a sink does not take.
+    pub(crate) fn stuck(
+        &mut self,
+        region: &Region,
+        waiting_for: &BTreeSet<usize>,
+        now: Instant,
+    ) -> Option<Result<(), RunError>> {
         let released = released(region);
         // With nobody to wait for, the committer is at work.
         if released != self.released || waiting_for.is_empty() {
@@ -32,7 +42,15 @@ impl Drain {
             return None;
         }
         let max = Duration::from_millis(region.config.drain_ms);
-        (now.duration_since(self.moved_at) >= max).then(|| self.fault(region, waiting_for, max))
+        let waits = |stage: &&Arc<StageShared>| waiting_for.contains(&stage.node) && stage.waits_for().is_some();
+        let waits = region.stages.iter().find(waits).filter(|_| region.is_behind_ponds());
+        let stood = now.duration_since(self.moved_at);
+        if let Some(sink) = waits.filter(|_| stood >= max.min(SINK_PATIENCE)) {
+            let (sink, cut) = (&region.node(sink.node).name, region.committed().last.cut);
+            tracing::warn!(%sink, cut, "stopped while the sink waits: its pond keeps what it has not taken; what it took since its last cut comes again");
+            return Some(Ok(()));
+        }
+        (stood >= max).then(|| Err(self.fault(region, waiting_for, max)))
     }
 
     fn fault(&self, region: &Region, waiting_for: &BTreeSet<usize>, max: Duration) -> RunError {

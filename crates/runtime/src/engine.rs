@@ -7,14 +7,17 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use tidemill_core::{
-    Batch, CutId, DeadLetter, DeliveryId, Effects, Input, Reason, Refused, Role, Seals, SinkContext, SinkError, Stage,
+    Batch, DeadLetter, DeliveryId, Effects, Input, Reason, Refused, Role, Seals, SinkContext, SinkError, Stage,
     StageContext, StageInput,
 };
+
+use tidemill_topology::POND_IN;
 
 use crate::error::error_chain;
 use crate::external::{ExternalSink, OpenHours};
 use crate::item::{Item, Numbered, Part, bury};
 use crate::logs::Lengths;
+use crate::pond::writer::PondKind;
 use crate::region::{Region, StageShared};
 use crate::registry::SinkEntry;
 
@@ -31,8 +34,6 @@ pub(crate) enum Engine {
 #[derive(Default, serde::Serialize, serde::Deserialize)]
 pub(crate) struct SinkState {
     hours: OpenHours,
-    after_cut: CutId,
-    number: u64,
     resume: Option<Vec<u8>>,
 }
 
@@ -63,7 +64,9 @@ impl Engine {
             limits: region.plan.limits.clone(),
         };
         let snapshot = region.snapshot_of(&node.name);
+        let pond = region.ponds_out.iter().find(|pond| pond.name == node.name);
         let kind = match node.role {
+            Role::Sink if pond.is_some() => pond.map(|pond| SinkEntry::Logged(Arc::new(PondKind(pond.options)))),
             Role::Sink => region.registry.sinks.get(node.kind.name).cloned(),
             _ => region.registry.stages.get(node.kind.name).cloned().map(SinkEntry::Logged),
         };
@@ -125,14 +128,20 @@ impl Engine {
         item: &Numbered,
     ) -> Result<Outcome, Failure> {
         let mut effects = Effects::default();
-        let may_be_the_data = matches!(self, Self::Stage(_));
+        // A pond takes everything; what it could not take would have nowhere to go.
+        let is_pond = region.node(shared.node).kind.name == POND_IN.name;
+        let may_be_the_data = matches!(self, Self::Stage(_)) && !is_pond;
         match &item.item {
             Item::Data(parts) => {
                 let mut written = Vec::new();
                 for (at, part) in parts.iter().enumerate() {
                     let called = match part {
                         Part::Live(input) => {
-                            let call = self.process(region, shared, name, input, &mut effects, &mut written);
+                            let call = self.process(region, shared, name, input, None, &mut effects, &mut written);
+                            AssertUnwindSafe(call).catch_unwind().await
+                        }
+                        Part::Delivery(input, id) => {
+                            let call = self.process(region, shared, name, input, Some(id), &mut effects, &mut written);
                             AssertUnwindSafe(call).catch_unwind().await
                         }
                         Part::Poison(input, error) => {
@@ -173,6 +182,7 @@ impl Engine {
         shared: &StageShared,
         name: &str,
         input: &'i Input,
+        id: Option<&DeliveryId>,
         effects: &mut Effects,
         written: &mut Vec<(DeliveryId, &'i Batch)>,
     ) -> Result<(), String> {
@@ -180,18 +190,17 @@ impl Engine {
             Self::Stage(stage) => stage.process(input, effects).map_err(|error| error_chain(&error)),
             Self::Sink(sink, state) => {
                 let Input::Rows(batch) = input else { return Ok(()) };
-                let id = DeliveryId { after_cut: state.after_cut, number: state.number };
-                let refused = match retrying(shared, name, async || sink.write(batch, id).await).await {
+                let Some(id) = id else { return Err("events for a sink have to come from its pond".into()) };
+                let refused = match retrying(shared, name, async || sink.write(batch, id.clone()).await).await {
                     Ok(()) => Vec::new(),
                     Err(Trouble::Refused(rows)) => rows,
                     Err(trouble) => return Err(trouble.text()),
                 };
-                state.number += 1;
                 state.hours.add(batch, region.plan.limits.bucket_ms);
                 effects.tally.received += batch.len() as u64;
                 effects.tally.sent += batch.len() as u64;
                 refuse(batch, refused, effects)?;
-                written.push((id, batch));
+                written.push((id.clone(), batch));
                 Ok(())
             }
         }
@@ -213,7 +222,7 @@ impl Engine {
         }
         for (id, rows) in by_delivery {
             let Some((_, batch)) = written.iter().find(|(known, _)| *known == id) else {
-                return Err(format!("the sink refused rows of {id:?}, which was settled before or never written"));
+                return Err(format!("the sink refused rows of {id}, which was settled before or never written"));
             };
             refuse(batch, rows, effects)?;
         }
@@ -239,8 +248,7 @@ impl Engine {
                     sealed.map_err(Trouble::text)?;
                 }
                 let flushed = retrying(shared, name, async || sink.flush(seals.cut).await).await;
-                let resume = Some(flushed.map_err(Trouble::text)?);
-                (state.resume, state.after_cut, state.number) = (resume, seals.cut, 0);
+                state.resume = Some(flushed.map_err(Trouble::text)?);
                 postcard::to_stdvec(state).map_err(|error| error.to_string())
             }
         }

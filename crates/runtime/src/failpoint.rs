@@ -17,9 +17,8 @@ pub(crate) fn hit(name: &str) {
 /// Says which cut is in hand: the one that is being committed, or the last one when a run starts.
 #[cfg(feature = "failpoints")]
 pub(crate) fn cut(record: &Record) {
-    use std::sync::atomic::Ordering::SeqCst;
-    on::SEALING.store(record.stages.values().any(|said| !said.publications.is_empty()), SeqCst);
-    on::LAST.store(record.finished, SeqCst);
+    on::SEALING.set(record.stages.values().any(|said| !said.publications.is_empty()));
+    on::LAST.set(record.finished);
 }
 
 /// The size beyond which a new ledger file begins.
@@ -30,11 +29,16 @@ pub(crate) fn ledger_bytes(usual: u64) -> u64 {
 
 #[cfg(feature = "failpoints")]
 mod on {
+    use std::cell::Cell;
     use std::sync::LazyLock;
-    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+    use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+    use std::thread::LocalKey;
 
-    pub(super) static SEALING: AtomicBool = AtomicBool::new(false);
-    pub(super) static LAST: AtomicBool = AtomicBool::new(false);
+    thread_local! {
+        // Each region commits on a thread of its own.
+        pub(super) static SEALING: Cell<bool> = const { Cell::new(false) };
+        pub(super) static LAST: Cell<bool> = const { Cell::new(false) };
+    }
     pub(super) static PLAN: LazyLock<Option<Plan>> = LazyLock::new(|| {
         let text = std::env::var("TIDEMILL_FAILPOINT").ok()?;
         Some(Plan::of(&text).unwrap_or_else(|| panic!("TIDEMILL_FAILPOINT = {text:?} is no plan")))
@@ -44,7 +48,7 @@ mod on {
         name: String,
         left: AtomicU64,
         /// Whether the cut in hand has to be of the kind; `None` when any will do.
-        kind: Option<&'static AtomicBool>,
+        kind: Option<&'static LocalKey<Cell<bool>>>,
     }
 
     impl Plan {
@@ -61,7 +65,7 @@ mod on {
         }
 
         pub(super) fn hit(&self, name: &str) {
-            let counts = self.name == name && self.kind.is_none_or(|kind| kind.load(SeqCst));
+            let counts = self.name == name && self.kind.is_none_or(LocalKey::get);
             if counts && self.left.fetch_sub(1, SeqCst) == 1 {
                 let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
             }

@@ -1,6 +1,6 @@
 //! Which hours may be sealed: proposals, from watermarks, ends of input and, for dead letters only, the clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidemill_core::{DEAD_LETTER_TYPE, Horizon, Hour, Role, SealReason};
@@ -80,7 +80,7 @@ pub(crate) fn lineage(plan: &Plan) -> Lineage {
             if is_made {
                 let inputs = node.accepts.iter().map(|accepted| accepted.name.clone());
                 derived.entry(sent.name.clone()).or_default().extend(inputs);
-            } else if node.role != Role::Source {
+            } else if *sent.name != *DEAD_LETTER_TYPE {
                 let of_type = types.entry(sent.name.clone()).or_default();
                 of_type.extend(&sources);
                 of_type.sort_unstable();
@@ -96,8 +96,55 @@ pub(crate) fn lineage(plan: &Plan) -> Lineage {
     Lineage { types: types.into_iter().collect(), derived }
 }
 
-/// The horizons that watermarks and the clock allow now; none when no hour that has events would close.
-pub(crate) fn propose(region: &Region, now_ms: i64) -> Vec<Horizon> {
+/// What the ponds that a region reads have said of hours.
+#[derive(Default)]
+pub(crate) struct Said {
+    /// How far each type is sealed by each source, with the seals that it stands at. `None` for one that has come to its end: nothing comes
+    /// from it any more.
+    by_source: Vec<Option<BTreeMap<Arc<str>, i64>>>,
+    /// Sources, by node, that stand at seals: a barrier that carries the horizons lets them go on.
+    pub(crate) passes: BTreeSet<usize>,
+    reasons: BTreeMap<Arc<str>, SealReason>,
+}
+
+impl Said {
+    pub(crate) fn of(region: &Region) -> Self {
+        let mut said = Self::default();
+        let mut stands: Vec<(usize, Vec<Horizon>)> = Vec::new();
+        for (index, source) in region.sources.iter().enumerate() {
+            let state = source.state();
+            stands.extend(state.seals.clone().map(|seals| (index, seals)));
+            let horizons = state.heard.horizons.values().chain(state.seals.iter().flatten());
+            let by_type = horizons.map(|horizon| (horizon.event_type.clone(), horizon.sealed_before_ms)).collect();
+            said.by_source.push((!state.ended).then_some(by_type));
+        }
+        for (index, seals) in stands {
+            if !seals.iter().any(|horizon| said.is_far_ahead(region, horizon)) {
+                said.passes.insert(region.sources[index].node);
+                said.reasons.extend(seals.into_iter().map(|horizon| (horizon.event_type, horizon.reason)));
+            }
+        }
+        said
+    }
+
+    /// How far a type is sealed that comes from these sources: as far as all of them say. `None` when one has said nothing yet.
+    fn sealed_before_ms(&self, name: &str, sources: &[usize]) -> Option<i64> {
+        let by_source = sources.iter().filter_map(|source| self.by_source.get(*source)?.as_ref());
+        by_source.map(|by_type| by_type.get(name).copied()).min().flatten()
+    }
+
+    /// Whether a source that goes on behind these seals would get more than an hour ahead of another one with events of the type: what it
+    /// brings then would only add to the hours that are open. It waits; its pond keeps what comes.
+    fn is_far_ahead(&self, region: &Region, horizon: &Horizon) -> bool {
+        let sources = region.lineage.types.iter().find(|(name, _)| *name == horizon.event_type);
+        let Some((name, sources)) = sources.filter(|(_, sources)| sources.len() > 1) else { return false };
+        let least = self.sealed_before_ms(name, sources).unwrap_or(i64::MIN);
+        horizon.sealed_before_ms > least.saturating_add(region.plan.limits.bucket_ms)
+    }
+}
+
+/// The horizons that ponds have said, that watermarks and the clock allow now; none when nothing would close.
+pub(crate) fn propose(region: &Region, said: &Said, now_ms: i64) -> Vec<Horizon> {
     let limits = &region.plan.limits;
     let current = region.committed().sealed_before_ms.clone();
     let mut moved: BTreeMap<Arc<str>, Horizon> = BTreeMap::new();
@@ -105,10 +152,21 @@ pub(crate) fn propose(region: &Region, now_ms: i64) -> Vec<Horizon> {
     // Most types come from the same sources.
     let mut known: BTreeMap<&[usize], Option<i64>> = BTreeMap::new();
     for (name, sources) in &region.lineage.types {
+        let was = current.get(name).copied().unwrap_or(i64::MIN);
+        if region.is_behind_ponds() {
+            // Seals of a pond close something: the region that writes it has seen to that.
+            // It must be known from all that stand at seals now, so only barriers that let one go on carry any.
+            let before = said.sealed_before_ms(name, sources).filter(|before| *before > was && !said.passes.is_empty());
+            if let Some(before) = before {
+                closes = true;
+                let reason = said.reasons.get(name).copied().unwrap_or(SealReason::Watermark);
+                moved.insert(name.clone(), horizon(name, before, reason));
+            }
+            continue;
+        }
         let at_ms = *known.entry(sources).or_insert_with(|| watermark(region, sources).at_ms);
         let Some(at_ms) = at_ms else { continue };
         let before = Hour::of(at_ms.saturating_sub(limits.allowed_lateness_ms), limits.bucket_ms).start_ms;
-        let was = current.get(name).copied().unwrap_or(i64::MIN);
         if before > was {
             closes |= region.progress().open.get(name).is_some_and(|open| {
                 open.iter().any(|start| *start >= was && start.saturating_add(limits.bucket_ms) <= before)
@@ -134,7 +192,9 @@ pub(crate) fn propose(region: &Region, now_ms: i64) -> Vec<Horizon> {
         let before = made_of.iter().map(of).min().flatten();
         let was = current.get(name).copied().unwrap_or(i64::MIN);
         if let Some(before) = before.filter(|before| *before > was) {
-            moved.insert(name.clone(), horizon(name, before, SealReason::Watermark));
+            let reason =
+                made_of.iter().find_map(|input| moved.get(input)).map_or(SealReason::Watermark, |of| of.reason);
+            moved.insert(name.clone(), horizon(name, before, reason));
         }
     }
     moved.into_values().collect()

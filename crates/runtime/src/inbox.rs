@@ -236,7 +236,14 @@ impl State {
                 Some(merged) => {
                     debug_assert_eq!(merged.cut, seals.cut, "one cut is in flight at a time");
                     for (source, positions) in &seals.positions {
-                        merged.positions.entry(source.clone()).or_insert_with(|| positions.clone());
+                        let known = merged.positions.entry(source.clone()).or_default();
+                        for (partition, position) in positions {
+                            // Over different ponds a source may be at different positions: what all of them have lies before the least.
+                            let known = known.entry(partition.clone()).or_insert_with(|| position.clone());
+                            if position.next < known.next {
+                                known.clone_from(position);
+                            }
+                        }
                     }
                 }
             }
@@ -258,7 +265,7 @@ mod tests {
 
     fn barrier(cut: CutId, source: &str) -> Item {
         let positions = BTreeMap::from([(source.into(), BTreeMap::new())]);
-        Item::Barrier(Arc::new(Seals { cut, at_ms: 0, horizons: Vec::new(), positions }))
+        Item::Barrier(Arc::new(Seals { cut, at_ms: 0, horizons: Vec::new(), positions, consumed: BTreeMap::new() }))
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidemill_core::{CutId, DeadLetter, Effects, Framing, Input, Reason, Seals, Tally};
+use tidemill_core::{CutId, DeadLetter, DeliveryId, Effects, Framing, Input, Reason, Seals, Tally};
 
 /// What travels over a lane.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub(crate) enum Item {
 pub(crate) enum Part {
     /// To be processed.
     Live(Input),
+    /// Events as they lie in a pond, under the name that they have there for ever.
+    Delivery(Input, DeliveryId),
     /// To become a dead letter: the stage failed on it with this error, and there is nothing left to halve.
     Poison(Input, String),
 }
@@ -44,13 +46,13 @@ impl Item {
     /// Events and messages in it. Lines are not counted before they are parsed.
     pub(crate) fn events(&self) -> usize {
         let Self::Data(parts) = self else { return 0 };
-        let events = |part: &Part| match part {
-            Part::Live(Input::Rows(batch)) | Part::Poison(Input::Rows(batch), _) => batch.len(),
-            Part::Live(Input::Raw(chunk)) | Part::Poison(Input::Raw(chunk), _) => match &chunk.framing {
+        let events = |part: &Part| match part.input() {
+            Input::Rows(batch) => batch.len(),
+            Input::Raw(chunk) => match &chunk.framing {
                 Framing::Messages(messages) => messages.len(),
                 Framing::Lines | Framing::AvroBlocks { .. } => 0,
             },
-            Part::Live(Input::Note(_)) | Part::Poison(Input::Note(_), _) => 0,
+            Input::Note(_) => 0,
         };
         parts.iter().map(events).sum()
     }
@@ -68,7 +70,7 @@ impl Item {
         let mut finer = Vec::with_capacity(parts.len() + 1);
         for (at, part) in parts.iter().enumerate() {
             match part {
-                Part::Live(input) if at == index => match input.split() {
+                Part::Live(input) | Part::Delivery(input, _) if at == index => match input.split() {
                     Some((head, tail)) => finer.extend([Part::Live(head), Part::Live(tail)]),
                     None => finer.push(Part::Poison(input.clone(), error.to_owned())),
                 },
@@ -80,10 +82,14 @@ impl Item {
 }
 
 impl Part {
-    fn weight_bytes(&self) -> usize {
+    pub(crate) fn input(&self) -> &Input {
         match self {
-            Self::Live(input) | Self::Poison(input, _) => input.weight_bytes(),
+            Self::Live(input) | Self::Delivery(input, _) | Self::Poison(input, _) => input,
         }
+    }
+
+    fn weight_bytes(&self) -> usize {
+        self.input().weight_bytes()
     }
 }
 

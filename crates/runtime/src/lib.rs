@@ -1,6 +1,6 @@
 //! Runs topologies: supervised actors, bounded queues, and one commit point.
 //!
-//! This is the only crate that names actix. A topology is a *region*: sources and stages between which batches move through
+//! This is the only crate that names actix. A topology is divided into *regions*, with ponds between them: sources and stages between which batches move through
 //! inboxes (bounded lanes outside the actors); a coordinator that sends barriers through them; and a committer that makes what the
 //! barriers leave behind durable, as one ledger record.
 //!
@@ -21,11 +21,13 @@ mod external;
 mod failpoint;
 mod horizon;
 mod inbox;
+mod intake;
 mod item;
 mod ledger;
 mod logs;
 mod metrics;
 mod outlet;
+mod pond;
 mod pool;
 mod progress;
 mod publish;
@@ -47,4 +49,7 @@ pub use region::RunConfig;
 pub use registry::Registry;
 pub use run::{Handle, Running, last_cut, start};
 pub use state_dir::{Owner, is_claimed, owner_of};
-pub use status::{DeadLetterStatus, PartitionStatus, SourceStatus, StageStatus, Status, TypeStatus, WorkerStatus};
+pub use status::{
+    DeadLetterStatus, PartitionStatus, PondStatus, RegionStatus, SourceStatus, StageStatus, Status, TypeStatus,
+    WorkerStatus,
+};

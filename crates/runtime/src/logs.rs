@@ -82,6 +82,11 @@ impl Logs {
         Ok(())
     }
 
+    /// Bytes in all of them.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.live.values().map(|log| log.length).sum()
+    }
+
     /// Where a Log lies.
     pub(crate) fn path(&self, name: &LogName) -> PathBuf {
         path_in(&self.state_dir, &self.output_dir, name)

@@ -34,22 +34,27 @@ use MetricKind::{Counter, Gauge};
 
 /// All metrics, in order of name.
 pub const METRICS: &[MetricSpec] = &[
-    spec("tidemill_cut_age_seconds", Gauge, &[], "Time since the barrier of the last committed cut."),
-    spec("tidemill_cut_commit_seconds", Gauge, &[], "How long the last commit took: syncs, ledger, effects."),
+    spec("tidemill_cut_age_seconds", Gauge, &["region"], "Time since the barrier of the last committed cut."),
+    spec("tidemill_cut_commit_seconds", Gauge, &["region"], "How long the last commit took: syncs, ledger, effects."),
     spec(
         "tidemill_cut_duration_seconds",
         Gauge,
-        &[],
+        &["region"],
         "How long the last cut took, from its barrier to the end of its effects.",
     ),
-    spec("tidemill_cuts_total", Counter, &[], "Number of the last committed cut; it goes on over restarts."),
+    spec("tidemill_cuts_total", Counter, &["region"], "Number of the last committed cut; it goes on over restarts."),
     spec(
         "tidemill_dead_letters_total",
         Counter,
         &["source", "reason", "event_type"],
         "Dead letters since the process started, late ones (reason late) among them; event_type is empty where it is not known.",
     ),
-    spec("tidemill_held_bytes", Gauge, &[], "Received bytes that are not in a committed cut yet."),
+    spec(
+        "tidemill_held_bytes",
+        Gauge,
+        &["region"],
+        "Bytes received, or taken out of ponds, that are not in a committed cut yet.",
+    ),
     spec(
         "tidemill_partition_committed_position",
         Gauge,
@@ -75,7 +80,26 @@ pub const METRICS: &[MetricSpec] = &[
         "Highest event time seen in the partition.",
     ),
     spec("tidemill_partition_position", Gauge, &["source", "partition"], "Position behind what was read."),
-    spec("tidemill_read_bytes_total", Counter, &[], "Bytes that sources have handed on since the process started."),
+    spec(
+        "tidemill_pond_bytes",
+        Gauge,
+        &["pond"],
+        "Bytes that the pond has on disk; a segment goes when all of it was delivered.",
+    ),
+    spec(
+        "tidemill_pond_full",
+        Gauge,
+        &["pond"],
+        "1 while the pond is full: sources wait, or events become dead letters.",
+    ),
+    spec("tidemill_pond_max_bytes", Gauge, &["pond"], "Bytes that the pond may hold."),
+    spec("tidemill_pond_unread_bytes", Gauge, &["pond"], "Bytes in the pond that were not delivered."),
+    spec(
+        "tidemill_read_bytes_total",
+        Counter,
+        &["region"],
+        "Bytes that were handed on by sources, or came out of ponds, since the process started.",
+    ),
     spec(
         "tidemill_source_back_pressure_seconds_total",
         Counter,
@@ -184,12 +208,22 @@ pub fn export(status: &Status, held_before: &mut Vec<(String, String)>) {
     };
     // Counters of seconds need fractions, which counters of this recorder do not have: nanoseconds are rounded to whole seconds.
     let seconds = |ns: u64| ns / 1_000_000_000;
-    set("tidemill_cut_age_seconds", &[], status.cut_age_ms as f64 / 1e3);
-    set("tidemill_cut_commit_seconds", &[], status.cut_commit_ms as f64 / 1e3);
-    set("tidemill_cut_duration_seconds", &[], status.cut_duration_ms as f64 / 1e3);
-    count("tidemill_cuts_total", &[], status.cut);
-    set("tidemill_held_bytes", &[], status.held_bytes as f64);
-    count("tidemill_read_bytes_total", &[], status.read_bytes);
+    for region in &status.regions {
+        let label = [("region", region.name.as_str())];
+        set("tidemill_cut_age_seconds", &label, region.cut_age_ms as f64 / 1e3);
+        set("tidemill_cut_commit_seconds", &label, region.cut_commit_ms as f64 / 1e3);
+        set("tidemill_cut_duration_seconds", &label, region.cut_duration_ms as f64 / 1e3);
+        count("tidemill_cuts_total", &label, region.cut);
+        set("tidemill_held_bytes", &label, region.held_bytes as f64);
+        count("tidemill_read_bytes_total", &label, region.read_bytes);
+    }
+    for pond in &status.ponds {
+        let label = [("pond", pond.name.as_str())];
+        set("tidemill_pond_bytes", &label, pond.bytes as f64);
+        set("tidemill_pond_full", &label, if pond.is_full { 1.0 } else { 0.0 });
+        set("tidemill_pond_max_bytes", &label, pond.max_bytes as f64);
+        set("tidemill_pond_unread_bytes", &label, pond.unread_bytes as f64);
+    }
     for letters in &status.dead_letters {
         let event_type = letters.event_type.as_deref().unwrap_or_default();
         let label = [("source", &*letters.source), ("reason", &*letters.reason), ("event_type", event_type)];

@@ -77,19 +77,19 @@ impl<T> Outlet<T> {
 
     /// Sends inputs to every edge that takes them: first room is reserved everywhere, then they are pushed, so that they
     /// are handed over whole or not at all.
-    pub(crate) async fn send(&self, number: u64, data: Vec<Input>, dead: Option<Batch>) {
+    pub(crate) async fn send(&self, number: u64, data: Vec<Part>, dead: Option<Batch>) {
         let mut pushes = Vec::with_capacity(self.targets.len());
         for target in &self.targets {
             let passes = |name: &str| target.types.as_ref().is_none_or(|types| types.iter().any(|ty| **ty == *name));
             let parts: Arc<[Part]> = match target.port {
                 Port::Data => data
                     .iter()
-                    .filter(|input| match input {
+                    .filter(|part| match part.input() {
                         Input::Raw(_) => true,
                         Input::Rows(batch) => passes(&batch.event_type.name),
                         Input::Note(note) => passes(&note.event_type),
                     })
-                    .map(|input| Part::Live(input.clone()))
+                    .cloned()
                     .collect(),
                 Port::DeadLetters => dead.iter().map(|batch| Part::Live(Input::Rows(batch.clone()))).collect(),
             };
@@ -126,8 +126,14 @@ mod tests {
             hour: tidemill_core::Hour { start_ms: 0, width_ms: 1 },
             duplicates: 1,
         };
-        let seals = Seals { cut: 1, at_ms: 0, horizons: Vec::new(), positions: Default::default() };
-        outlet.send(7, vec![Input::Note(note)], None).await;
+        let seals = Seals {
+            cut: 1,
+            at_ms: 0,
+            horizons: Vec::new(),
+            positions: Default::default(),
+            consumed: Default::default(),
+        };
+        outlet.send(7, vec![Part::Live(Input::Note(note))], None).await;
         outlet.send_barrier(7, &Arc::new(seals));
         assert!(matches!(inbox.lease().await.item, Item::Data(_)));
         inbox.complete(0, tidemill_core::Tally::default());

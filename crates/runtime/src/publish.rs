@@ -10,15 +10,21 @@ use crate::error::RunError;
 use crate::failpoint;
 use crate::logs::sync_all;
 use crate::published::note;
+use crate::state_dir::StateDir;
 
 /// Publishes Logs: `staged` pairs each with where its Log lies.
 ///
 /// A file is moved to its place by a rename that replaces nothing; what is there already under that name, while the Log still is, is
 /// somebody else's, and is refused. A Log that is gone while the file is there was published before.
-pub(crate) fn publish(output: &Path, staged: &[(PathBuf, &Publication)]) -> Result<(), RunError> {
+pub(crate) fn publish(state: &StateDir, staged: &[(PathBuf, &Publication)]) -> Result<(), RunError> {
     if staged.is_empty() {
         return Ok(());
     }
+    let _publishing = state.publishing.lock().expect("no code panics while it publishes");
+    publish_below(&state.output, staged)
+}
+
+fn publish_below(output: &Path, staged: &[(PathBuf, &Publication)]) -> Result<(), RunError> {
     for (_, publication) in staged {
         checked(publication)?;
     }
@@ -117,11 +123,11 @@ mod tests {
         let from = dir.path().join("x.staged");
         let publication = publication("a/b/x.avro");
         std::fs::write(&from, "1").unwrap();
-        publish(dir.path(), &[(from.clone(), &publication)]).unwrap();
-        publish(dir.path(), &[(from.clone(), &publication)]).unwrap();
+        publish_below(dir.path(), &[(from.clone(), &publication)]).unwrap();
+        publish_below(dir.path(), &[(from.clone(), &publication)]).unwrap();
         assert_eq!(std::fs::read(dir.path().join("a/b/x.avro")).unwrap(), b"1");
         std::fs::write(&from, "2").unwrap();
-        assert!(matches!(publish(dir.path(), &[(from, &publication)]), Err(RunError::Corrupt { .. })));
+        assert!(matches!(publish_below(dir.path(), &[(from, &publication)]), Err(RunError::Corrupt { .. })));
         assert_eq!(std::fs::read(dir.path().join("a/b/x.avro")).unwrap(), b"1");
     }
 
@@ -131,7 +137,7 @@ mod tests {
         let from = dir.path().join("x.staged");
         for path in ["../x", "a/../../x", "/x", "a//x", "", "a\nb"] {
             std::fs::write(&from, "1").unwrap();
-            assert!(publish(dir.path(), &[(from.clone(), &publication(path))]).is_err(), "{path}");
+            assert!(publish_below(dir.path(), &[(from.clone(), &publication(path))]).is_err(), "{path}");
         }
         assert!(published(dir.path()).unwrap().unwrap().paths.unwrap().is_empty(), "nothing is noted either");
     }

@@ -1,19 +1,20 @@
-//! The actor of a source: polls it, hands its chunks on, and puts barriers between them.
+//! The actor of a source, or of the end of a pond: polls it, hands its chunks on, and puts barriers between them.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::panic::AssertUnwindSafe;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
-use tidemill_core::{Cure, CutId, Input, PartitionPosition, Polled, Seals, Source, SourceContext, SourceError};
+use tidemill_core::{Cure, CutId, PartitionPosition, Seals, SourceContext, SourceError};
 
 use crate::backoff::Backoff;
 use crate::coordinator::{Fatal, SourceAck};
-use crate::engine::panic_text;
 use crate::error::{RunError, error_chain};
-use crate::region::{Alarm, Region, SourceShared};
+use crate::intake::{Intake, Place, Taken, caught};
+use crate::pond::reader::{PARTITION, PondReader};
+use crate::progress::Progress;
+use crate::region::{Alarm, Region, SourceShared, SourceState};
 
 /// How often a source is asked how far it is behind.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -32,6 +33,8 @@ pub(crate) struct Reader {
 #[rtype(result = "()")]
 pub(crate) struct Order {
     pub(crate) seals: Arc<Seals>,
+    /// The sources, by node, that stand at seals which this barrier carries.
+    pub(crate) passes: Arc<BTreeSet<usize>>,
     /// Read nothing after it.
     pub(crate) halt: bool,
 }
@@ -55,6 +58,7 @@ impl Actor for Reader {
             backoff: Backoff::default(),
             told_cut: 0,
             looked: Instant::now(),
+            progress: Progress::default(),
         };
         ctx.spawn(reading.run().into_actor(self));
     }
@@ -69,9 +73,6 @@ impl Handler<Order> for Reader {
     }
 }
 
-/// Positions of all partitions, and those that hold no hour.
-type Behind = (BTreeMap<Arc<str>, PartitionPosition>, Vec<Arc<str>>);
-
 struct Reading {
     region: Arc<Region>,
     source: Arc<SourceShared>,
@@ -84,6 +85,8 @@ struct Reading {
     told_cut: CutId,
     /// When it was asked last how far it is behind.
     looked: Instant,
+    /// Event times and hours seen since the last barrier.
+    progress: Progress,
 }
 
 impl Reading {
@@ -93,17 +96,26 @@ impl Reading {
             let committed = self.region.committed();
             committed.last.positions.get(&self.name()).cloned().unwrap_or_default()
         };
-        let mut opened: Option<Box<dyn Source>> = None;
+        let mut opened: Option<Intake> = None;
         let mut halted = false;
         let name = self.name();
         loop {
             let order = self.orders.lock().expect("no code panics while it holds the orders").pop_front();
             if let Some(order) = order {
                 halted |= order.halt;
+                if let Some(intake) = opened.as_mut().filter(|_| order.passes.contains(&self.source.node)) {
+                    intake.pass();
+                    self.source.state().seals = None;
+                    if let Err(error) = self.publish(intake, false) {
+                        self.failed(error).await;
+                        opened = None;
+                    }
+                }
                 self.barrier(&order);
                 continue;
             }
-            if halted || self.source.state().ended {
+            let stands = |state: &SourceState| state.ended || state.seals.is_some();
+            if halted || stands(&self.source.state()) {
                 self.source.control.notified().await;
                 continue;
             }
@@ -139,8 +151,16 @@ impl Reading {
         self.region.node(self.source.node).name.clone()
     }
 
-    fn open(&self) -> Result<Box<dyn Source>, SourceError> {
+    fn open(&self) -> Result<Intake, SourceError> {
         let node = self.region.node(self.source.node);
+        self.source.state().seals = None;
+        if let Some(pond) = &self.source.pond {
+            let at = self.positions.get(PARTITION);
+            let reader = PondReader::open(pond.clone(), &self.region.state_id, node.sends.clone(), at)?;
+            let intake = Intake::Pond(Box::new(reader));
+            self.publish(&intake, false)?;
+            return Ok(intake);
+        }
         let context = SourceContext {
             topology: (*self.region.plan.name).into(),
             name: node.name.clone(),
@@ -153,14 +173,14 @@ impl Reading {
         };
         let kind = self.region.registry.sources.get(node.kind.name);
         let kind = kind.ok_or_else(|| fatal(format!("there is no kind `{}`", node.kind.name)))?;
-        let source = caught(|| kind.open(&context))?;
-        self.look_at(&*source)?;
-        self.publish(&*source, false)?;
-        Ok(source)
+        let intake = Intake::Source(caught(|| kind.open(&context))?);
+        self.look_at(&intake)?;
+        self.publish(&intake, false)?;
+        Ok(intake)
     }
 
     /// Tells the source of the last cut, and asks it now and then how it is.
-    fn attend(&mut self, mut source: Box<dyn Source>) -> Result<Box<dyn Source>, SourceError> {
+    fn attend(&mut self, mut intake: Intake) -> Result<Intake, SourceError> {
         let (cut, positions) = {
             let committed = self.region.committed();
             let cut = committed.last.cut;
@@ -169,35 +189,32 @@ impl Reading {
         };
         if let Some(positions) = positions {
             self.told_cut = cut;
-            caught(|| {
-                source.committed(&positions);
-                Ok(())
-            })?;
+            intake.committed(&positions)?;
         }
         if self.looked.elapsed() >= LOOK_EVERY {
             self.looked = Instant::now();
-            self.look_at(&*source)?;
+            self.look_at(&intake)?;
         }
-        Ok(source)
+        Ok(intake)
     }
 
-    fn look_at(&self, source: &dyn Source) -> Result<(), SourceError> {
-        let (waits_for, lag) = caught(|| Ok((source.waits_for(), source.lag())))?;
+    fn look_at(&self, intake: &Intake) -> Result<(), SourceError> {
+        let (waits_for, lag) = intake.look()?;
         let mut state = self.source.state();
         (state.waits_for, state.lag) = (waits_for, lag);
         Ok(())
     }
 
     /// Polls once. `None` means that the source has to be opened anew, or is not needed any more.
-    async fn poll(&mut self, mut source: Box<dyn Source>) -> Option<Box<dyn Source>> {
+    async fn poll(&mut self, mut intake: Intake) -> Option<Intake> {
         let begin = Instant::now();
-        let polled = caught(|| source.poll());
+        let bucket_ms = self.region.plan.limits.bucket_ms;
+        let taken = intake.take(bucket_ms);
         self.source.counters.busy_ns.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
-        match polled {
-            Ok(Polled::Chunk(chunk)) => {
-                let bytes = chunk.bytes.len() as u64;
-                // Before the chunk goes out: a source that fails here is opened where this chunk begins.
-                let behind = match Self::look(&*source) {
+        match taken {
+            Ok(Taken::Parts(parts, bytes, seen)) => {
+                // Before they go out: a source that fails here is opened where they begin.
+                let behind = match intake.place() {
                     Ok(behind) => behind,
                     Err(error) => {
                         self.failed(error).await;
@@ -206,25 +223,43 @@ impl Reading {
                 };
                 self.number += 1;
                 let begin = Instant::now();
-                let sent = self.source.outlet.send(self.number, vec![Input::Raw(chunk)], None);
+                let sent = self.source.outlet.send(self.number, parts, None);
                 patient(&self.name(), "a stage behind it has no room", sent).await;
                 self.source.counters.back_pressure_ns.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
                 self.region.read_bytes.fetch_add(bytes, Ordering::Relaxed);
+                if let Some(seen) = seen {
+                    self.region.progress().see(&seen, bucket_ms);
+                    self.progress.see(&seen, bucket_ms);
+                }
                 self.show(behind, false);
                 // `send` may never have had to wait: let the actor's messages in.
                 tokio::task::yield_now().await;
-                Some(source)
+                Some(intake)
             }
-            Ok(Polled::Idle(pause)) => {
-                if let Err(error) = self.publish(&*source, false) {
+            Ok(Taken::Seals(horizons)) => {
+                self.source.state().seals = Some(horizons);
+                Some(intake)
+            }
+            Ok(Taken::Idle(pause)) => {
+                if let Err(error) = self.publish(&intake, false) {
                     self.failed(error).await;
                     return None;
                 }
-                let _ = tokio::time::timeout(pause, self.source.control.notified()).await;
-                Some(source)
+                let more = async {
+                    match &self.source.pond {
+                        Some(pond) => pond.changed.notified().await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    () = self.source.control.notified() => {}
+                    () = more => {}
+                    () = tokio::time::sleep(pause) => {}
+                }
+                Some(intake)
             }
-            Ok(Polled::Ended) => {
-                if let Err(error) = self.publish(&*source, true) {
+            Ok(Taken::Ended) => {
+                if let Err(error) = self.publish(&intake, true) {
                     self.failed(error).await;
                 }
                 None
@@ -237,24 +272,24 @@ impl Reading {
     }
 
     /// Takes over the source's positions, which now are behind what was handed on, and shows them.
-    fn publish(&self, source: &dyn Source, ended: bool) -> Result<(), SourceError> {
-        self.show(Self::look(source)?, ended);
+    fn publish(&self, intake: &Intake, ended: bool) -> Result<(), SourceError> {
+        self.show(intake.place()?, ended);
         Ok(())
     }
 
-    fn look(source: &dyn Source) -> Result<Behind, SourceError> {
-        caught(|| Ok((source.positions(), source.idle_partitions())))
-    }
-
-    fn show(&self, (positions, idle): Behind, ended: bool) {
+    fn show(&self, place: Place, ended: bool) {
         let mut state = self.source.state();
-        (state.positions, state.idle, state.ended) = (Some(positions), idle, ended);
+        (state.positions, state.idle, state.heard) = (Some(place.positions), place.idle, place.heard);
+        state.ended = ended;
     }
 
     fn barrier(&mut self, order: &Order) {
         let positions = self.source.state().positions.clone().unwrap_or_else(|| self.positions.clone());
         let mut seals = (*order.seals).clone();
-        seals.positions.insert(self.name(), positions.clone());
+        match &self.source.pond {
+            None => drop(seals.positions.insert(self.name(), positions.clone())),
+            Some(_) => seals.positions.extend(self.source.state().heard.positions.clone()),
+        }
         self.number += 1;
         self.source.outlet.send_barrier(self.number, &Arc::new(seals));
         self.region.coordinator().do_send(SourceAck {
@@ -262,6 +297,7 @@ impl Reading {
             cut: order.seals.cut,
             positions,
             read_bytes: self.region.read_bytes.load(Ordering::Relaxed),
+            progress: std::mem::take(&mut self.progress),
         });
     }
 
@@ -308,10 +344,4 @@ async fn patient<T>(source: &str, why: &str, until: impl Future<Output = T>) -> 
 
 fn fatal(message: String) -> SourceError {
     SourceError { message, cure: Cure::Stop, source: None }
-}
-
-/// Calls into a source; a panic is an error that may be tried again.
-fn caught<T>(call: impl FnOnce() -> Result<T, SourceError>) -> Result<T, SourceError> {
-    std::panic::catch_unwind(AssertUnwindSafe(call))
-        .unwrap_or_else(|panic| Err(SourceError { message: panic_text(&*panic), cure: Cure::Reopen, source: None }))
 }

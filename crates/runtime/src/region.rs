@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actix::Addr;
 use dashmap::DashMap;
-use tidemill_core::{Clusters, CutId, Lag, LogName, PartitionPosition, Publication, Tally};
+use tidemill_core::{Clusters, CutId, Horizon, Lag, LogName, PartitionPosition, Publication, Tally};
 use tidemill_topology::{Node, Plan};
 use tokio::sync::Notify;
 
@@ -19,6 +19,8 @@ use crate::inbox::Inbox;
 use crate::ledger::Committed;
 use crate::logs::Logs;
 use crate::outlet::Outlet;
+use crate::pond::reader::{Heard, PARTITION};
+use crate::pond::shared::PondShared;
 use crate::progress::Progress;
 use crate::registry::Registry;
 use crate::worker::Done;
@@ -91,9 +93,10 @@ pub(crate) struct Counters {
     pub(crate) back_pressure_ns: AtomicU64,
 }
 
-/// A source.
+/// A source, or the end of a pond that is read from.
 pub(crate) struct SourceShared {
     pub(crate) node: usize,
+    pub(crate) pond: Option<Arc<PondShared>>,
     pub(crate) outlet: Outlet<Done>,
     pub(crate) counters: Counters,
     pub(crate) epoch: AtomicU64,
@@ -113,16 +116,24 @@ pub(crate) struct SourceState {
     pub(crate) waits_for: Option<String>,
     /// How far its partitions are behind, where it knows.
     pub(crate) lag: BTreeMap<Arc<str>, Lag>,
+    /// What the barriers in a pond up to the positions have said.
+    pub(crate) heard: Heard,
+    /// The seals that a pond stands at, until a barrier carries them.
+    pub(crate) seals: Option<Vec<Horizon>>,
 }
 
 /// See the module.
 pub(crate) struct Region {
+    /// `main`, or the node that it begins with.
+    pub(crate) name: Arc<str>,
     pub(crate) plan: Arc<Plan>,
     pub(crate) config: RunConfig,
     pub(crate) registry: Registry,
     pub(crate) state_id: Arc<str>,
     pub(crate) stages: Vec<Arc<StageShared>>,
     pub(crate) sources: Vec<Arc<SourceShared>>,
+    /// The ponds that it fills.
+    pub(crate) ponds_out: Vec<Arc<PondShared>>,
     pub(crate) committed: Mutex<Committed>,
     /// Snapshots of the last committed cut.
     pub(crate) snapshots: Mutex<BTreeMap<Arc<str>, Arc<[u8]>>>,
@@ -146,6 +157,11 @@ pub(crate) struct Region {
 impl Region {
     pub(crate) fn node(&self, index: usize) -> &Node {
         &self.plan.nodes[index]
+    }
+
+    /// Whether its input comes out of ponds.
+    pub(crate) fn is_behind_ponds(&self) -> bool {
+        self.sources.iter().any(|source| source.pond.is_some())
     }
 
     pub(crate) fn coordinator(&self) -> &Addr<Coordinator> {
@@ -191,7 +207,8 @@ impl Region {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if self.held_bytes() < self.config.replay_bytes {
+            let blocks = self.ponds_out.iter().any(|pond| pond.blocks());
+            if self.held_bytes() < self.config.replay_bytes && !blocks {
                 return;
             }
             changed.await;
@@ -222,6 +239,16 @@ impl StageShared {
 }
 
 impl SourceShared {
+    /// Tells the pond that it is the end of how far it was read, as of the last cut.
+    pub(crate) fn tell_pond(&self, region: &Region) {
+        let Some(pond) = &self.pond else { return };
+        let committed = region.committed();
+        let positions = committed.last.positions.get(&region.node(self.node).name);
+        if let Some(position) = positions.and_then(|positions| positions.get(PARTITION)) {
+            pond.consumed(position.next);
+        }
+    }
+
     pub(crate) fn state(&self) -> MutexGuard<'_, SourceState> {
         self.state.lock().expect("no code panics while it holds a source's state")
     }

@@ -59,6 +59,10 @@ impl Kinds for Registry {
         }
     }
 
+    fn delivers_by_itself(&self, kind: &str) -> bool {
+        matches!(self.sinks.get(kind), Some(SinkEntry::External(_)))
+    }
+
     fn check_source(&self, kind: &str, options: &Options) -> Vec<Finding> {
         self.sources.get(kind).map(|kind| kind.check(options)).unwrap_or_default()
     }

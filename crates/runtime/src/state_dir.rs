@@ -5,7 +5,8 @@
 //!                   identity          16 hex digits, made once
 //!                   ledger-*.log      see `ledger`
 //!                   cuts/<cut>.snap   the snapshots of the last cut
-//!                   logs/<stage>/     Logs that stages read when they are restored
+//!                   logs/<stage>/     Logs that stages read when they are restored; the segments of ponds
+//!                   regions/<name>/   ledger and cuts of the regions behind ponds
 //! <output>/.tidemill-claim            the state directory that the output root belongs to
 //! <output>/.tidemill-published        see `published`; older than the claim, so that it is missing only when somebody removed it
 //! <output>/.tidemill-staging/<stage>/ Logs that become files for readers
@@ -14,10 +15,11 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
+use tidemill_topology::MAIN;
 
 use crate::error::RunError;
 use crate::logs::{make_dirs, sync_all};
@@ -42,7 +44,16 @@ pub(crate) struct StateDir {
     pub(crate) root: PathBuf,
     pub(crate) output: PathBuf,
     pub(crate) id: Arc<str>,
+    /// Held by whoever publishes: the index has lines of all regions.
+    pub(crate) publishing: Mutex<()>,
     lock: File,
+}
+
+/// The part of it that belongs to one region.
+pub(crate) struct RegionDir {
+    pub(crate) state: Arc<StateDir>,
+    /// Where its ledger is.
+    pub(crate) root: PathBuf,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -54,13 +65,13 @@ struct Claim {
 impl StateDir {
     /// Takes the state directory and the output root, making them if need be.
     pub(crate) fn take(root: &Path, output: &Path) -> Result<Self, RunError> {
-        for dir in [root.join("cuts"), root.join("logs"), output.join(STAGING)] {
+        for dir in [root.join("logs"), output.join(STAGING)] {
             make_dirs(&dir)?;
         }
         let lock = lock(root)?;
         let id = identity(root)?;
         claim(output, root, &id)?;
-        Ok(Self { root: root.to_owned(), output: output.to_owned(), id, lock })
+        Ok(Self { root: root.to_owned(), output: output.to_owned(), id, publishing: Mutex::new(()), lock })
     }
 
     /// Writes into the lock file who holds it.
@@ -74,12 +85,26 @@ impl StateDir {
             .map_err(RunError::io("write", path))
     }
 
-    pub(crate) fn snapshot_path(&self, cut: u64) -> PathBuf {
-        self.root.join("cuts").join(format!("{cut:016}.snap"))
+    /// Where the ledger of a region is.
+    pub(crate) fn region_root(&self, name: &str) -> PathBuf {
+        if name == MAIN { self.root.clone() } else { self.root.join("regions").join(name) }
+    }
+
+    /// The part of a region.
+    pub(crate) fn region(self: &Arc<Self>, name: &str) -> Result<RegionDir, RunError> {
+        let root = self.region_root(name);
+        make_dirs(&root.join("cuts"))?;
+        Ok(RegionDir { state: self.clone(), root })
     }
 
     pub(crate) fn stage_logs(&self, stage: &str) -> (PathBuf, PathBuf) {
         (self.root.join("logs").join(stage), self.output.join(STAGING).join(stage))
+    }
+}
+
+impl RegionDir {
+    pub(crate) fn snapshot_path(&self, cut: u64) -> PathBuf {
+        self.root.join("cuts").join(format!("{cut:016}.snap"))
     }
 }
 

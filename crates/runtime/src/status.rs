@@ -1,14 +1,17 @@
 //! What a running topology is doing, for the display, the summary, `tidemill status` and the metrics.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 use tidemill_core::{Role, Shape, Tally};
+use tidemill_topology::POND_IN;
 
 use crate::coordinator::now_ms;
 use crate::horizon::watermark;
-use crate::region::Region;
+use crate::pond::shared::PondShared;
+use crate::region::{DeadKey, Region, StageShared};
 
 /// A look at everything at one moment. Counts are since the state began.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -17,18 +20,16 @@ pub struct Status {
     pub topology: String,
     /// Process id.
     pub pid: u32,
-    /// Last committed cut.
+    /// Last committed cut of the region that has the sources.
     pub cut: u64,
-    /// Milliseconds since its barrier started.
-    pub cut_age_ms: i64,
     /// Milliseconds from the start of its barrier to the end of its effects.
     pub cut_duration_ms: u64,
-    /// The part of it that the commit took.
-    pub cut_commit_ms: u64,
-    /// Bytes that sources have handed on since the process started.
-    pub read_bytes: u64,
-    /// Bytes that would have to be replayed after a failure.
+    /// Bytes that would have to be read again after a failure.
     pub held_bytes: u64,
+    /// Regions; the first has the sources.
+    pub regions: Vec<RegionStatus>,
+    /// Ponds.
+    pub ponds: Vec<PondStatus>,
     /// Sources.
     pub sources: Vec<SourceStatus>,
     /// Stages and sinks, in topological order.
@@ -37,6 +38,42 @@ pub struct Status {
     pub types: Vec<TypeStatus>,
     /// Dead letters since the process started.
     pub dead_letters: Vec<DeadLetterStatus>,
+}
+
+/// A region.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RegionStatus {
+    /// `main`, or the stage or sink that it begins with.
+    pub name: String,
+    /// Last committed cut.
+    pub cut: u64,
+    /// Milliseconds since its barrier started.
+    pub cut_age_ms: i64,
+    /// Milliseconds from the start of its barrier to the end of its effects.
+    pub cut_duration_ms: u64,
+    /// The part of it that the commit took.
+    pub cut_commit_ms: u64,
+    /// Bytes that were handed on by its sources, or out of its ponds, since the process started.
+    pub read_bytes: u64,
+    /// The part of them that would have to be read again after a failure.
+    pub held_bytes: u64,
+}
+
+/// A pond.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PondStatus {
+    /// The stage or sink that takes from it, a point, and the region that fills it.
+    pub name: String,
+    /// The stage or sink that takes from it.
+    pub node: String,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Bytes that it may hold.
+    pub max_bytes: u64,
+    /// Bytes that were not delivered, as of the last cut of the region behind it.
+    pub unread_bytes: u64,
+    /// It is full: sources wait, or events become dead letters.
+    pub is_full: bool,
 }
 
 /// Dead letters of one source, reason and type.
@@ -159,16 +196,85 @@ pub struct TypeStatus {
     pub held_by: Option<String>,
 }
 
+impl Status {
+    pub(crate) fn of(regions: &[Arc<Region>], ponds: &[Arc<PondShared>]) -> Self {
+        let main = &regions[0];
+        let told: Vec<RegionStatus> = regions.iter().map(|region| region.status()).collect();
+        let mut status = Self {
+            topology: main.plan.name.to_string(),
+            pid: std::process::id(),
+            cut: told[0].cut,
+            cut_duration_ms: told[0].cut_duration_ms,
+            held_bytes: told[0].held_bytes,
+            regions: told,
+            ponds: ponds.iter().map(|pond| pond_status(pond)).collect(),
+            sources: main.source_status(),
+            stages: regions.iter().flat_map(|region| region.stage_status()).collect(),
+            types: Vec::new(),
+            dead_letters: dead_letter_status(regions),
+        };
+        for event_type in regions.iter().flat_map(|region| region.type_status()) {
+            // Behind a pond, a type is what it was before it.
+            if !status.types.iter().any(|known| known.name == event_type.name) {
+                status.types.push(event_type);
+            }
+        }
+        status
+    }
+}
+
+fn load(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+fn pond_status(pond: &PondShared) -> PondStatus {
+    let fill = pond.fill();
+    PondStatus {
+        name: pond.name.to_string(),
+        node: pond.node.to_string(),
+        bytes: fill.bytes,
+        max_bytes: pond.options.max_bytes,
+        unread_bytes: fill.unread_bytes,
+        is_full: pond.is_full(),
+    }
+}
+
+fn dead_letter_status(regions: &[Arc<Region>]) -> Vec<DeadLetterStatus> {
+    let mut counts: BTreeMap<DeadKey, u64> = BTreeMap::new();
+    for entry in regions.iter().flat_map(|region| region.dead_letters.iter()) {
+        *counts.entry(entry.key().clone()).or_default() += *entry.value();
+    }
+    let status = |(key, count): (DeadKey, u64)| DeadLetterStatus {
+        source: key.source.to_string(),
+        reason: key.reason.to_owned(),
+        event_type: key.event_type.map(|name| name.to_string()),
+        count,
+    };
+    counts.into_iter().map(status).collect()
+}
+
 impl Region {
-    pub(crate) fn status(&self) -> Status {
-        let committed = self.committed().clone();
-        let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    fn status(&self) -> RegionStatus {
+        let committed = self.committed();
+        RegionStatus {
+            name: self.name.to_string(),
+            cut: committed.last.cut,
+            cut_age_ms: if committed.last.cut == 0 { 0 } else { now_ms() - committed.last.at_ms },
+            cut_duration_ms: load(&self.cut_duration_ms),
+            cut_commit_ms: load(&self.cut_commit_ms),
+            read_bytes: load(&self.read_bytes),
+            held_bytes: self.held_bytes(),
+        }
+    }
+
+    fn source_status(&self) -> Vec<SourceStatus> {
+        let positions = self.committed().last.positions.clone();
         let sources = self.sources.iter().map(|source| {
             let node = self.node(source.node);
             let state = source.state();
             let progress = self.progress();
             let seen = progress.seen.get(&node.name);
-            let before = committed.last.positions.get(&node.name);
+            let before = positions.get(&node.name);
             let partitions = state.positions.iter().flatten().map(|(name, position)| PartitionStatus {
                 name: name.to_string(),
                 position: position.next,
@@ -191,7 +297,12 @@ impl Region {
                 partitions: partitions.collect(),
             }
         });
-        let stages = self.stages.iter().map(|stage| {
+        sources.collect()
+    }
+
+    fn stage_status(&self) -> Vec<StageStatus> {
+        let is_no_pond = |stage: &&Arc<StageShared>| self.node(stage.node).kind.name != POND_IN.name;
+        let stages = self.stages.iter().filter(is_no_pond).map(|stage| {
             let node = self.node(stage.node);
             let fill = stage.inbox.fill();
             let mut workers: Vec<_> = (stage.epochs.iter())
@@ -217,35 +328,11 @@ impl Region {
                 workers,
             }
         });
-        Status {
-            topology: self.plan.name.to_string(),
-            pid: std::process::id(),
-            cut: committed.last.cut,
-            cut_age_ms: if committed.last.cut == 0 { 0 } else { now_ms() - committed.last.at_ms },
-            cut_duration_ms: load(&self.cut_duration_ms),
-            cut_commit_ms: load(&self.cut_commit_ms),
-            read_bytes: load(&self.read_bytes),
-            held_bytes: self.held_bytes(),
-            sources: sources.collect(),
-            stages: stages.collect(),
-            types: self.type_status(&committed.sealed_before_ms),
-            dead_letters: self.dead_letter_status(),
-        }
+        stages.collect()
     }
 
-    fn dead_letter_status(&self) -> Vec<DeadLetterStatus> {
-        let counts = self.dead_letters.iter().map(|entry| (entry.key().clone(), *entry.value()));
-        let sorted: std::collections::BTreeMap<_, u64> = counts.collect();
-        let status = |(key, count): (crate::region::DeadKey, u64)| DeadLetterStatus {
-            source: key.source.to_string(),
-            reason: key.reason.to_owned(),
-            event_type: key.event_type.map(|name| name.to_string()),
-            count,
-        };
-        sorted.into_iter().map(status).collect()
-    }
-
-    fn type_status(&self, sealed: &std::collections::BTreeMap<Arc<str>, i64>) -> Vec<TypeStatus> {
+    fn type_status(&self) -> Vec<TypeStatus> {
+        let sealed = self.committed().sealed_before_ms.clone();
         let made = self.lineage.derived.iter().map(|(name, _)| (name, None));
         let received = self.lineage.types.iter().map(|(name, sources)| (name, Some(sources)));
         received

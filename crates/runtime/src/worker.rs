@@ -13,7 +13,7 @@ use tidemill_topology::Port;
 use crate::coordinator::{Ack, Fatal};
 use crate::engine::{Engine, Failure, Outcome};
 use crate::error::RunError;
-use crate::item::{Item, Numbered};
+use crate::item::{Item, Numbered, Part};
 use crate::pool::{Failed, Pool};
 use crate::progress::{Progress, Seen};
 use crate::region::{Alarm, DeadKey, NO_ROOM_MAX, Region, StageShared};
@@ -263,7 +263,8 @@ async fn release(region: &Region, stage: &StageShared, number: u64, done: Done, 
         for (key, count) in dead_counts {
             *region.dead_letters.entry(key).or_default() += count;
         }
-        let data: Vec<Input> = notes.into_iter().map(Input::Note).chain(batches.into_iter().map(Input::Rows)).collect();
+        let data = notes.into_iter().map(Input::Note).chain(batches.into_iter().map(Input::Rows));
+        let data: Vec<Part> = data.map(Part::Live).collect();
         if !data.is_empty() || dead.is_some() {
             let begin = Instant::now();
             stage.outlet.send(number, data, dead).await;

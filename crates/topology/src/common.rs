@@ -104,6 +104,16 @@ const TYPES: OptionSpec = option(
     "Takes only events of these types. Without it, all that arrive.",
 );
 
+/// The pond in front of a stage or sink.
+pub(crate) const POND: OptionSpec = option(
+    "pond",
+    OptionType::Pond,
+    DefaultValue::Absent,
+    "A queue on disk in front of it, `{ max_bytes = \"4GiB\", when_full = \"block\" }`: what is behind it can fail or wait without holding \
+     anything back. Sinks that deliver by calls of their own always have one. With `when_full = \"block\"` the sources before a full pond wait, \
+     with `\"dead_letter\"` events become dead letters (pond_full).",
+);
+
 /// Workers of a stage without state.
 pub(crate) const WORKERS: OptionSpec = option(
     "workers",
@@ -113,8 +123,8 @@ pub(crate) const WORKERS: OptionSpec = option(
 );
 
 const SOURCE_COMMON: &[OptionSpec] = &[KIND];
-const COMMON: &[OptionSpec] = &[KIND, FROM, TYPES];
-const POOL_COMMON: &[OptionSpec] = &[KIND, FROM, TYPES, WORKERS];
+const COMMON: &[OptionSpec] = &[KIND, FROM, TYPES, POND];
+const POOL_COMMON: &[OptionSpec] = &[KIND, FROM, TYPES, POND, WORKERS];
 
 /// The keys that every source, stage or sink has, beside the options of its kind; `None` stands for a kind that is not known.
 pub(crate) fn common_keys(role: Role, kind: Option<&KindSpec>) -> &'static [OptionSpec] {

@@ -36,6 +36,7 @@ pub fn describe_type(ty: &OptionType) -> String {
         OptionType::PathTemplate => "path with `{...}`".to_owned(),
         OptionType::TypeFrom => "table with one of `column`, `field`, `const`, `header`, `topic`".to_owned(),
         OptionType::TextTable => "table of name = text".to_owned(),
+        OptionType::Pond => "table with `max_bytes`, `when_full`".to_owned(),
         OptionType::Measures => "table of field = aggregate".to_owned(),
     }
 }
@@ -63,6 +64,7 @@ pub(crate) fn example(ty: &OptionType) -> String {
         OptionType::Text | OptionType::Expression | OptionType::PathTemplate => "\"...\"".to_owned(),
         OptionType::TypeFrom => "{ column = 0 }".to_owned(),
         OptionType::TextTable => "{ \"some.name\" = \"text\" }".to_owned(),
+        OptionType::Pond => "{ max_bytes = \"4GiB\" }".to_owned(),
         OptionType::Measures => "{ events = \"count()\" }".to_owned(),
     }
 }

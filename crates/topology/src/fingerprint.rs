@@ -9,6 +9,8 @@ use tidemill_core::{Role, State};
 use crate::common::role_names;
 use crate::paths::path_options;
 use crate::plan::{Plan, Port};
+use crate::pond::PondOptions;
+use crate::regions::MAIN;
 use crate::units;
 
 /// What the ledger keeps of a plan, to tell at the next start which edits its state can live with.
@@ -43,6 +45,15 @@ struct NodePrint {
     workers: usize,
     inputs: Vec<String>,
     accepts: Vec<String>,
+    /// The region that it is in: where its state lies.
+    #[serde(default = "main")]
+    region: String,
+    /// The regions that its ponds come from.
+    #[serde(default)]
+    fed_by: Vec<String>,
+    /// The bounds of the pond in front of it.
+    #[serde(default)]
+    pond: Option<PondOptions>,
 }
 
 /// One thing that differs between two fingerprints.
@@ -60,7 +71,8 @@ impl Plan {
     /// What of the plan its state on disk depends on.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
-        let nodes = self.nodes.iter().map(|node| {
+        let regions = self.region_names();
+        let nodes = self.nodes.iter().zip(regions).map(|(node, region)| {
             let shapes = |name: &str| node.kind.options.iter().any(|spec| spec.name == name && spec.shapes_state);
             // A path that is left out depends on the bucket, and writing the same path out changes nothing.
             let paths = path_options(node.kind, &node.options, &self.limits);
@@ -74,12 +86,15 @@ impl Plan {
             let print = NodePrint {
                 role: role_names(node.role).0.to_owned(),
                 kind: node.kind.name.to_owned(),
-                has_state: node.role == Role::Source || node.kind.state == State::Stateful,
+                has_state: node.role == Role::Source || node.kind.state == State::Stateful || node.pond.is_some(),
                 shaping,
                 options,
                 workers: node.workers,
                 inputs: sorted(node.inputs.iter().map(input)),
                 accepts: sorted(node.accepts.iter().map(|event_type| event_type.name.to_string())),
+                region: region.0.to_string(),
+                fed_by: region.1.iter().map(ToString::to_string).collect(),
+                pond: node.pond,
             };
             (node.name.to_string(), print)
         });
@@ -121,6 +136,10 @@ fn sorted(names: impl Iterator<Item = String>) -> Vec<String> {
     let mut names: Vec<String> = names.collect();
     names.sort();
     names
+}
+
+fn main() -> String {
+    MAIN.to_owned()
 }
 
 const FRESH: &str = "undo the change, or start with empty state: `tidemill run --fresh` sets the old state aside";
@@ -249,6 +268,28 @@ fn compare_node(name: &str, old: &NodePrint, now: &NodePrint, changes: &mut Chan
     if old.workers != now.workers {
         let what = format!("`workers` of `{name}` was {}, now {}", old.workers, now.workers);
         changes.fine(what, "the order of events does not depend on it");
+    }
+    match (old.pond, now.pond) {
+        (Some(_), None) | (None, Some(_)) => {
+            let what = format!("`{name}` {} a pond", if now.pond.is_some() { "now has" } else { "no longer has" });
+            changes.refused_because(what, "its state lies elsewhere with one than without");
+        }
+        (Some(was), Some(is)) if was != is => {
+            changes.fine(format!("the bounds of the pond of `{name}` changed"), "they hold from now on");
+        }
+        _ if old.fed_by.iter().any(|region| !now.fed_by.contains(region)) => {
+            let what = format!(
+                "the ponds of `{name}` were filled by region {}, now by {}",
+                old.fed_by.join(", "),
+                now.fed_by.join(", ")
+            );
+            changes.refused_because(what, "what is still in the old one would not be delivered");
+        }
+        _ if old.region != now.region && old.has_state => {
+            let what = format!("`{name}` was in region `{}`, now in `{}`", old.region, now.region);
+            changes.refused_because(what, "each region commits by itself, and its state can't move");
+        }
+        _ => {}
     }
     if old.inputs != now.inputs {
         let what = format!("`{name}` took from {}, now from {}", old.inputs.join(", "), now.inputs.join(", "));

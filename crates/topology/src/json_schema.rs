@@ -6,6 +6,7 @@ use tidemill_core::{DefaultValue, KindSpec, OptionSpec, OptionType, Role};
 use crate::common::{self, NAME_PATTERN, TOPOLOGY_KEYS, TYPE_KEYS};
 use crate::describe::describe_type;
 use crate::plan::Kinds;
+use crate::pond;
 
 /// A JSON schema (draft 2020-12) of topology files: which options a table has depends on its `kind`.
 #[must_use]
@@ -114,6 +115,14 @@ fn property(spec: &OptionSpec) -> Value {
         OptionType::TextTable => {
             json!({ "type": "object", "additionalProperties": { "type": ["string", "number", "boolean"] } })
         }
+        OptionType::Pond => json!({
+            "type": "object",
+            "additionalProperties": false,
+            "properties": {
+                "max_bytes": property(&pond::MAX_BYTES),
+                "when_full": property(&pond::WHEN_FULL),
+            },
+        }),
         OptionType::Measures => json!({ "type": "object", "minProperties": 1, "additionalProperties": text() }),
     };
     let limits = match spec.ty {

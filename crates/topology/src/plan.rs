@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use tidemill_core::{EventType, Finding, KindSpec, Limits, Options, Role, StageInput};
 
+use crate::pond::PondOptions;
+
 /// A checked topology.
 #[derive(Debug)]
 pub struct Plan {
@@ -33,6 +35,8 @@ pub struct Node {
     pub options: Options,
     /// Workers of its pool; 1 unless its kind is stateless.
     pub workers: usize,
+    /// The pond in front of it, if the topology asks for one or its kind needs it.
+    pub pond: Option<PondOptions>,
     /// What it takes from; empty for sources.
     pub inputs: Vec<Edge>,
     /// Types that can arrive.
@@ -65,6 +69,11 @@ pub enum Port {
 pub trait Kinds {
     /// Descriptions of all kinds of a role, in order of name.
     fn specs(&self, role: Role) -> Vec<&'static KindSpec>;
+
+    /// Whether sinks of a kind deliver by calls of their own, so that they are given a pond.
+    fn delivers_by_itself(&self, _kind: &str) -> bool {
+        false
+    }
 
     /// Checks the options of a source.
     fn check_source(&self, kind: &str, options: &Options) -> Vec<Finding>;

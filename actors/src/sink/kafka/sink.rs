@@ -159,7 +159,7 @@ impl KafkaSink {
 
     fn refuse(&mut self, number: usize, reason: String) {
         let row = number & ((1 << ROW_BITS) - 1);
-        self.refused.push(Refused { id: self.deliveries[number >> ROW_BITS], row, reason });
+        self.refused.push(Refused { id: self.deliveries[number >> ROW_BITS].clone(), row, reason });
     }
 
     /// Sorts out what was not delivered. Returns what an outage was the reason of.

@@ -9,6 +9,7 @@ use super::cx::{Cx, Span};
 use super::nodes::{DEAD_LETTERS, Draft, Input};
 use super::options::{Owner, default_value};
 use crate::plan::{Kinds, Port};
+use crate::pond::PondOptions;
 
 const KIND: &str = "avro_files";
 
@@ -98,6 +99,7 @@ fn implicit<'t, 'i>(cx: &Cx<'_>, kind: &'static KindSpec, header: &Span, limits:
         kind: Some(kind),
         options: Some(Options(options)),
         workers: 1,
+        pond: Some(PondOptions::default()),
         from: Vec::new(),
         inputs: Vec::new(),
         input_missing: false,

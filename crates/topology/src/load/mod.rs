@@ -211,6 +211,7 @@ fn plan_nodes(drafts: &[Draft<'_, '_>], order: &[usize], mut flows: Vec<Flow>) -
             kind: draft.kind?,
             options: draft.options.clone()?,
             workers: draft.workers,
+            pond: draft.pond,
             inputs,
             accepts: flow.accepts,
             sends: flow.sends,

@@ -10,6 +10,8 @@ use super::cx::{Cx, Key, Problem, Span, entries};
 use super::options::{Checked, Owner, Verdict, check};
 use super::values::convert;
 use crate::plan::{Kinds, Port};
+use crate::pond::PondOptions;
+use crate::regions::MAIN;
 use crate::{codes, common, suggest};
 
 /// Name of the sink of dead letters that nobody else takes.
@@ -28,6 +30,8 @@ pub(super) struct Draft<'t, 'i> {
     /// Options of its kind; `None` when some are wrong.
     pub(super) options: Option<Options>,
     pub(super) workers: usize,
+    /// The pond in front of it.
+    pub(super) pond: Option<PondOptions>,
     /// What it takes from, as written.
     pub(super) from: Vec<(String, Span)>,
     /// What it takes from, as far as it was found.
@@ -100,7 +104,7 @@ pub(super) fn draft<'t, 'i>(
                 };
                 (codes::SINGLE_WORKER, why, "remove it; only stages without state have `workers`")
             }
-            "from" | "types" => {
+            "from" | "types" | "pond" => {
                 let message = format!("a source has no `{key}`: it takes from no other part of the topology");
                 (codes::UNKNOWN_KEY, message, "remove it; stages and sinks have it")
             }
@@ -117,6 +121,7 @@ pub(super) fn draft<'t, 'i>(
     let types_broken = checked.broken.contains("types");
     let options = kind.and_then(|kind| options_of(kind, &checked));
     let workers = checked.number("workers").and_then(|workers| usize::try_from(workers).ok()).unwrap_or(1);
+    let pond = pond_of(cx, table, &checked, role, &name, kind, kinds);
     Draft {
         name,
         span,
@@ -125,6 +130,7 @@ pub(super) fn draft<'t, 'i>(
         kind,
         options,
         workers,
+        pond,
         from: from.unwrap_or_default(),
         inputs: Vec::new(),
         input_missing,
@@ -134,6 +140,31 @@ pub(super) fn draft<'t, 'i>(
     }
 }
 
+/// The pond that a table asks for, or that its kind needs. The sink of dead letters has one because everybody's come to it.
+fn pond_of(
+    cx: &Cx<'_>,
+    table: &DeTable<'_>,
+    checked: &Checked,
+    role: Role,
+    name: &str,
+    kind: Option<&KindSpec>,
+    kinds: &dyn Kinds,
+) -> Option<PondOptions> {
+    let kind = kind?;
+    let Some(asked) = checked.values.get("pond") else {
+        let needs_one = name == DEAD_LETTERS || kinds.delivers_by_itself(kind.name);
+        return (role == Role::Sink && needs_one).then(PondOptions::default);
+    };
+    if kind.input != Shape::Rows
+        && let Some(value) = table.get("pond")
+    {
+        let message = format!("kind `{}` takes records that are yet to be parsed, which no pond holds", kind.name);
+        let help = "give a pond to what takes from this stage";
+        cx.push(Problem::error(codes::SHAPE_MISMATCH, value.span(), message).help(help));
+    }
+    serde_json::from_value(asked.clone()).ok()
+}
+
 fn check_name(cx: &Cx<'_>, role: Role, name: &str, span: &Span) {
     let (thing, _) = common::role_names(role);
     if !common::is_name(name) {
@@ -141,6 +172,9 @@ fn check_name(cx: &Cx<'_>, role: Role, name: &str, span: &Span) {
         cx.push(Problem::error(codes::BAD_NAME, span.clone(), message).help("use letters, digits, `_` and `-`"));
     } else if name == DEAD_LETTERS && role != Role::Sink {
         let message = format!("`{name}` can't be the name of a {thing}: it is the sink that takes dead letters");
+        cx.push(Problem::error(codes::BAD_NAME, span.clone(), message).help("choose another name"));
+    } else if name == MAIN && role != Role::Source {
+        let message = format!("`{name}` can't be the name of a {thing}: it is the region that has the sources");
         cx.push(Problem::error(codes::BAD_NAME, span.clone(), message).help("choose another name"));
     }
 }

@@ -5,6 +5,7 @@ use tidemill_core::{OptionType, parse_duration_ms, parse_size_bytes};
 use toml::de::{DeFloat, DeInteger, DeValue};
 
 use super::cx::{Cx, Problem, Val, entries, type_name};
+use crate::pond::{self, PondOptions};
 use crate::{codes, suggest, units};
 
 /// The value as the kind's config gets it; `None` when it does not fit, which has been said then.
@@ -119,6 +120,8 @@ pub(super) fn convert(cx: &Cx<'_>, key: &str, ty: &OptionType, value: &Val<'_>) 
             texts.collect::<Vec<_>>().into_iter().collect::<Option<Map<_, _>>>().map(Value::Object)
         }
         (OptionType::TextTable, _) => wrong_type(TEXT_TABLE_FORM),
+        (OptionType::Pond, DeValue::Table(_)) => pond(cx, key, value),
+        (OptionType::Pond, _) => wrong_type(POND_FORM),
         (OptionType::Measures, DeValue::Table(table)) => {
             if table.is_empty() {
                 let message = format!("`{key}` has no measure");
@@ -148,6 +151,8 @@ const TYPE_FROM_FORMS: &str = "write one of `{ column = 0 }` (counted from 0), `
 const TYPE_FROM_KEYS: [&str; 5] = ["column", "field", "const", "header", "topic"];
 const MEASURES_FORM: &str = "write fields and what is measured, such as `{ events = \"count()\" }`";
 
+const POND_FORM: &str = "write `{ max_bytes = \"4GiB\", when_full = \"block\" }`, or leave one of the two out";
+
 const TEXT_TABLE_FORM: &str = "write names and texts, such as `{ \"some.name\" = \"text\" }`";
 
 /// A text, or a number or a boolean as it is written.
@@ -172,6 +177,28 @@ fn text_item(cx: &Cx<'_>, key: &str, item: &Val<'_>) -> Option<Value> {
     let message = format!("`{key}` is a list of texts, but this item is {}", type_name(item.get_ref()));
     cx.push(Problem::error(codes::WRONG_TYPE, item.span(), message).help("write it in quotes"));
     None
+}
+
+/// A table of the bounds of a pond; what is left out is as usual.
+fn pond(cx: &Cx<'_>, key: &str, value: &Val<'_>) -> Option<Value> {
+    let DeValue::Table(table) = value.get_ref() else { return None };
+    let Ok(Value::Object(mut found)) = serde_json::to_value(PondOptions::default()) else { return None };
+    let mut complete = true;
+    for (name, value) in entries(table) {
+        let specs = [&pond::MAX_BYTES, &pond::WHEN_FULL];
+        let Some(spec) = specs.into_iter().find(|spec| spec.name == name.get_ref()) else {
+            let message = format!("unknown key `{}` in `{key}`", name.get_ref());
+            let help = suggest::help(name.get_ref(), &specs.map(|spec| spec.name), "keys");
+            cx.push(Problem::error(codes::UNKNOWN_KEY, name.span(), message).help(help));
+            complete = false;
+            continue;
+        };
+        match convert(cx, spec.name, &spec.ty, value) {
+            Some(value) => drop(found.insert(spec.name.to_owned(), value)),
+            None => complete = false,
+        }
+    }
+    complete.then_some(Value::Object(found))
 }
 
 /// A table with exactly one of [`TYPE_FROM_KEYS`].
@@ -236,6 +263,7 @@ fn expected(ty: &OptionType) -> &'static str {
         OptionType::PathTemplate => "a path",
         OptionType::TypeFrom => "a table with one of `column`, `field`, `const`, `header` and `topic`",
         OptionType::TextTable => "a table of texts",
+        OptionType::Pond => "a table of `max_bytes` and `when_full`",
         OptionType::Measures => "a table of measures",
     }
 }

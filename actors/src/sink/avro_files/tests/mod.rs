@@ -211,6 +211,7 @@ impl Rig {
             at_ms: 1_700_000_000_000,
             horizons: horizons.iter().map(horizon).collect(),
             positions: BTreeMap::from([("s".into(), BTreeMap::from([("p".into(), position)]))]),
+            consumed: BTreeMap::new(),
         };
         let mut effects = Effects::default();
         self.stage.seal(&seals, &mut effects).unwrap();

@@ -1,0 +1,118 @@
+//! What a Reader reads from: a source, or a pond.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemill_core::{Cure, Horizon, Input, Lag, PartitionPosition, Polled, Source, SourceError};
+
+use crate::engine::panic_text;
+use crate::item::Part;
+use crate::pond::reader::{Drawn, Heard, PARTITION, PondReader};
+use crate::progress::Seen;
+
+/// How long a pond that is empty is left alone at most, unless it says that there is more.
+const EMPTY: Duration = Duration::from_secs(1);
+
+/// See the module.
+pub(crate) enum Intake {
+    Source(Box<dyn Source>),
+    Pond(Box<PondReader>),
+}
+
+/// What it had to give.
+pub(crate) enum Taken {
+    /// To be handed on together, with the bytes that they count as. Event times of events are seen here; those of what is yet to be parsed,
+    /// by the stage that parses.
+    Parts(Vec<Part>, u64, Option<Seen>),
+    /// Hours are sealed here: nothing comes before a barrier says so.
+    Seals(Vec<Horizon>),
+    Idle(Duration),
+    Ended,
+}
+
+/// Where it is.
+pub(crate) struct Place {
+    /// Of all partitions, behind what was taken.
+    pub(crate) positions: BTreeMap<Arc<str>, PartitionPosition>,
+    /// Partitions that hold no hour.
+    pub(crate) idle: Vec<Arc<str>>,
+    /// What barriers in a pond have said.
+    pub(crate) heard: Heard,
+}
+
+impl Intake {
+    /// Takes what is next.
+    pub(crate) fn take(&mut self, bucket_ms: i64) -> Result<Taken, SourceError> {
+        caught(|| match self {
+            Self::Source(source) => Ok(match source.poll()? {
+                Polled::Chunk(chunk) => {
+                    let bytes = chunk.bytes.len() as u64;
+                    Taken::Parts(vec![Part::Live(Input::Raw(chunk))], bytes, None)
+                }
+                Polled::Idle(pause) => Taken::Idle(pause),
+                Polled::Ended => Taken::Ended,
+            }),
+            Self::Pond(pond) => Ok(match pond.draw()? {
+                Drawn::Rows(batch, id, bytes) => {
+                    let seen = Seen::of(&batch, bucket_ms);
+                    Taken::Parts(vec![Part::Delivery(Input::Rows(batch), id)], bytes, seen)
+                }
+                Drawn::Note(note, bytes) => Taken::Parts(vec![Part::Live(Input::Note(note))], bytes, None),
+                Drawn::Barrier(bytes) => Taken::Parts(Vec::new(), bytes, None),
+                Drawn::Seals(horizons) => Taken::Seals(horizons),
+                Drawn::Empty => Taken::Idle(EMPTY),
+                Drawn::Ended => Taken::Ended,
+            }),
+        })
+    }
+
+    pub(crate) fn place(&self) -> Result<Place, SourceError> {
+        caught(|| {
+            Ok(match self {
+                Self::Source(source) => {
+                    Place { positions: source.positions(), idle: source.idle_partitions(), heard: Heard::default() }
+                }
+                Self::Pond(pond) => Place {
+                    positions: BTreeMap::from([(PARTITION.into(), pond.position())]),
+                    idle: Vec::new(),
+                    heard: pond.heard().clone(),
+                },
+            })
+        })
+    }
+
+    /// A barrier carries the seals at which it stands.
+    pub(crate) fn pass(&mut self) {
+        if let Self::Pond(pond) = self {
+            pond.pass();
+        }
+    }
+
+    /// A cut with these positions is committed.
+    pub(crate) fn committed(&mut self, positions: &BTreeMap<Arc<str>, PartitionPosition>) -> Result<(), SourceError> {
+        caught(|| {
+            if let Self::Source(source) = self {
+                source.committed(positions);
+            }
+            Ok(())
+        })
+    }
+
+    /// What it waits for, and how far it is behind.
+    pub(crate) fn look(&self) -> Result<(Option<String>, BTreeMap<Arc<str>, Lag>), SourceError> {
+        caught(|| {
+            Ok(match self {
+                Self::Source(source) => (source.waits_for(), source.lag()),
+                Self::Pond(_) => (None, BTreeMap::new()),
+            })
+        })
+    }
+}
+
+/// Calls into a source; a panic is an error that may be tried again.
+pub(crate) fn caught<T>(call: impl FnOnce() -> Result<T, SourceError>) -> Result<T, SourceError> {
+    std::panic::catch_unwind(AssertUnwindSafe(call))
+        .unwrap_or_else(|panic| Err(SourceError { message: panic_text(&*panic), cure: Cure::Reopen, source: None }))
+}

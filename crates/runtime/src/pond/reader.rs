@@ -1,0 +1,183 @@
+//! The end of a pond that is read from.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tidemill_core::{Batch, Cure, DeliveryId, EventType, Horizon, HourNote, PartitionPosition, Positions, SourceError};
+
+use super::record::{self, Barrier, HEADER_BYTES, Record, RecordError};
+use super::shared::PondShared;
+
+/// The one partition of a pond.
+pub(crate) const PARTITION: &str = "0";
+
+/// What a pond gave.
+pub(crate) enum Drawn {
+    /// Events, their name, and the bytes that they had in the pond.
+    Rows(Batch, DeliveryId, u64),
+    /// A remark on an hour, and its bytes.
+    Note(HourNote, u64),
+    /// A barrier that seals nothing, and its bytes.
+    Barrier(u64),
+    /// Seals: nothing is read on until [`PondReader::pass`].
+    Seals(Vec<Horizon>),
+    /// Nothing now.
+    Empty,
+    /// Nothing ever again.
+    Ended,
+}
+
+/// What the barriers up to a position have said.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Heard {
+    /// How far each type is sealed.
+    pub(crate) horizons: BTreeMap<Arc<str>, Horizon>,
+    /// Positions of the sources at the last one.
+    pub(crate) positions: Positions,
+}
+
+impl Heard {
+    fn hear(&mut self, barrier: Barrier) {
+        self.horizons.extend(barrier.horizons.into_iter().map(|horizon| (horizon.event_type.clone(), horizon)));
+        // What is said of hours that were sealed before there was a pond says nothing of positions.
+        if !barrier.positions.is_empty() {
+            self.positions = barrier.positions;
+        }
+    }
+}
+
+/// See the module.
+pub(crate) struct PondReader {
+    pub(crate) pond: Arc<PondShared>,
+    id: Arc<str>,
+    types: Vec<Arc<EventType>>,
+    offset: u64,
+    heard: Heard,
+    /// The barrier with seals at `offset`, and the offset behind it.
+    seals: Option<(Barrier, u64)>,
+    open: Option<(u64, PathBuf, File)>,
+    payload: Vec<u8>,
+}
+
+impl PondReader {
+    /// Opens a pond at a position that [`PondReader::position`] gave.
+    pub(crate) fn open(
+        pond: Arc<PondShared>,
+        state_id: &str,
+        types: Vec<Arc<EventType>>,
+        position: Option<&PartitionPosition>,
+    ) -> Result<Self, SourceError> {
+        let (offset, heard) = match position {
+            None => (0, Heard::default()),
+            Some(position) => {
+                let heard = serde_json::from_str(&position.resume).map_err(|error| SourceError {
+                    message: format!("pond `{}`: what its position says of hours can't be read", pond.name),
+                    cure: Cure::Stop,
+                    source: Some(Box::new(error)),
+                })?;
+                (position.next, heard)
+            }
+        };
+        let id = format!("{state_id}/{}", pond.name).into();
+        Ok(Self { pond, id, types, offset, heard, seals: None, open: None, payload: Vec::new() })
+    }
+
+    /// Behind what was drawn; seals that were not passed are not drawn.
+    pub(crate) fn position(&self) -> PartitionPosition {
+        PartitionPosition {
+            next: self.offset,
+            resume: serde_json::to_string(&self.heard).unwrap_or_default(),
+            ended: self.pond.has_ended_at(self.offset),
+        }
+    }
+
+    /// What was said up to there.
+    pub(crate) fn heard(&self) -> &Heard {
+        &self.heard
+    }
+
+    /// Goes behind seals that a barrier carries.
+    pub(crate) fn pass(&mut self) {
+        if let Some((barrier, next)) = self.seals.take() {
+            self.offset = next;
+            self.heard.hear(barrier);
+        }
+    }
+
+    /// The next record.
+    pub(crate) fn draw(&mut self) -> Result<Drawn, SourceError> {
+        let Some((base, end, path)) = self.pond.segment(self.offset) else {
+            return Ok(if self.pond.has_ended_at(self.offset) { Drawn::Ended } else { Drawn::Empty });
+        };
+        if self.open.as_ref().is_none_or(|(open, ..)| *open != base) {
+            let file = File::open(&path).map_err(|error| self.unreadable("open", &path, error))?;
+            self.open = Some((base, path, file));
+        }
+        let Some((_, path, file)) = &self.open else { return Ok(Drawn::Empty) };
+        let mut header = [0; HEADER_BYTES];
+        let at = self.offset - base;
+        let left = end - self.offset;
+        let cut_short = RecordError::Malformed("it runs beyond the end of its segment".into());
+        if left < HEADER_BYTES as u64 {
+            return Err(self.damaged(path, at, cut_short));
+        }
+        file.read_exact_at(&mut header, at).map_err(|error| self.unreadable("read", path, error))?;
+        let length = record::payload_bytes(&header);
+        let total = (HEADER_BYTES + length) as u64;
+        if left < total {
+            return Err(self.damaged(path, at, cut_short));
+        }
+        let mut payload = std::mem::take(&mut self.payload);
+        payload.resize(length, 0);
+        file.read_exact_at(&mut payload, at + HEADER_BYTES as u64)
+            .map_err(|error| self.unreadable("read", path, error))?;
+        let record = record::read(&header, &payload, &self.types).map_err(|error| self.damaged(path, at, error))?;
+        self.payload = payload;
+        let (offset, next) = (self.offset, self.offset + total);
+        Ok(match record {
+            Record::Rows(batch) => {
+                self.offset = next;
+                Drawn::Rows(batch, DeliveryId { pond: self.id.clone(), offset }, total)
+            }
+            Record::Note(note) => {
+                self.offset = next;
+                Drawn::Note(note, total)
+            }
+            Record::Barrier(barrier) if barrier.horizons.is_empty() => {
+                self.offset = next;
+                self.heard.hear(barrier);
+                Drawn::Barrier(total)
+            }
+            Record::Barrier(barrier) => {
+                let horizons = barrier.horizons.clone();
+                self.seals = Some((barrier, next));
+                Drawn::Seals(horizons)
+            }
+        })
+    }
+
+    fn unreadable(&self, action: &str, path: &Path, error: std::io::Error) -> SourceError {
+        SourceError {
+            message: format!("pond `{}`: can't {action} {}", self.pond.name, path.display()),
+            // A segment that the ledger knows does not come back by itself.
+            cure: if error.kind() == std::io::ErrorKind::NotFound { Cure::Stop } else { Cure::Reopen },
+            source: Some(Box::new(error)),
+        }
+    }
+
+    fn damaged(&self, path: &Path, at: u64, error: RecordError) -> SourceError {
+        SourceError {
+            message: format!(
+                "pond `{}`: the record at byte {at} of {} can't be read. Nothing behind it was delivered. Put the file back from a copy of the disk, or give up what the pond holds with --fresh",
+                self.pond.name,
+                path.display()
+            ),
+            cure: Cure::Stop,
+            source: Some(Box::new(error)),
+        }
+    }
+}

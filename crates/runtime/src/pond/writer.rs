@@ -1,0 +1,165 @@
+//! The end of a pond that is written to: a stage that keeps what it is given in segments.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tidemill_core::{
+    DEAD_LETTER_TYPE, DeadLetter, Effects, EventType, Finding, Horizon, Input, KindSpec, Positions, Reason, SealReason,
+    Seals, Stage, StageContext, StageError, StageInput, StageKind,
+};
+use tidemill_topology::{POND_IN, PondOptions, WhenFull};
+
+use super::record::{self, Barrier, RecordError};
+use super::segment_log;
+use super::shared::segment_bytes;
+
+/// Builds the writer of one pond.
+pub(crate) struct PondKind(pub(crate) PondOptions);
+
+/// See the module.
+struct Writer {
+    name: Arc<str>,
+    /// The types whose hours matter to what takes from the pond. Those of dead letters are closed by the clock, everywhere.
+    types: Vec<Arc<str>>,
+    options: PondOptions,
+    state: State,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct State {
+    /// Length of each segment by the offset at which it begins.
+    segments: BTreeMap<u64, u64>,
+    /// Something came since the last barrier record.
+    came: bool,
+    /// What there is to say first: hours that were sealed before there was a pond.
+    sealed_before: Vec<Horizon>,
+}
+
+impl StageKind for PondKind {
+    fn spec(&self) -> &'static KindSpec {
+        &POND_IN
+    }
+
+    fn plan(&self, _: &StageInput) -> Result<Vec<Arc<EventType>>, Vec<Finding>> {
+        Ok(Vec::new())
+    }
+
+    fn build(&self, context: &StageContext<'_>) -> Result<Box<dyn Stage>, StageError> {
+        let types = context.input.types.iter().map(|event_type| event_type.name.clone());
+        let types: Vec<Arc<str>> = types.filter(|name| **name != *DEAD_LETTER_TYPE).collect();
+        let state = match context.snapshot {
+            None => {
+                let sealed = context.sealed_before_ms.iter().filter(|(name, _)| types.contains(name));
+                let sealed_before = sealed.map(|(event_type, sealed_before_ms)| Horizon {
+                    event_type: event_type.clone(),
+                    sealed_before_ms: *sealed_before_ms,
+                    reason: SealReason::Watermark,
+                });
+                State { sealed_before: sealed_before.collect(), ..State::default() }
+            }
+            Some(bytes) => postcard::from_bytes(bytes).map_err(|error| StageError {
+                message: "the snapshot of the pond can't be read".into(),
+                source: Some(Box::new(error)),
+            })?,
+        };
+        Ok(Box::new(Writer { name: context.input.name.clone(), types, options: self.0, state }))
+    }
+}
+
+impl State {
+    fn bytes(&self) -> u64 {
+        self.segments.values().sum()
+    }
+}
+
+impl Writer {
+    fn say_first(&mut self, effects: &mut Effects) -> Result<(), StageError> {
+        if self.state.sealed_before.is_empty() {
+            return Ok(());
+        }
+        let horizons = std::mem::take(&mut self.state.sealed_before);
+        self.append(record::barrier(&Barrier { horizons, positions: Positions::new() }), effects)
+    }
+
+    fn fault(&self, error: RecordError) -> StageError {
+        StageError { message: format!("pond `{}`: a record can't be made", self.name), source: Some(Box::new(error)) }
+    }
+
+    fn append(&mut self, record: Result<Vec<u8>, RecordError>, effects: &mut Effects) -> Result<(), StageError> {
+        let record = record.map_err(|error| self.fault(error))?;
+        self.keep(record, effects);
+        Ok(())
+    }
+
+    fn keep(&mut self, record: Vec<u8>, effects: &mut Effects) {
+        let (mut base, mut length) =
+            self.state.segments.last_key_value().map_or((0, 0), |(base, length)| (*base, *length));
+        if length >= segment_bytes(self.options) {
+            (base, length) = (base + length, 0);
+        }
+        self.state.segments.insert(base, length + record.len() as u64);
+        effects.appends.push((segment_log(base), record));
+    }
+}
+
+impl Stage for Writer {
+    fn process(&mut self, input: &Input, effects: &mut Effects) -> Result<(), StageError> {
+        self.say_first(effects)?;
+        self.state.came = true;
+        match input {
+            Input::Raw(_) => Err(StageError::new("a pond holds parsed events")),
+            Input::Note(note) => self.append(record::note(note), effects),
+            Input::Rows(batch) => {
+                let count = batch.len() as u64;
+                effects.tally.received += count;
+                let record = record::rows(batch).map_err(|error| self.fault(error))?;
+                if self.options.when_full == WhenFull::DeadLetter
+                    && self.state.bytes() + record.len() as u64 > self.options.max_bytes
+                {
+                    let message = format!(
+                        "the pond `{}` holds its {} bytes: what takes from it is down or too slow",
+                        self.name, self.options.max_bytes
+                    );
+                    let letters =
+                        batch.indexes().map(|row| DeadLetter::of_row(batch, row, Reason::PondFull, message.clone()));
+                    effects.dead.extend(letters);
+                    effects.tally.dead += count;
+                    return Ok(());
+                }
+                effects.tally.sent += count;
+                self.keep(record, effects);
+                Ok(())
+            }
+        }
+    }
+
+    fn seal(&mut self, seals: &Seals, effects: &mut Effects) -> Result<(), StageError> {
+        self.say_first(effects)?;
+        let matter = |horizon: &&Horizon| self.types.contains(&horizon.event_type);
+        let horizons: Vec<Horizon> = seals.horizons.iter().filter(matter).cloned().collect();
+        if self.state.came || !horizons.is_empty() {
+            self.state.came = false;
+            let positions = seals.positions.clone();
+            self.append(record::barrier(&Barrier { horizons, positions }), effects)?;
+        }
+        let consumed = seals.consumed.get(&self.name).copied().unwrap_or(0);
+        // The last one stays: it says where the pond ends.
+        let last = self.state.segments.last_key_value().map(|(base, _)| *base);
+        self.state.segments.retain(|base, length| {
+            let is_needed = base + *length > consumed || Some(*base) == last;
+            if !is_needed {
+                effects.retired.push(segment_log(*base));
+            }
+            is_needed
+        });
+        Ok(())
+    }
+
+    fn snapshot(&mut self, _: &mut Effects) -> Result<Vec<u8>, StageError> {
+        postcard::to_stdvec(&self.state).map_err(|error| StageError {
+            message: "the snapshot of the pond can't be written".into(),
+            source: Some(Box::new(error)),
+        })
+    }
+}

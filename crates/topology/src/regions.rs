@@ -1,0 +1,216 @@
+//! A plan divided at its ponds.
+//!
+//! A region is what fails, waits and commits together. The first one, `main`, has all sources. A node begins another one when it has a
+//! pond, or when it takes from more than one region; it gives the region its name. All other nodes are in the region of their inputs.
+//! Between each region and each node of another region that takes from it there is one pond: in the first region it is a sink, in the other a
+//! source, both named `NODE.REGION`.
+
+use std::sync::Arc;
+
+use tidemill_core::{DEAD_LETTER_TYPE, Options, Role, State, dead_letter_type};
+
+use crate::plan::{Edge, Node, Plan, Port};
+use crate::pond::{POND_IN, POND_OUT, PondOptions, WhenFull};
+
+/// Name of the region that has the sources; no node may have it.
+pub const MAIN: &str = "main";
+
+/// What the parts of a divided plan are.
+#[derive(Debug)]
+pub struct Regions {
+    /// In topological order; the first is [`MAIN`].
+    pub regions: Vec<RegionPlan>,
+    /// In order of the regions that they lead to.
+    pub ponds: Vec<Pond>,
+}
+
+/// One region.
+#[derive(Debug)]
+pub struct RegionPlan {
+    /// [`MAIN`], or the node that it begins with.
+    pub name: Arc<str>,
+    /// Its nodes, with the ends of ponds among them.
+    pub plan: Plan,
+}
+
+/// A pond between two regions.
+#[derive(Clone, Debug)]
+pub struct Pond {
+    /// Name of the nodes that are its ends.
+    pub name: Arc<str>,
+    /// The node that takes from it.
+    pub node: Arc<str>,
+    /// Index of the region that fills it.
+    pub from: usize,
+    /// Index of the region that empties it.
+    pub to: usize,
+    /// Its bounds.
+    pub options: PondOptions,
+}
+
+impl Plan {
+    /// The region of each node, and those that the ponds in front of it come from.
+    pub(crate) fn region_names(&self) -> Vec<(Arc<str>, Vec<Arc<str>>)> {
+        let mut names: Vec<Arc<str>> = vec![MAIN.into()];
+        let homes = homes(&self.nodes);
+        names.extend(self.nodes.iter().zip(&homes).filter(|(_, home)| home.begins).map(|(node, _)| node.name.clone()));
+        let fed_by = |node: &Node| {
+            let mut regions: Vec<usize> = node.inputs.iter().map(|edge| homes[edge.from].region).collect();
+            regions.sort_unstable();
+            regions.dedup();
+            regions.into_iter().map(|region| names[region].clone()).collect()
+        };
+        let of = |(node, home): (&Node, &Home)| {
+            (names[home.region].clone(), if home.begins { fed_by(node) } else { Vec::new() })
+        };
+        self.nodes.iter().zip(&homes).map(of).collect()
+    }
+
+    /// Divides the plan into its regions.
+    #[must_use]
+    pub fn regions(self) -> Regions {
+        let homes = homes(&self.nodes);
+        let mut names: Vec<Arc<str>> = vec![MAIN.into()];
+        names.extend(self.nodes.iter().zip(&homes).filter(|(_, home)| home.begins).map(|(node, _)| node.name.clone()));
+        let mut regions: Vec<RegionPlan> = (names.iter())
+            .map(|name| RegionPlan {
+                name: name.clone(),
+                plan: Plan {
+                    name: self.name.clone(),
+                    base_dir: self.base_dir.clone(),
+                    limits: self.limits.clone(),
+                    types: self.types.clone(),
+                    nodes: Vec::new(),
+                },
+            })
+            .collect();
+        let letters = takers_of_letters(&self.nodes);
+        let mut ponds: Vec<Pond> = Vec::new();
+        // Where each node is in the plan of its region.
+        let mut places: Vec<usize> = Vec::new();
+        // Writers of ponds that may refuse events: region, place, and the node whose dead letters they are.
+        let mut refusing: Vec<(usize, usize, usize)> = Vec::new();
+        for (at, (mut node, home)) in self.nodes.into_iter().zip(&homes).enumerate() {
+            let mut feeds: Vec<(usize, Vec<Edge>)> = Vec::new();
+            for edge in std::mem::take(&mut node.inputs) {
+                let region = homes[edge.from].region;
+                let mut edges = vec![Edge { from: places[edge.from], ..edge.clone() }];
+                if edge.port == Port::DeadLetters {
+                    let of_ponds = refusing.iter().filter(|(from, _, of)| *from == region && *of == edge.from);
+                    edges.extend(of_ponds.map(|(_, place, _)| Edge { from: *place, ..edge.clone() }));
+                    let elsewhere = refusing.iter().filter(|(from, _, of)| *from != region && *of == edge.from);
+                    for (from, place, _) in elsewhere {
+                        add(&mut feeds, *from, vec![Edge { from: *place, ..edge.clone() }]);
+                    }
+                }
+                add(&mut feeds, region, edges);
+            }
+            feeds.sort_by_key(|(region, _)| *region);
+            if home.begins {
+                let sources = feeds.into_iter().map(|(from, edges)| {
+                    let mut options = node.pond.unwrap_or_default();
+                    // What could take the dead letters of a pond of dead letters?
+                    if letters[at] {
+                        options.when_full = WhenFull::Block;
+                    }
+                    let name: Arc<str> = format!("{}.{}", node.name, names[from]).into();
+                    let accepts = accepted(&node, &edges, &regions[from].plan.nodes);
+                    regions[from].plan.nodes.push(end(name.clone(), &POND_IN, edges, accepts.clone()));
+                    if options.when_full == WhenFull::DeadLetter {
+                        refusing.push((from, regions[from].plan.nodes.len() - 1, at));
+                    }
+                    ponds.push(Pond { name: name.clone(), node: node.name.clone(), from, to: home.region, options });
+                    let mut source = end(name, &POND_OUT, Vec::new(), Vec::new());
+                    source.sends = accepts;
+                    source
+                });
+                let sources: Vec<Node> = sources.collect();
+                let nodes = &mut regions[home.region].plan.nodes;
+                nodes.extend(sources);
+                node.inputs = (0..nodes.len()).map(|from| Edge { from, port: Port::Data, types: None }).collect();
+            } else {
+                node.inputs = feeds.into_iter().flat_map(|(_, edges)| edges).collect();
+            }
+            let nodes = &mut regions[home.region].plan.nodes;
+            places.push(nodes.len());
+            nodes.push(node);
+        }
+        Regions { regions, ponds }
+    }
+}
+
+/// The region of a node.
+struct Home {
+    region: usize,
+    begins: bool,
+}
+
+fn homes(nodes: &[Node]) -> Vec<Home> {
+    let mut homes: Vec<Home> = Vec::new();
+    let mut last = 0;
+    for node in nodes {
+        let mut inputs: Vec<usize> = node.inputs.iter().map(|edge| homes[edge.from].region).collect();
+        // A pond in another region may have letters of the node that it is in front of.
+        let letters = node.inputs.iter().filter(|edge| edge.port == Port::DeadLetters);
+        for edge in letters.filter(|edge| homes[edge.from].begins && refuses(&nodes[edge.from])) {
+            inputs.extend(nodes[edge.from].inputs.iter().map(|edge| homes[edge.from].region));
+        }
+        inputs.sort_unstable();
+        inputs.dedup();
+        let begins = node.role != Role::Source && (node.pond.is_some() || inputs.len() > 1);
+        last += usize::from(begins);
+        let region = if begins { last } else { inputs.first().copied().unwrap_or(0) };
+        homes.push(Home { region, begins });
+    }
+    homes
+}
+
+fn refuses(node: &Node) -> bool {
+    node.pond.is_some_and(|pond| pond.when_full == WhenFull::DeadLetter)
+}
+
+/// Whether each node takes dead letters, or is behind one that does.
+fn takers_of_letters(nodes: &[Node]) -> Vec<bool> {
+    let mut takers: Vec<bool> = Vec::new();
+    for node in nodes {
+        let takes = node.inputs.iter().any(|edge| edge.port == Port::DeadLetters || takers[edge.from]);
+        takers.push(takes);
+    }
+    takers
+}
+
+fn add(feeds: &mut Vec<(usize, Vec<Edge>)>, region: usize, edges: Vec<Edge>) {
+    match feeds.iter_mut().find(|(known, _)| *known == region) {
+        Some((_, known)) => known.extend(edges),
+        None => feeds.push((region, edges)),
+    }
+}
+
+/// What of the types that a node accepts can come over these edges.
+fn accepted(node: &Node, edges: &[Edge], nodes: &[Node]) -> Vec<Arc<tidemill_core::EventType>> {
+    let comes = |name: &str| {
+        edges.iter().any(|edge| match edge.port {
+            Port::DeadLetters => name == DEAD_LETTER_TYPE,
+            Port::Data => {
+                edge.types.as_ref().is_none_or(|types| types.iter().any(|known| **known == *name))
+                    && nodes[edge.from].sends.iter().any(|sent| *sent.name == *name)
+            }
+        })
+    };
+    let mut accepted: Vec<_> = node.accepts.iter().filter(|accepted| comes(&accepted.name)).cloned().collect();
+    if comes(DEAD_LETTER_TYPE) && !accepted.iter().any(|accepted| *accepted.name == *DEAD_LETTER_TYPE) {
+        accepted.push(dead_letter_type());
+    }
+    accepted
+}
+
+fn end(
+    name: Arc<str>,
+    kind: &'static tidemill_core::KindSpec,
+    inputs: Vec<Edge>,
+    accepts: Vec<Arc<tidemill_core::EventType>>,
+) -> Node {
+    debug_assert_eq!(kind.state, State::Stateful, "an end of a pond has one worker");
+    let options = Options::default();
+    Node { name, role: kind.role, kind, options, workers: 1, pond: None, inputs, accepts, sends: Vec::new() }
+}
