@@ -172,14 +172,15 @@ fn position(admin: &str) -> Option<u64> {
 }
 
 /// 47 cuts or so, because received bytes are bounded, of which eight seal an hour of all types each; from the third on they also
-/// retire Logs of `dedup`.
+/// retire Logs of `dedup`. The events go to their files through a pond, so that two regions cut, publish and recover.
 fn many_cuts(place: &Place, hours: u32) -> Crashing<'_> {
     let topology = generated(place, 60_000, 5, &["--files", "2", "--hours", &hours.to_string()]);
     let text = std::fs::read_to_string(&topology).expect("the topology");
     let text = text
         .replace("name = \"crash\"", "name = \"crash\"\nallowed_lateness = \"2m\"")
         .replace("kind = \"file\"", "kind = \"file\"\nread_size = \"32KiB\"")
-        .replace("kind = \"dedup\"", "kind = \"dedup\"\nwindow = \"1h\"");
+        .replace("kind = \"dedup\"", "kind = \"dedup\"\nwindow = \"1h\"")
+        .replace("[sinks.warehouse]", "[sinks.warehouse]\npond = { max_bytes = \"8MiB\" }");
     std::fs::write(&topology, text).expect("written");
     Crashing { place, topology, ledger_bytes: None }
 }
@@ -249,6 +250,9 @@ fn a_kill_while_a_ledger_file_is_begun_at_a_start_or_because_the_old_one_is_larg
 fn a_kill_in_a_recovery_changes_nothing() {
     let place = Place::new();
     let crashing = many_cuts(&place, 24);
+    // Here no cut holds what the Logs have got, so that they are truncated.
+    crashing.kill_at("cut-begins:3");
+    crashing.kill_at("log-truncated:1");
     // The first hours retire nothing.
     crashing.kill_at("ledger-synced:4:sealing");
     for point in RECOVERY {
@@ -256,8 +260,5 @@ fn a_kill_in_a_recovery_changes_nothing() {
         // What that start had not done the next one does; then the next hour.
         crashing.kill_at("ledger-synced:1:sealing");
     }
-    // Here no cut holds what the Logs have got, so that they are truncated.
-    crashing.kill_at("cut-begins:3");
-    crashing.kill_at("log-truncated:1");
     crashing.finish_and_audit();
 }

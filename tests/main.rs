@@ -18,6 +18,7 @@ mod kafka;
 mod kafka_avro;
 mod kafka_sink;
 mod no_room;
+mod ponds;
 mod small_buckets;
 mod terminal;
 mod tools;

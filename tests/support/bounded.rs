@@ -1,5 +1,6 @@
 //! Runs that must come to an end, and what they left behind.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -62,7 +63,7 @@ impl Place {
     #[track_caller]
     pub(crate) fn published(&self, prefix: &str) -> Vec<Value> {
         let mut files = Vec::new();
-        avro_files(&self.out(), &mut files);
+        files_in(&self.out(), &mut files, &|path| path.extension().is_some_and(|ending| ending == "avro"));
         let wanted =
             |file: &&String| Path::new(file).strip_prefix(self.out()).is_ok_and(|path| path.starts_with(prefix));
         let mut records = Vec::new();
@@ -72,6 +73,21 @@ impl Place {
             records.extend(json_lines(&cat.stdout));
         }
         records
+    }
+
+    /// What the manifests of all sealed hours say that does not depend on the run, by path.
+    pub(crate) fn manifests(&self) -> BTreeMap<String, Value> {
+        let mut files = Vec::new();
+        files_in(&self.out(), &mut files, &|path| path.ends_with("_manifest.json"));
+        let said = |file: String| {
+            let manifest: Value = serde_json::from_slice(&std::fs::read(file).expect("a manifest")).expect("JSON");
+            let same = ["count", "ids", "event_time", "duplicates_dropped", "late_within_allowed", "reason"];
+            let path = manifest["path"].as_str().expect("a path").to_owned();
+            let sources: Vec<&String> = manifest["positions"].as_object().expect("positions").keys().collect();
+            let same = same.map(|key| (key, manifest[key].clone())).into_iter();
+            (path, same.chain([("sources", serde_json::json!(sources))]).collect())
+        };
+        files.into_iter().map(said).collect()
     }
 
     /// Verifies the output root; returns how many rows its sealed hours have.
@@ -89,7 +105,7 @@ pub(crate) fn json_lines(bytes: &[u8]) -> Vec<Value> {
     lines.map(|line| serde_json::from_slice(line).expect("a JSON line")).collect()
 }
 
-fn avro_files(dir: &Path, found: &mut Vec<String>) {
+fn files_in(dir: &Path, found: &mut Vec<String>, wanted: &dyn Fn(&Path) -> bool) {
     let Ok(entries) = std::fs::read_dir(dir) else { return };
     for path in entries.map(|entry| entry.expect("an entry").path()) {
         // What begins with a dot is the program's own.
@@ -97,8 +113,8 @@ fn avro_files(dir: &Path, found: &mut Vec<String>) {
             continue;
         }
         if path.is_dir() {
-            avro_files(&path, found);
-        } else if path.extension().is_some_and(|ending| ending == "avro") {
+            files_in(&path, found, wanted);
+        } else if wanted(&path) {
             found.push(path.to_str().expect("UTF-8").to_owned());
         }
     }

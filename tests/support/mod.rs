@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 mod bounded;
+pub(crate) mod inside;
 mod java;
 pub(crate) mod kafka;
 mod plays;

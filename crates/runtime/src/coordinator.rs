@@ -161,6 +161,7 @@ impl Coordinator {
         if let Ok(Ended::Finished) = result {
             self.region.ponds_out.iter().for_each(|pond| pond.end());
         }
+        self.region.ended.store(true, Ordering::SeqCst);
         if let Some(done) = self.done.take() {
             let _ = done.send(result);
         }
@@ -198,7 +199,8 @@ impl Coordinator {
             Phase::Sealing => {
                 let horizons = end_of_input(&self.region);
                 self.phase = Phase::Last(Ended::Finished);
-                if horizons.is_empty() && !has_read && self.region.committed().last.finished {
+                let frees = self.region.ponds_out.iter().any(|pond| pond.can_free());
+                if horizons.is_empty() && !has_read && !frees && self.region.committed().last.finished {
                     return self.end(Ok(Ended::Finished));
                 }
                 self.start(horizons, BTreeSet::new(), true, true);
@@ -222,9 +224,8 @@ impl Coordinator {
     /// Lets sources read, or wait, as the ponds have room.
     fn look_at_ponds(&mut self) {
         let mut blocked = false;
-        for pond in &self.region.ponds_out {
-            let writer = self.region.stages.iter().find(|stage| self.region.node(stage.node).name == pond.name);
-            blocked |= pond.look(writer.map_or(0, |writer| writer.logs().bytes()));
+        for stage in &self.region.stages {
+            blocked |= stage.pond.as_ref().is_some_and(|pond| pond.look(stage.logs().bytes()));
         }
         if std::mem::replace(&mut self.blocked, blocked) && !blocked {
             self.region.changed.notify_waiters();

@@ -11,8 +11,6 @@ use tidemill_core::{
     StageContext, StageInput,
 };
 
-use tidemill_topology::POND_IN;
-
 use crate::error::error_chain;
 use crate::external::{ExternalSink, OpenHours};
 use crate::item::{Item, Numbered, Part, bury};
@@ -64,10 +62,9 @@ impl Engine {
             limits: region.plan.limits.clone(),
         };
         let snapshot = region.snapshot_of(&node.name);
-        let pond = region.ponds_out.iter().find(|pond| pond.name == node.name);
-        let kind = match node.role {
-            Role::Sink if pond.is_some() => pond.map(|pond| SinkEntry::Logged(Arc::new(PondKind(pond.options)))),
-            Role::Sink => region.registry.sinks.get(node.kind.name).cloned(),
+        let kind = match (node.role, &stage.pond) {
+            (_, Some(pond)) => Some(SinkEntry::Logged(Arc::new(PondKind(pond.options)))),
+            (Role::Sink, None) => region.registry.sinks.get(node.kind.name).cloned(),
             _ => region.registry.stages.get(node.kind.name).cloned().map(SinkEntry::Logged),
         };
         match kind.ok_or_else(|| format!("there is no kind `{}`", node.kind.name))? {
@@ -104,7 +101,9 @@ impl Engine {
                     base_dir: region.plan.base_dir.clone(),
                     clusters: region.config.clusters.clone(),
                 };
-                let open = retrying(stage, &node.name, async || kind.open(context.clone(), state.resume.clone()).await);
+                let open = retrying(region, stage, &node.name, async || {
+                    kind.open(context.clone(), state.resume.clone()).await
+                });
                 match AssertUnwindSafe(open).catch_unwind().await {
                     Ok(Ok(sink)) => Ok(Self::Sink(sink, state)),
                     Ok(Err(trouble)) => Err(trouble.text()),
@@ -129,8 +128,7 @@ impl Engine {
     ) -> Result<Outcome, Failure> {
         let mut effects = Effects::default();
         // A pond takes everything; what it could not take would have nowhere to go.
-        let is_pond = region.node(shared.node).kind.name == POND_IN.name;
-        let may_be_the_data = matches!(self, Self::Stage(_)) && !is_pond;
+        let may_be_the_data = matches!(self, Self::Stage(_)) && shared.pond.is_none();
         match &item.item {
             Item::Data(parts) => {
                 let mut written = Vec::new();
@@ -155,7 +153,8 @@ impl Engine {
                         may_be_the_data,
                     })?;
                 }
-                let settled = AssertUnwindSafe(self.settle(shared, name, &written, &mut effects)).catch_unwind().await;
+                let settled =
+                    AssertUnwindSafe(self.settle(region, shared, name, &written, &mut effects)).catch_unwind().await;
                 settled.unwrap_or_else(|panic| Err(panic_text(&*panic))).map_err(|message| Failure {
                     part: 0,
                     message,
@@ -191,7 +190,7 @@ impl Engine {
             Self::Sink(sink, state) => {
                 let Input::Rows(batch) = input else { return Ok(()) };
                 let Some(id) = id else { return Err("events for a sink have to come from its pond".into()) };
-                let refused = match retrying(shared, name, async || sink.write(batch, id.clone()).await).await {
+                let refused = match retrying(region, shared, name, async || sink.write(batch, id.clone()).await).await {
                     Ok(()) => Vec::new(),
                     Err(Trouble::Refused(rows)) => rows,
                     Err(trouble) => return Err(trouble.text()),
@@ -209,13 +208,14 @@ impl Engine {
     /// Waits until it is known what became of all that was written.
     async fn settle(
         &mut self,
+        region: &Region,
         shared: &StageShared,
         name: &str,
         written: &[(DeliveryId, &Batch)],
         effects: &mut Effects,
     ) -> Result<(), String> {
         let Self::Sink(sink, _) = self else { return Ok(()) };
-        let refused = retrying(shared, name, async || sink.settle().await).await.map_err(Trouble::text)?;
+        let refused = retrying(region, shared, name, async || sink.settle().await).await.map_err(Trouble::text)?;
         let mut by_delivery: BTreeMap<DeliveryId, Vec<(usize, String)>> = BTreeMap::new();
         for Refused { id, row, reason } in refused {
             by_delivery.entry(id).or_default().push((row, reason));
@@ -244,10 +244,10 @@ impl Engine {
             }
             Self::Sink(sink, state) => {
                 for (event_type, hour) in state.hours.close(seals, region.plan.limits.bucket_ms) {
-                    let sealed = retrying(shared, name, async || sink.seal(&event_type, hour).await).await;
+                    let sealed = retrying(region, shared, name, async || sink.seal(&event_type, hour).await).await;
                     sealed.map_err(Trouble::text)?;
                 }
-                let flushed = retrying(shared, name, async || sink.flush(seals.cut).await).await;
+                let flushed = retrying(region, shared, name, async || sink.flush(seals.cut).await).await;
                 state.resume = Some(flushed.map_err(Trouble::text)?);
                 postcard::to_stdvec(state).map_err(|error| error.to_string())
             }
@@ -283,12 +283,14 @@ impl Trouble {
 
 /// Calls a sink again for as long as it says `Retry`. What it waits for is shown meanwhile, and told once a minute.
 async fn retrying<T>(
+    region: &Region,
     shared: &StageShared,
     name: &str,
     mut call: impl AsyncFnMut() -> Result<T, SinkError>,
 ) -> Result<T, Trouble> {
     let mut waits: Option<(Instant, Instant)> = None;
     let answer = loop {
+        region.lives().await;
         match call().await {
             Ok(done) => break Ok(done),
             Err(SinkError::Reject { rows }) => break Err(Trouble::Refused(rows)),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
@@ -57,6 +57,8 @@ pub(crate) struct StageShared {
     pub(crate) node: usize,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) outlet: Outlet<Done>,
+    /// The pond that it is the end of that is written to.
+    pub(crate) pond: Option<Arc<PondShared>>,
     pub(crate) logs: Mutex<Logs>,
     /// What became of all records so far; goes back with a restored stage.
     pub(crate) tally: Mutex<Tally>,
@@ -146,6 +148,8 @@ pub(crate) struct Region {
     pub(crate) committed_bytes: AtomicU64,
     pub(crate) lineage: Lineage,
     pub(crate) coordinator: OnceLock<Addr<Coordinator>>,
+    /// It has come to its end: what its workers still have in hand must have no effect.
+    pub(crate) ended: AtomicBool,
     pub(crate) hours_sealed: DashMap<Arc<str>, u64>,
     /// Dead letters since the process started.
     pub(crate) dead_letters: DashMap<DeadKey, u64>,
@@ -180,6 +184,13 @@ impl Region {
     pub(crate) fn snapshot_of(&self, stage: &str) -> Option<Arc<[u8]>> {
         let snapshots = self.snapshots.lock().expect("no code panics while it holds the snapshots");
         snapshots.get(stage).filter(|bytes| !bytes.is_empty()).cloned()
+    }
+
+    /// Waits for ever when the region has come to its end.
+    pub(crate) async fn lives(&self) {
+        if self.ended.load(Ordering::SeqCst) {
+            std::future::pending().await
+        }
     }
 
     /// Bytes that would have to be replayed now.

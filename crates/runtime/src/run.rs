@@ -1,7 +1,7 @@
 //! Starting a topology: its state, then each of its regions, and the end of all of them.
 
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use actix::{Actor, Addr, AsyncContext};
@@ -22,7 +22,7 @@ use crate::logs::Logs;
 use crate::outlet::{Outlet, Target};
 use crate::pond::extent;
 use crate::pond::reader::PARTITION;
-use crate::pond::shared::{PondShared, reserve_bytes};
+use crate::pond::shared::{PondShared, replay_bytes};
 use crate::pool::Pool;
 use crate::progress::Progress;
 use crate::reader::Reader;
@@ -91,14 +91,14 @@ impl Running {
     /// # Errors
     /// Why it could not go on; everything up to the last cut is safe.
     pub async fn wait(self) -> Result<Ended, RunError> {
-        let ends = self
-            .done
-            .into_iter()
-            .map(async |done| done.await.unwrap_or_else(|_| Err(RunError::Internal("the coordinator is gone".into()))));
         // The first that can't go on ends the run; otherwise it lasts until all have ended.
-        let ended = try_join_all(ends).await?;
+        let ended = try_join_all(self.done.into_iter().map(end_of)).await?;
         Ok(ended.into_iter().find(|ended| *ended == Ended::Stopped).unwrap_or(Ended::Finished))
     }
+}
+
+async fn end_of(region: oneshot::Receiver<Result<Ended, RunError>>) -> Result<Ended, RunError> {
+    region.await.unwrap_or_else(|_| Err(RunError::Internal("the coordinator is gone".into())))
 }
 
 /// Number of the last cut that the ledger of a state directory holds; `None` when there is none. Touches nothing.
@@ -122,15 +122,6 @@ pub fn start(plan: Plan, registry: Registry, config: RunConfig) -> Result<Runnin
     let state = Arc::new(state);
     let fingerprint = plan.fingerprint();
     let divided = plan.regions();
-    for pond in &divided.ponds {
-        let least = reserve_bytes(config.replay_bytes) * 2;
-        if pond.options.max_bytes < least {
-            return Err(RunError::Settings(format!(
-                "the pond of `{}` has max_bytes = {}, but needs at least {least}: four times the setting runtime.replay",
-                pond.node, pond.options.max_bytes
-            )));
-        }
-    }
     let mut running = Running {
         handle: Handle { regions: Arc::new([]), ponds: Arc::new([]) },
         done: Vec::new(),
@@ -314,7 +305,10 @@ struct Wiring {
 impl Wiring {
     fn region(self, opening: &Opening<'_>) -> Region {
         let Self { name, plan, committed, snapshots, logs, fills, reads } = self;
-        let config = opening.config.clone();
+        let mut config = opening.config.clone();
+        for pond in &fills {
+            config.replay_bytes = replay_bytes(config.replay_bytes, pond.options);
+        }
         let inboxes: Vec<Option<Arc<Inbox>>> = (plan.nodes.iter())
             .map(|node| {
                 let keeps_replay = node.kind.state == tidemill_core::State::Stateful;
@@ -341,6 +335,7 @@ impl Wiring {
                 node: index,
                 inbox,
                 outlet: Outlet::new(targets(index)),
+                pond: fills.iter().find(|pond| pond.name == plan.nodes[index].name).cloned(),
                 logs: Mutex::new(logs),
                 tally: Mutex::new(tally),
                 progress: Mutex::default(),
@@ -384,6 +379,7 @@ impl Wiring {
             read_bytes: AtomicU64::new(0),
             committed_bytes: AtomicU64::new(0),
             coordinator: OnceLock::new(),
+            ended: AtomicBool::new(false),
             hours_sealed: DashMap::new(),
             dead_letters: DashMap::new(),
             cut_duration_ms: AtomicU64::new(0),

@@ -6,12 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 use tidemill_core::{Role, Shape, Tally};
-use tidemill_topology::POND_IN;
 
 use crate::coordinator::now_ms;
 use crate::horizon::watermark;
 use crate::pond::shared::PondShared;
-use crate::region::{DeadKey, Region, StageShared};
+use crate::region::{DeadKey, Region};
 
 /// A look at everything at one moment. Counts are since the state began.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -301,8 +300,7 @@ impl Region {
     }
 
     fn stage_status(&self) -> Vec<StageStatus> {
-        let is_no_pond = |stage: &&Arc<StageShared>| self.node(stage.node).kind.name != POND_IN.name;
-        let stages = self.stages.iter().filter(is_no_pond).map(|stage| {
+        let stages = self.stages.iter().filter(|stage| stage.pond.is_none()).map(|stage| {
             let node = self.node(stage.node);
             let fill = stage.inbox.fill();
             let mut workers: Vec<_> = (stage.epochs.iter())

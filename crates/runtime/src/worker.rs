@@ -107,6 +107,7 @@ async fn work(region: Arc<Region>, stage: Arc<StageShared>, watch: Watch, restor
     }
     loop {
         let item = stage.inbox.lease().await;
+        region.lives().await;
         let begin = Instant::now();
         let outcome = engine.run(&region, &stage, &name, &item).await;
         stage.counters.busy_ns.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
@@ -246,6 +247,9 @@ async fn release(region: &Region, stage: &StageShared, number: u64, done: Done, 
     let Effects { batches, notes, appends, publications, retired, tally, .. } = effects;
     for (log, bytes) in &appends {
         append(region, stage, log, bytes).await;
+    }
+    if let Some(pond) = &stage.pond {
+        pond.look(stage.logs().bytes());
     }
     stage.tally().add(&tally);
     {

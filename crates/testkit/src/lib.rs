@@ -1,5 +1,7 @@
 //! Doubles and faults for tests of topologies.
 
 mod fault;
+mod valve;
 
 pub use fault::{Fault, Faulty, Trigger};
+pub use valve::{Kept, Valve};

@@ -31,9 +31,9 @@ impl Default for PondOptions {
 /// `max_bytes` of a pond.
 pub(crate) const MAX_BYTES: OptionSpec = OptionSpec {
     name: "max_bytes",
-    ty: OptionType::Size { min_bytes: 1 << 20, max_bytes: 1 << 44 },
+    ty: OptionType::Size { min_bytes: 8 << 20, max_bytes: 1 << 44 },
     default: DefaultValue::Toml("\"4GiB\""),
-    doc: "Bytes on disk that the pond may hold; at least four times the setting `runtime.replay`.",
+    doc: "Bytes on disk that the pond may hold. What is in flight before it (the setting `runtime.replay`) is at most an eighth of it.",
     shapes_state: false,
 };
 

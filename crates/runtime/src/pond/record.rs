@@ -18,8 +18,9 @@ use arrow_array::cast::AsArray;
 use arrow_array::{
     Array, ArrayRef, BinaryArray, BinaryViewArray, RecordBatch, StringViewArray, UInt64Array, new_null_array,
 };
+use arrow_ipc::MetadataVersion;
 use arrow_ipc::reader::StreamReader;
-use arrow_ipc::writer::StreamWriter;
+use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
 use arrow_schema::{ArrowError, DataType, Field, Schema};
 use serde::{Deserialize, Serialize};
 use tidemill_core::{Batch, EventType, Horizon, HourNote, Origin, Positions, RowOrigins};
@@ -113,9 +114,14 @@ pub(super) fn rows(batch: &Batch) -> Result<Vec<u8>, RecordError> {
     }
     let schema = Arc::new(Schema::new(fields));
     let bytes = framed(EVENTS, &head, batch.payload_bytes * 3)?;
-    let mut writer = StreamWriter::try_new(bytes, &schema)?;
+    let mut writer = StreamWriter::try_new_with_options(bytes, &schema, options()?)?;
     writer.write(&RecordBatch::try_new(schema, columns)?)?;
     Ok(finished(writer.into_inner()?))
+}
+
+/// Buffers begin at multiples of 8 bytes, the least that there is: the usual 64 would be most of a small record.
+fn options() -> Result<IpcWriteOptions, ArrowError> {
+    IpcWriteOptions::try_new(8, false, MetadataVersion::V5)
 }
 
 /// A record of a remark.

@@ -22,7 +22,7 @@ pub(crate) struct PondShared {
     /// The node that takes from it.
     pub(crate) node: Arc<str>,
     pub(crate) options: PondOptions,
-    /// Beyond so many bytes it counts as full: what has been read by then still finds room.
+    /// Beyond so many bytes it counts as full: what is on its way then still finds room.
     full_bytes: u64,
     /// The writer's directory of Logs.
     dir: PathBuf,
@@ -57,20 +57,23 @@ pub(super) fn segment_bytes(options: PondOptions) -> u64 {
     (options.max_bytes / 16).clamp(64 << 10, 64 << 20)
 }
 
-/// What has to be free for what is on its way when a pond is found full. It is less than what was received since the last cut, but a record
-/// may be larger than what was received.
-pub(crate) fn reserve_bytes(replay_bytes: u64) -> u64 {
-    replay_bytes * 2
+/// How many times as large as what was received a record may be, at most. Two to three is usual; see `ARCHITECTURE.md`.
+const GROWTH: u64 = 4;
+
+/// What a region that fills a pond may have received since its last cut, when the settings say `wanted`: so much that the pond can keep as
+/// much room for it as it has for what waits.
+pub(crate) fn replay_bytes(wanted: u64, options: PondOptions) -> u64 {
+    wanted.min(options.max_bytes / 2 / GROWTH)
 }
 
 impl PondShared {
     /// A pond as the region that writes has it in its last cut. `dir` is the writer's directory of Logs.
-    pub(crate) fn new(pond: &Pond, replay_bytes: u64, dir: PathBuf, lengths: &Lengths) -> Arc<Self> {
+    pub(crate) fn new(pond: &Pond, wanted_replay_bytes: u64, dir: PathBuf, lengths: &Lengths) -> Arc<Self> {
         let shared = Self {
             name: pond.name.clone(),
             node: pond.node.clone(),
             options: pond.options,
-            full_bytes: pond.options.max_bytes - reserve_bytes(replay_bytes).min(pond.options.max_bytes / 2),
+            full_bytes: pond.options.max_bytes - replay_bytes(wanted_replay_bytes, pond.options) * GROWTH,
             dir,
             state: Mutex::default(),
             changed: Notify::new(),
