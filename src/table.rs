@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidemill_runtime::{SourceStatus, StageStatus, Status};
+use tidemill_runtime::{PondStatus, SourceStatus, StageStatus, Status};
 
 use crate::display::{count, hours, per_second, received};
 use crate::terminal::cut;
@@ -17,8 +17,8 @@ type Cells = [String; HEAD.len()];
 
 enum Row {
     Cells(Cells),
-    /// What the source or stage above waits for.
-    Waits(String),
+    /// A remark on the source or stage above.
+    Note(String),
 }
 
 /// The status in lines of at most so many columns; with a status of some time before, rates too. Columns for which there is no
@@ -30,21 +30,35 @@ pub(crate) fn lines(status: &Status, since: Option<(Duration, &Status)>, columns
             before.sources.iter().find(|other| other.name == source.name).map(|other| (elapsed, other))
         });
         rows.push(Row::Cells(source_cells(source, before)));
-        rows.extend(source.waits_for.clone().map(Row::Waits));
+        rows.extend(source.waits_for.iter().map(|what| Row::Note(format!("waits: {what}"))));
     }
     for stage in &status.stages {
         let before = since.and_then(|(elapsed, before)| {
             before.stages.iter().find(|other| other.name == stage.name).map(|other| (elapsed, other))
         });
         rows.push(Row::Cells(stage_cells(stage, before)));
-        rows.extend(stage.waits_for.clone().map(Row::Waits));
+        rows.extend(stage.waits_for.iter().map(|what| Row::Note(format!("waits: {what}"))));
+        let filling = |pond: &&PondStatus| pond.node == stage.name && pond.unread_bytes > pond.max_bytes / 100;
+        rows.extend(status.ponds.iter().filter(filling).map(|pond| Row::Note(pond_note(pond))));
     }
     let widths = widths(&rows, columns);
     let lines = rows.iter().map(|row| match row {
         Row::Cells(cells) => line(cells, &widths),
-        Row::Waits(what) => format!("    waits: {what}"),
+        Row::Note(what) => format!("    {what}"),
     });
     [title(status, since)].into_iter().chain(lines).map(|line| cut(&line, columns)).collect()
+}
+
+/// Said of a pond of which more than a hundredth waits.
+fn pond_note(pond: &PondStatus) -> String {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let full = if pond.is_full { ", full" } else { "" };
+    format!(
+        "pond {}: {:.1} MiB not delivered, of {:.0} MiB{full}",
+        pond.name,
+        mib(pond.unread_bytes),
+        mib(pond.max_bytes)
+    )
 }
 
 fn title(status: &Status, since: Option<(Duration, &Status)>) -> String {

@@ -35,6 +35,14 @@ pub(crate) struct SinkState {
     resume: Option<Vec<u8>>,
 }
 
+/// For whom calls are made.
+#[derive(Clone, Copy)]
+struct Caller<'a> {
+    region: &'a Region,
+    shared: &'a StageShared,
+    name: &'a str,
+}
+
 /// A call failed.
 pub(crate) struct Failure {
     /// The part of the item that it failed on.
@@ -101,9 +109,8 @@ impl Engine {
                     base_dir: region.plan.base_dir.clone(),
                     clusters: region.config.clusters.clone(),
                 };
-                let open = retrying(region, stage, &node.name, async || {
-                    kind.open(context.clone(), state.resume.clone()).await
-                });
+                let caller = Caller { region, shared: stage, name: &node.name };
+                let open = retrying(caller, async || kind.open(context.clone(), state.resume.clone()).await);
                 match AssertUnwindSafe(open).catch_unwind().await {
                     Ok(Ok(sink)) => Ok(Self::Sink(sink, state)),
                     Ok(Err(trouble)) => Err(trouble.text()),
@@ -126,6 +133,7 @@ impl Engine {
         name: &str,
         item: &Numbered,
     ) -> Result<Outcome, Failure> {
+        let caller = Caller { region, shared, name };
         let mut effects = Effects::default();
         // A pond takes everything; what it could not take would have nowhere to go.
         let may_be_the_data = matches!(self, Self::Stage(_)) && shared.pond.is_none();
@@ -135,11 +143,11 @@ impl Engine {
                 for (at, part) in parts.iter().enumerate() {
                     let called = match part {
                         Part::Live(input) => {
-                            let call = self.process(region, shared, name, input, None, &mut effects, &mut written);
+                            let call = self.process(caller, input, None, &mut effects, &mut written);
                             AssertUnwindSafe(call).catch_unwind().await
                         }
                         Part::Delivery(input, id) => {
-                            let call = self.process(region, shared, name, input, Some(id), &mut effects, &mut written);
+                            let call = self.process(caller, input, Some(id), &mut effects, &mut written);
                             AssertUnwindSafe(call).catch_unwind().await
                         }
                         Part::Poison(input, error) => {
@@ -153,8 +161,7 @@ impl Engine {
                         may_be_the_data,
                     })?;
                 }
-                let settled =
-                    AssertUnwindSafe(self.settle(region, shared, name, &written, &mut effects)).catch_unwind().await;
+                let settled = AssertUnwindSafe(self.settle(caller, &written, &mut effects)).catch_unwind().await;
                 settled.unwrap_or_else(|panic| Err(panic_text(&*panic))).map_err(|message| Failure {
                     part: 0,
                     message,
@@ -163,8 +170,7 @@ impl Engine {
                 Ok(Outcome { effects, snapshot: None })
             }
             Item::Barrier(seals) => {
-                let called =
-                    AssertUnwindSafe(self.barrier(region, shared, name, seals, &mut effects)).catch_unwind().await;
+                let called = AssertUnwindSafe(self.barrier(caller, seals, &mut effects)).catch_unwind().await;
                 let snapshot = called.unwrap_or_else(|panic| Err(panic_text(&*panic))).map_err(|message| Failure {
                     part: 0,
                     message,
@@ -177,9 +183,7 @@ impl Engine {
 
     async fn process<'i>(
         &mut self,
-        region: &Region,
-        shared: &StageShared,
-        name: &str,
+        caller: Caller<'_>,
         input: &'i Input,
         id: Option<&DeliveryId>,
         effects: &mut Effects,
@@ -190,12 +194,12 @@ impl Engine {
             Self::Sink(sink, state) => {
                 let Input::Rows(batch) = input else { return Ok(()) };
                 let Some(id) = id else { return Err("events for a sink have to come from its pond".into()) };
-                let refused = match retrying(region, shared, name, async || sink.write(batch, id.clone()).await).await {
+                let refused = match retrying(caller, async || sink.write(batch, id.clone()).await).await {
                     Ok(()) => Vec::new(),
                     Err(Trouble::Refused(rows)) => rows,
                     Err(trouble) => return Err(trouble.text()),
                 };
-                state.hours.add(batch, region.plan.limits.bucket_ms);
+                state.hours.add(batch, caller.region.plan.limits.bucket_ms);
                 effects.tally.received += batch.len() as u64;
                 effects.tally.sent += batch.len() as u64;
                 refuse(batch, refused, effects)?;
@@ -208,14 +212,12 @@ impl Engine {
     /// Waits until it is known what became of all that was written.
     async fn settle(
         &mut self,
-        region: &Region,
-        shared: &StageShared,
-        name: &str,
+        caller: Caller<'_>,
         written: &[(DeliveryId, &Batch)],
         effects: &mut Effects,
     ) -> Result<(), String> {
         let Self::Sink(sink, _) = self else { return Ok(()) };
-        let refused = retrying(region, shared, name, async || sink.settle().await).await.map_err(Trouble::text)?;
+        let refused = retrying(caller, async || sink.settle().await).await.map_err(Trouble::text)?;
         let mut by_delivery: BTreeMap<DeliveryId, Vec<(usize, String)>> = BTreeMap::new();
         for Refused { id, row, reason } in refused {
             by_delivery.entry(id).or_default().push((row, reason));
@@ -231,9 +233,7 @@ impl Engine {
 
     async fn barrier(
         &mut self,
-        region: &Region,
-        shared: &StageShared,
-        name: &str,
+        caller: Caller<'_>,
         seals: &Arc<Seals>,
         effects: &mut Effects,
     ) -> Result<Vec<u8>, String> {
@@ -243,11 +243,11 @@ impl Engine {
                 stage.snapshot(effects).map_err(|error| error_chain(&error))
             }
             Self::Sink(sink, state) => {
-                for (event_type, hour) in state.hours.close(seals, region.plan.limits.bucket_ms) {
-                    let sealed = retrying(region, shared, name, async || sink.seal(&event_type, hour).await).await;
+                for (event_type, hour) in state.hours.close(seals, caller.region.plan.limits.bucket_ms) {
+                    let sealed = retrying(caller, async || sink.seal(&event_type, hour).await).await;
                     sealed.map_err(Trouble::text)?;
                 }
-                let flushed = retrying(region, shared, name, async || sink.flush(seals.cut).await).await;
+                let flushed = retrying(caller, async || sink.flush(seals.cut).await).await;
                 state.resume = Some(flushed.map_err(Trouble::text)?);
                 postcard::to_stdvec(state).map_err(|error| error.to_string())
             }
@@ -282,12 +282,8 @@ impl Trouble {
 }
 
 /// Calls a sink again for as long as it says `Retry`. What it waits for is shown meanwhile, and told once a minute.
-async fn retrying<T>(
-    region: &Region,
-    shared: &StageShared,
-    name: &str,
-    mut call: impl AsyncFnMut() -> Result<T, SinkError>,
-) -> Result<T, Trouble> {
+async fn retrying<T>(caller: Caller<'_>, mut call: impl AsyncFnMut() -> Result<T, SinkError>) -> Result<T, Trouble> {
+    let Caller { region, shared, name } = caller;
     let mut waits: Option<(Instant, Instant)> = None;
     let answer = loop {
         region.lives().await;

@@ -42,6 +42,9 @@ pub(crate) struct Place {
     pub(crate) heard: Heard,
 }
 
+/// What an intake waits for, and how far its partitions are behind.
+type Outlook = (Option<String>, BTreeMap<Arc<str>, Lag>);
+
 impl Intake {
     /// Takes what is next.
     pub(crate) fn take(&mut self, bucket_ms: i64) -> Result<Taken, SourceError> {
@@ -101,7 +104,7 @@ impl Intake {
     }
 
     /// What it waits for, and how far it is behind.
-    pub(crate) fn look(&self) -> Result<(Option<String>, BTreeMap<Arc<str>, Lag>), SourceError> {
+    pub(crate) fn look(&self) -> Result<Outlook, SourceError> {
         caught(|| {
             Ok(match self {
                 Self::Source(source) => (source.waits_for(), source.lag()),
