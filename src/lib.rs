@@ -32,7 +32,7 @@ pub fn registry() -> Registry {
     tidemill_actors::source_kinds().into_iter().for_each(|kind| registry.add_source(kind));
     tidemill_actors::stage_kinds().into_iter().for_each(|kind| registry.add_stage(kind));
     registry.add_sink(tidemill_actors::sink::Console);
-    registry.add_sink(tidemill_actors::sink::Kafka);
+    registry.add_sink(tidemill_actors::sink::Kafka::default());
     registry.add_sink(tidemill_actors::sink::Blackhole);
     registry
 }

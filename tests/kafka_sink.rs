@@ -47,6 +47,20 @@ fn ids(messages: &[Value]) -> Vec<String> {
     ids
 }
 
+/// That exactly these were read; said in a few words when not.
+#[track_caller]
+fn assert_ids(found: &[String], wanted: std::ops::Range<u32>) {
+    let wanted = numbered(wanted);
+    let missing: Vec<_> = wanted.iter().filter(|id| found.binary_search(id).is_err()).collect();
+    let twice: Vec<_> = found.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| &pair[0]).collect();
+    let (first_missing, first_twice) = (missing.first(), twice.first());
+    assert_eq!(
+        (found.len(), missing.len(), twice.len()),
+        (wanted.len(), 0, 0),
+        "missing {first_missing:?}, twice {first_twice:?}"
+    );
+}
+
 fn numbered(numbers: std::ops::Range<u32>) -> Vec<String> {
     numbers.map(|number| format!("id{number:06}")).collect()
 }
@@ -199,6 +213,93 @@ fn a_kill_loses_nothing_and_repeats_only_what_came_after_the_last_cut() {
     assert!(found.len() >= 200_000);
     found.dedup();
     assert_eq!(found, numbered(0..200_000));
+}
+
+const ONCE: &str = "delivery = \"exactly_once\"";
+
+/// Killed before and after a cut of the sink's region is in the ledger, and wherever it was: what is committed in Kafka and not in the ledger
+/// is not sent again, what is in neither is.
+#[test]
+fn exactly_once_means_once_over_kills_at_every_step_of_a_commit() {
+    const EVENTS: u32 = 300_000;
+    let (place, topic) = (Place::new(), topic("once"));
+    tool(shared(), &["create", &topic, "--partitions", "3"]);
+    plays_to(&place, &topic, ONCE);
+    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
+    place.write("plays.toml", text.replace("rescan =", "read_size = \"16KiB\"\nrescan ="));
+    place.write("data/plays", lines(0..EVENTS));
+    let servers = format!("kafka.main.bootstrap_servers={}", shared());
+    let steps = ["cut-begins", "snapshot-synced", "ledger-written", "ledger-synced", "effects-done"];
+    for (step, number) in steps.iter().flat_map(|step| [(step, 9), (step, 14)]) {
+        let mut command = place.run_command(&["plays.toml", "--until-end", "--set", &servers]);
+        // So that it comes no further than some cuts.
+        command.args(["--set", "cut.interval=5ms", "--set", "runtime.replay=256KiB"]);
+        let run = finish(command.env("TIDEMILL_FAILPOINT", format!("{step}:{number}")));
+        let killed = std::os::unix::process::ExitStatusExt::signal(&run.status) == Some(9);
+        println!("{step}:{number}: {}", if killed { "killed" } else { "not reached" });
+        assert!(killed, "{}", said(&run));
+    }
+    let before = ids(&consumed(shared(), &topic)).len();
+    println!("{before} events were visible before the last run");
+    assert!(before > 0, "nothing was committed before the kills, so nothing was shown");
+    assert_exit(&run(&place, shared(), &[]), 0);
+    assert_ids(&ids(&consumed(shared(), &topic)), 0..EVENTS);
+    assert_exit(&place.tidemill(&["verify", "out"]), 0);
+}
+
+#[test]
+fn exactly_once_leaves_out_what_the_broker_refuses_and_only_that() {
+    let (place, topic) = (Place::new(), topic("once-refused"));
+    tool(shared(), &["create", &topic, "--partitions", "1", "--config", "max.message.bytes=20000"]);
+    plays_to(&place, &topic, &format!("compression = \"none\"\n{ONCE}"));
+    let long = |id: &str| format!("{id}\t1700002800000\t{}\n", "x".repeat(50_000));
+    place.write("data/plays", lines(0..100) + &long("long1") + &lines(100..200) + &long("long2"));
+    assert_exit(&run(&place, shared(), &["--set", "kafka.main.batch_size=5000"]), 0);
+    assert_ids(&ids(&consumed(shared(), &topic)), 0..200);
+    let letters = place.published("_dead_letters");
+    let told: Vec<_> = letters.iter().map(|letter| (&letter["stage"], &letter["reason"])).collect();
+    assert_eq!(told, [(&json!("out"), &json!("refused")); 2]);
+    let message = letters[0]["message"].as_str().unwrap().to_lowercase();
+    assert!(message.contains("too large"), "{message}");
+    // More comes later, of an hour that is open: the transactions go on.
+    place.write("data/more", lines(72_000..72_100));
+    assert_exit(&run(&place, shared(), &[]), 0);
+    assert_eq!(consumed(shared(), &topic).len(), 300);
+}
+
+#[test]
+fn exactly_once_means_once_when_the_broker_is_killed_in_the_middle_of_transactions() {
+    const PART: u32 = 20_000;
+    let mut broker = Broker::start("");
+    let place = Place::new();
+    tool(&broker.bootstrap(), &["create", "plays", "--partitions", "2"]);
+    plays_to(&place, "plays", &format!("{ONCE}\nproperties = {{ \"transaction.timeout.ms\" = 10000 }}"));
+    place.write("data/0", lines(0..PART));
+    let servers = format!("kafka.main.bootstrap_servers={}", broker.bootstrap());
+    let args = ["run", "plays.toml", "--progress", "none", "--set", "admin.listen=127.0.0.1:0", "--set", &servers];
+    let log = std::fs::File::create(place.path("log")).expect("a log");
+    let child = place
+        .command(&args)
+        .args(["--set", "cut.interval=50ms"])
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("the binary runs");
+    for part in 0..3 {
+        wait_for("something to be sent", || {
+            (stage(&place, "out")?["tally"]["sent"].as_u64()? > u64::from(part * PART)).then_some(())
+        });
+        broker.kill();
+        place.write(&format!("data/{}", part + 1), lines((part + 1) * PART..(part + 2) * PART));
+        broker.restart();
+    }
+    let all = u64::from(4 * PART);
+    wait_for("everything", || (stage(&place, "out")?["tally"]["sent"].as_u64()? >= all).then_some(()));
+    signal(child.id(), Signal::TERM);
+    let ended = end_of(child);
+    let log = std::fs::read_to_string(place.path("log")).expect("the log");
+    assert!(ended.status.success(), "{log}");
+    assert_ids(&ids(&consumed(&broker.bootstrap(), "plays")), 0..4 * PART);
 }
 
 #[test]

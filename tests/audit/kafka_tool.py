@@ -9,7 +9,7 @@ import json
 import sys
 import time
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 ANSWER_S = 30
@@ -123,17 +123,20 @@ def consume_avro(args):
 
 
 def messages(args):
-    """All messages that are there now, partition by partition."""
-    consumer = Consumer({"group.id": "kafka-tool", "enable.auto.commit": False} | common(args))
+    """All messages that are there now and committed, partition by partition."""
+    config = {"group.id": "kafka-tool", "enable.auto.commit": False, "enable.partition.eof": True}
+    consumer = Consumer(config | {"isolation.level": "read_committed"} | common(args))
     partitions = consumer.list_topics(args.topic, timeout=ANSWER_S).topics[args.topic].partitions
     for partition in sorted(partitions):
-        low, high = consumer.get_watermark_offsets(TopicPartition(args.topic, partition), timeout=ANSWER_S)
-        place = TopicPartition(args.topic, partition, low)
-        consumer.assign([place])
-        while consumer.position([place])[0].offset < high and high > low:
+        low, _ = consumer.get_watermark_offsets(TopicPartition(args.topic, partition), timeout=ANSWER_S)
+        consumer.assign([TopicPartition(args.topic, partition, low)])
+        while True:
             message = consumer.poll(ANSWER_S)
             if message is None:
                 sys.exit(f"partition {partition}: nothing came within {ANSWER_S} s")
+            # Behind the last message are the marks of transactions, so that its offset does not tell.
+            if message.error() and message.error().code() == KafkaError._PARTITION_EOF:
+                break
             if message.error():
                 raise KafkaException(message.error())
             yield message

@@ -79,6 +79,8 @@ pub struct SinkContext {
     pub base_dir: std::path::PathBuf,
     /// Clusters of the settings.
     pub clusters: std::sync::Arc<Clusters>,
+    /// The ponds that its deliveries come from, as [`DeliveryId`] names them.
+    pub ponds: Vec<std::sync::Arc<str>>,
 }
 
 /// A row that a sink will never take, although `write` took it at first.

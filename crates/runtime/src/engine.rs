@@ -108,6 +108,7 @@ impl Engine {
                     input,
                     base_dir: region.plan.base_dir.clone(),
                     clusters: region.config.clusters.clone(),
+                    ponds: region.pond_ids(),
                 };
                 let caller = Caller { region, shared: stage, name: &node.name };
                 let open = retrying(caller, async || kind.open(context.clone(), state.resume.clone()).await);

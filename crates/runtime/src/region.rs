@@ -163,6 +163,12 @@ impl Region {
         &self.plan.nodes[index]
     }
 
+    /// The ponds that it reads, as deliveries name them.
+    pub(crate) fn pond_ids(&self) -> Vec<Arc<str>> {
+        let ponds = self.sources.iter().filter_map(|source| source.pond.as_ref());
+        ponds.map(|pond| pond.id(&self.state_id)).collect()
+    }
+
     /// Whether its input comes out of ponds.
     pub(crate) fn is_behind_ponds(&self) -> bool {
         self.sources.iter().any(|source| source.pond.is_some())

@@ -2,7 +2,7 @@
 
 use rdkafka::ClientConfig;
 use serde::Deserialize;
-use tidemill_core::{Clusters, Finding, Properties, StageInput};
+use tidemill_core::{Clusters, Finding, Guarantee, Properties, StageInput};
 
 use crate::kafka::client::{ClientError, Owned, client_config};
 use crate::kafka::topic_fault;
@@ -17,6 +17,7 @@ pub struct KafkaConfig {
     pub(super) key: Vec<String>,
     #[serde(default)]
     pub(super) type_header: Option<String>,
+    pub(super) delivery: Delivery,
     compression: String,
     linger: u64,
     in_flight: u64,
@@ -31,6 +32,14 @@ pub(super) enum Format {
     Json,
     Avro,
     Raw,
+}
+
+/// How often an event may come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Delivery {
+    AtLeastOnce,
+    ExactlyOnce,
 }
 
 const PROMISES: &str = "what is promised about repeats and order rests on it";
@@ -108,8 +117,20 @@ impl KafkaConfig {
         findings
     }
 
-    /// The configuration of the producer.
-    pub(super) fn producer(&self, clusters: &Clusters) -> Result<ClientConfig, ClientError> {
+    pub(super) fn guarantee(&self) -> Guarantee {
+        match self.delivery {
+            Delivery::AtLeastOnce => Guarantee::AtLeastOnce,
+            Delivery::ExactlyOnce => Guarantee::Transactional,
+        }
+    }
+
+    /// The configuration of a client that reads offsets.
+    pub(super) fn consumer(&self, clusters: &Clusters) -> Result<ClientConfig, ClientError> {
+        client_config(clusters, &self.cluster, &Properties::default(), OWNED)
+    }
+
+    /// The configuration of the producer; `pond` is the first that the sink's events come from.
+    pub(super) fn producer(&self, clusters: &Clusters, pond: &str) -> Result<ClientConfig, ClientError> {
         let mut config = client_config(clusters, &self.cluster, &self.properties, OWNED)?;
         // How large a message may be is the broker's to say. Java's clients spread keys with murmur2.
         for (name, value) in
@@ -121,12 +142,16 @@ impl KafkaConfig {
         }
         config
             .set("enable.idempotence", "true")
-            // 0: for ever.
-            .set("message.timeout.ms", "0")
             .set("queue.buffering.max.kbytes", (self.in_flight / 1024).max(1).to_string())
             .set("queue.buffering.max.messages", MESSAGES_MAX)
             .set("queue.buffering.max.ms", self.linger.to_string())
             .set("compression.codec", &self.compression);
+        match self.delivery {
+            // For ever.
+            Delivery::AtLeastOnce => config.set("message.timeout.ms", "0"),
+            // As long as a transaction lasts.
+            Delivery::ExactlyOnce => config.set("transactional.id", format!("tidemill-{}", pond.replace('/', "-"))),
+        };
         Ok(config)
     }
 }

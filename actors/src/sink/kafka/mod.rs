@@ -2,6 +2,7 @@
 //!
 //! - `write` gives messages to librdkafka, which sends them in batches; `settle` waits for the word on each of them
 //!   ([`sink`]). So nothing is under way at a barrier, and the cut needs no state of the sink.
+//! - With `delivery = "exactly_once"` they are in a transaction from cut to cut ([`transactions`]).
 //! - What a failed delivery means is decided in [`verdict`]: an outage is waited for, a message that can't be taken becomes a
 //!   dead letter.
 
@@ -9,6 +10,7 @@ mod config;
 mod encode;
 mod reports;
 mod sink;
+mod transactions;
 mod verdict;
 
 use tidemill_core::{
@@ -20,8 +22,9 @@ use crate::kafka::{CLUSTER, option};
 
 pub use self::config::KafkaConfig;
 pub use self::sink::KafkaSink;
+use self::sink::KnownRefused;
 
-static OPTIONS: [OptionSpec; 11] = [
+static OPTIONS: [OptionSpec; 12] = [
     CLUSTER,
     option(
         "topic",
@@ -55,6 +58,13 @@ static OPTIONS: [OptionSpec; 11] = [
         OptionType::Text,
         DefaultValue::Absent,
         "Name of a header that holds the name of the event's type; without it, there is none.",
+    ),
+    option(
+        "delivery",
+        OptionType::Choice(&["at_least_once", "exactly_once"]),
+        DefaultValue::Toml("\"at_least_once\""),
+        "\"exactly_once\": messages are sent in transactions, one for each cut. Who reads with `isolation.level=read_committed` sees each event once, \
+         some `cut.interval` later.",
     ),
     option(
         "compression",
@@ -93,8 +103,14 @@ static SPEC: KindSpec = KindSpec {
     name: "kafka",
     role: Role::Sink,
     summary: "Sends events to Kafka topics.",
-    details: "At least once: after a crash, or when the sink is restarted, what came after the last cut is sent again. The producer is \
-              idempotent, so its own retries repeat nothing, and messages of one partition keep their order unless one is refused.\n\n\
+    details: "At least once, unless `delivery` says otherwise: after a crash, or when the sink is restarted, what came after the last cut is \
+              sent again. The producer is idempotent, so its own retries repeat nothing, and messages of one partition keep their order unless one \
+              is refused.\n\n\
+              Exactly once: each transaction commits an offset of the consumer group `tidemill-...` of its pond, on partition 0 of the (first) topic, \
+              by which a later start knows what was sent. The transactional id begins with `tidemill-` too; who may write needs rights to both. A \
+              cut that takes longer than `transaction.timeout.ms` (60 s) is sent anew. When the broker refuses messages, the transaction is sent \
+              anew without them; some 1,000 of one cut may be refused, with more the sink stands still until the limits of the topic are \
+              mended.\n\n\
               A cluster that can't be reached, refuses the name or password, or lacks the topic is waited for: the sink's input waits, the log says \
               why once a minute, `tidemill_stage_waiting` is 1. What the broker will never take (a message that is too large, say) becomes a dead \
               letter `refused` with the broker's reason.\n\n\
@@ -109,7 +125,10 @@ static SPEC: KindSpec = KindSpec {
 };
 
 /// The sink kind `kafka`.
-pub struct Kafka;
+#[derive(Default)]
+pub struct Kafka {
+    known: KnownRefused,
+}
 
 impl SinkKind for Kafka {
     type Config = KafkaConfig;
@@ -117,6 +136,10 @@ impl SinkKind for Kafka {
 
     fn spec(&self) -> &'static KindSpec {
         &SPEC
+    }
+
+    fn guarantee(&self, config: &Self::Config) -> Guarantee {
+        config.guarantee()
     }
 
     fn check(&self, config: &Self::Config, input: &StageInput) -> Vec<Finding> {
@@ -129,6 +152,6 @@ impl SinkKind for Kafka {
         context: &SinkContext,
         _resume: Option<Resume>,
     ) -> Result<Self::Sink, SinkError> {
-        KafkaSink::open(config, context)
+        KafkaSink::open(config, context, self.known.clone())
     }
 }

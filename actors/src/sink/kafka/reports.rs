@@ -86,6 +86,11 @@ impl Reports {
         self.lock().under_way
     }
 
+    /// Whether something was not delivered.
+    pub(super) fn has_failed(&self) -> bool {
+        !self.lock().failed.is_empty()
+    }
+
     /// What was not delivered, in the order of the numbers.
     pub(super) fn take_failed(&self) -> Vec<Failed> {
         let mut failed = std::mem::take(&mut self.lock().failed);

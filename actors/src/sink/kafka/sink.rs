@@ -1,7 +1,7 @@
 //! The open sink.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use rdkafka::Timestamp;
@@ -10,9 +10,10 @@ use rdkafka::message::{Header, Message, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use tidemill_core::{Batch, CutId, DeliveryId, Refused, Resume, Sink, SinkContext, SinkError};
 
-use super::config::{Format, KafkaConfig};
+use super::config::{Delivery, Format, KafkaConfig};
 use super::encode::Encoder;
 use super::reports::{Failed, Reports};
+use super::transactions::{TooManyRefused, TransactionError, Transactions};
 use super::verdict::{Verdict, verdict};
 use crate::kafka::registry::{Registry, RegistryError};
 
@@ -32,6 +33,12 @@ pub struct KafkaSink {
     topics: BTreeMap<Arc<str>, String>,
     type_header: Option<String>,
     attempts: u32,
+    /// For exactly once.
+    transactions: Option<Transactions>,
+    known: KnownRefused,
+    /// To connect anew.
+    config: KafkaConfig,
+    context: SinkContext,
     /// Deliveries since all was settled; a message's number points into it.
     deliveries: Vec<DeliveryId>,
     /// Rows of the last delivery that were taken when it had to be broken off.
@@ -45,6 +52,21 @@ pub struct KafkaSink {
     key: Vec<u8>,
 }
 
+/// Rows that the broker refuses, with its reason, as long as their transaction may come again. They outlive a sink, which is opened anew when
+/// its transaction is void.
+#[derive(Clone, Default)]
+pub(super) struct KnownRefused(Arc<Mutex<BTreeMap<DeliveryId, BTreeMap<usize, String>>>>);
+
+impl KnownRefused {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<DeliveryId, BTreeMap<usize, String>>> {
+        self.0.lock().expect("no code panics while it holds what is refused")
+    }
+
+    fn reason(&self, id: &DeliveryId, row: usize) -> Option<String> {
+        self.lock().get(id)?.get(&row).cloned()
+    }
+}
+
 /// What the sink waits for.
 #[derive(Debug, thiserror::Error)]
 enum Waits {
@@ -52,6 +74,27 @@ enum Waits {
     Silence { under_way: usize, why: String },
     #[error("{count} messages were not delivered: {why}")]
     Outage { count: usize, why: String },
+    #[error("the cluster does not answer about the transaction: {0}")]
+    Transaction(#[source] KafkaError),
+}
+
+/// Why a transaction has to be sent anew.
+#[derive(Debug, thiserror::Error)]
+enum Void {
+    #[error("the broker refuses {0} messages; the transaction is sent anew without them")]
+    Refused(usize),
+    #[error("{count} messages of the transaction were not delivered ({why}); it is sent anew")]
+    Outage { count: usize, why: String },
+    #[error("the transaction can't go on; it is sent anew")]
+    Failed(#[source] KafkaError),
+}
+
+fn transaction_error(error: TransactionError) -> SinkError {
+    match error {
+        TransactionError::Again(error) => retry(PAUSE, Waits::Transaction(error)),
+        TransactionError::Void(error) => fatal(Void::Failed(error)),
+        TransactionError::TooManyRefused => fatal(TooManyRefused),
+    }
 }
 
 /// The producer is of no use any more.
@@ -70,8 +113,27 @@ fn retry(after: Duration, source: Waits) -> SinkError {
     SinkError::Retry { after, source: source.into() }
 }
 
+type Connected = (ThreadedProducer<Reports>, Reports, Option<Transactions>);
+
+/// A producer; with transactions, those of an earlier one are void then.
+fn connect(config: &KafkaConfig, context: &SinkContext) -> Result<Connected, SinkError> {
+    let reports = Reports::default();
+    let pond = context.ponds.first().map(|pond| &**pond).unwrap_or_default();
+    let producer = config.producer(&context.clusters, pond).map_err(fatal)?;
+    let producer: ThreadedProducer<Reports> = producer.create_with_context(reports.clone()).map_err(fatal)?;
+    let transactions = match (config.delivery, context.input.types.first()) {
+        (Delivery::ExactlyOnce, Some(first)) => {
+            let consumer = config.consumer(&context.clusters).map_err(fatal)?;
+            let begun = Transactions::begin(&producer, &context.ponds, &config.topic(&first.name), &consumer);
+            Some(begun.map_err(transaction_error)?)
+        }
+        _ => None,
+    };
+    Ok((producer, reports, transactions))
+}
+
 impl KafkaSink {
-    pub(super) fn open(config: &KafkaConfig, context: &SinkContext) -> Result<Self, SinkError> {
+    pub(super) fn open(config: &KafkaConfig, context: &SinkContext, known: KnownRefused) -> Result<Self, SinkError> {
         let types = &context.input.types;
         let mut schema_ids = BTreeMap::new();
         if config.format == Format::Avro {
@@ -85,15 +147,18 @@ impl KafkaSink {
                 schema_ids.insert(known.name.clone(), id);
             }
         }
-        let reports = Reports::default();
-        let producer = config.producer(&context.clusters).map_err(fatal)?;
+        let (producer, reports, transactions) = connect(config, context)?;
         Ok(Self {
-            producer: producer.create_with_context(reports.clone()).map_err(fatal)?,
+            producer,
             reports,
             encoder: Encoder::new(config, schema_ids),
             topics: types.iter().map(|known| (known.name.clone(), config.topic(&known.name))).collect(),
             type_header: config.type_header.clone(),
             attempts: config.attempts,
+            transactions,
+            known,
+            config: config.clone(),
+            context: context.clone(),
             deliveries: Vec::new(),
             taken: 0,
             refused: Vec::new(),
@@ -157,9 +222,69 @@ impl KafkaSink {
         }
     }
 
+    /// Why a row is known to be refused, from a transaction that was void or one that was committed before a crash.
+    fn refused_before(&self, slot: usize, row: usize, was_sent: bool) -> Result<(), String> {
+        let Some(transactions) = &self.transactions else { return Ok(()) };
+        let id = &self.deliveries[slot];
+        match self.known.reason(id, row) {
+            Some(reason) => Err(reason),
+            None if was_sent && transactions.had_refused(id, row) => {
+                Err("the broker refused it, before the sink was restarted".to_owned())
+            }
+            None => Ok(()),
+        }
+    }
+
     fn refuse(&mut self, number: usize, reason: String) {
         let row = number & ((1 << ROW_BITS) - 1);
         self.refused.push(Refused { id: self.deliveries[number >> ROW_BITS].clone(), row, reason });
+    }
+
+    /// Looks for what the broker refuses among the messages that failed, by sending them one by one in transactions that are aborted. Everything
+    /// has to be sent anew then: why is what this returns.
+    async fn find_refused(&mut self, failed: Vec<Failed>) -> SinkError {
+        if let Some(outage) = failed.iter().find(|failed| verdict(failed.code) == Verdict::Outage) {
+            return fatal(Void::Outage { count: failed.len(), why: outage.code.to_string() });
+        }
+        match self.try_each(failed).await {
+            Ok(refused) => fatal(Void::Refused(refused)),
+            // Nothing of this producer is of use: the next one begins with what is known by now.
+            Err(SinkError::Retry { source, .. }) => SinkError::Fatal { source },
+            Err(error) => error,
+        }
+    }
+
+    async fn try_each(&mut self, failed: Vec<Failed>) -> Result<usize, SinkError> {
+        // The old producer keeps what it has not sent until the transaction's time is over, and does not abort before.
+        let (producer, reports, transactions) = connect(&self.config, &self.context)?;
+        (self.producer, self.reports) = (producer, reports);
+        let Some(mut transactions) = transactions else { return Ok(0) };
+        let count = failed.len();
+        let mut refused = 0;
+        for one in failed {
+            for times in 1..=self.attempts {
+                transactions.try_out(&self.producer).map_err(transaction_error)?;
+                self.resend(&one).await?;
+                while self.reports.under_way() > 0 {
+                    self.report().await?;
+                }
+                let Some(again) = self.reports.take_failed().pop() else { break };
+                transactions.abort(&self.producer).map_err(transaction_error)?;
+                match verdict(again.code) {
+                    Verdict::Outage => return Err(fatal(Void::Outage { count, why: again.code.to_string() })),
+                    Verdict::Unclear if times < self.attempts => tokio::time::sleep(PAUSE).await,
+                    Verdict::Refused | Verdict::Unclear => {
+                        let id = self.deliveries[one.number >> ROW_BITS].clone();
+                        let row = one.number & ((1 << ROW_BITS) - 1);
+                        self.known.lock().entry(id).or_default().insert(row, again.code.to_string());
+                        refused += 1;
+                        break;
+                    }
+                }
+            }
+        }
+        transactions.abort(&self.producer).map_err(transaction_error)?;
+        Ok(refused)
     }
 
     /// Sorts out what was not delivered. Returns what an outage was the reason of.
@@ -201,6 +326,11 @@ impl Sink for KafkaSink {
             self.taken = 0;
         }
         let slot = self.deliveries.len() - 1;
+        let id = &self.deliveries[slot];
+        let was_sent = self.transactions.as_ref().is_some_and(|transactions| transactions.has(id));
+        if let Some(transactions) = self.transactions.as_mut().filter(|_| !was_sent) {
+            transactions.take(&self.producer, id).map_err(transaction_error)?;
+        }
         let encoder = self.encoder.batch(batch).map_err(fatal)?;
         let name = &batch.event_type.name;
         let topic = self.topics.get(name).cloned().unwrap_or_default();
@@ -212,9 +342,11 @@ impl Sink for KafkaSink {
             let number = (slot << ROW_BITS) | row;
             let (mut value, mut key) = (std::mem::take(&mut self.value), std::mem::take(&mut self.key));
             let encoded = encoder.value(row, &mut value);
+            let encoded = encoded.and_then(|()| self.refused_before(slot, row, was_sent));
             let has_key = encoder.key(row, &mut key);
             let sent = match encoded {
                 Err(reason) => Err(reason),
+                Ok(()) if was_sent => Ok(()),
                 Ok(()) => loop {
                     let key = has_key.then_some(&key[..]);
                     match self.send(number, &topic, Some(&value), key, headers.clone()) {
@@ -233,6 +365,9 @@ impl Sink for KafkaSink {
                 },
             };
             if let Err(reason) = sent {
+                if let Some(transactions) = self.transactions.as_mut().filter(|_| !was_sent) {
+                    transactions.refuse(&self.deliveries[slot], row);
+                }
                 self.refuse(number, reason);
             }
             self.taken += 1;
@@ -242,6 +377,19 @@ impl Sink for KafkaSink {
     }
 
     async fn settle(&mut self) -> Result<Vec<Refused>, SinkError> {
+        if self.transactions.is_some() {
+            // Once one has failed, the others of its transaction are not sent any more.
+            while self.reports.under_way() > 0 && !self.reports.has_failed() {
+                self.report().await?;
+            }
+            let mut failed = self.reports.take_failed();
+            failed.extend(self.again.drain(..));
+            if !failed.is_empty() {
+                return Err(self.find_refused(failed).await);
+            }
+            self.deliveries.clear();
+            return Ok(std::mem::take(&mut self.refused));
+        }
         loop {
             while let Some(failed) = self.again.front() {
                 self.resend(failed).await?;
@@ -266,6 +414,17 @@ impl Sink for KafkaSink {
 
     async fn flush(&mut self, _cut: CutId) -> Result<Resume, SinkError> {
         // All was settled before.
+        if let Some(transactions) = &mut self.transactions {
+            match transactions.commit(&self.producer) {
+                Ok(()) => self.known.lock().retain(|id, _| !transactions.has(id)),
+                Err(TransactionError::TooManyRefused) => {
+                    // Who mends the topic finds them sent again.
+                    self.known.lock().clear();
+                    return Err(fatal(TooManyRefused));
+                }
+                Err(error) => return Err(transaction_error(error)),
+            }
+        }
         Ok(Resume::new())
     }
 }

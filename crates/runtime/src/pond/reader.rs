@@ -82,7 +82,7 @@ impl PondReader {
                 (position.next, heard)
             }
         };
-        let id = format!("{state_id}/{}", pond.name).into();
+        let id = pond.id(state_id);
         Ok(Self { pond, id, types, offset, heard, seals: None, open: None, payload: Vec::new() })
     }
 

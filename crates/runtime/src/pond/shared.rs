@@ -85,6 +85,11 @@ impl PondShared {
         Arc::new(shared)
     }
 
+    /// As deliveries name it: the identity of the state directory, and its name in there.
+    pub(crate) fn id(&self, state_id: &str) -> Arc<str> {
+        format!("{state_id}/{}", self.name).into()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no code panics while it holds a pond")
     }
