@@ -89,6 +89,7 @@ fn a_stop_ends_although_a_sink_can_not_be_restored_and_names_it() {
         lane_bytes: 1 << 16,
         replay_bytes: 1 << 20,
         drain_ms: 300,
+        heartbeat_ms: 60_000,
         clusters: Default::default(),
         admin: None,
     };

@@ -75,6 +75,11 @@ fn input() -> String {
 
 /// Runs the topology in this process with one kind replaced, to its end.
 fn run(place: &Place, faulty: Option<(&str, Fault, Trigger)>) -> Status {
+    // So long that nothing counts as hung.
+    run_watched(place, faulty, 600_000)
+}
+
+fn run_watched(place: &Place, faulty: Option<(&str, Fault, Trigger)>, heartbeat_ms: u64) -> Status {
     let mut registry: Registry = tidemill::registry();
     for kind in tidemill_actors::stage_kinds() {
         match &faulty {
@@ -98,6 +103,7 @@ fn run(place: &Place, faulty: Option<(&str, Fault, Trigger)>) -> Status {
         // So little that the source waits for cuts: a fault at a late call goes back to a snapshot, not to the beginning.
         replay_bytes: 1 << 14,
         drain_ms: 30_000,
+        heartbeat_ms,
         clusters: Default::default(),
         admin: None,
     };
@@ -203,6 +209,76 @@ fn a_fault_in_any_kind_of_stage_changes_nothing_but_that_workers_epoch() {
             }
         }
     }
+}
+
+/// So long that no call of a starved thread counts as hung.
+const HEARTBEAT_MS: u64 = 2_000;
+
+/// The rest of a planned hang's run goes on while its thread is stuck, or comes back when another has taken its place.
+#[test]
+fn a_call_that_hangs_is_given_up_and_if_it_comes_back_after_all_it_has_no_effect() {
+    let calm = place(&input());
+    run(&calm, None);
+    let expected = Published::below(&calm.out());
+    let late = Fault::Delay(std::time::Duration::from_millis(2 * HEARTBEAT_MS));
+    let case = |kind: &str, fault: Fault| {
+        let case = format!("{kind} {fault:?}");
+        let place = place(&input());
+        let status = run_watched(&place, Some((kind, fault, Trigger::Call(7))), HEARTBEAT_MS);
+        Published::below(&place.out()).assert_is(&expected, &case);
+        let restarts = served_restarts(&status);
+        assert_eq!(restarts.values().sum::<u64>(), 1, "{case}: {restarts:?}");
+        let struck: u64 =
+            status.stages.iter().filter(|found| found.kind == kind).map(|found| restarts[&*found.name]).sum();
+        assert_eq!(struck, 1, "{case}: {restarts:?}");
+        println!("{case}");
+    };
+    std::thread::scope(|scope| {
+        for (kind, _) in KINDS {
+            for fault in [Fault::Hang, late] {
+                let case = &case;
+                scope.spawn(move || case(kind, fault));
+            }
+        }
+    });
+}
+
+/// The input with one event that a stage of some kind can't deal with.
+fn with_poison() -> String {
+    let clean = input();
+    let at = clean.lines().count() / 2;
+    let mut lines: Vec<String> = clean.lines().map(str::to_owned).collect();
+    let mut fields: Vec<&str> = lines[at].split('\t').collect();
+    fields[1] = "POISON-20130102";
+    let poison = fields.join("\t");
+    lines.insert(at, poison);
+    lines.join("\n") + "\n"
+}
+
+#[test]
+fn an_event_on_which_a_stage_hangs_is_found_and_dead_lettered_and_all_others_come_out() {
+    let text = with_poison();
+    let calm = place(&text);
+    let whole = run(&calm, None);
+    let received =
+        |status: &Status, stage: &str| status.stages.iter().find(|found| found.name == stage).expect("the stage").tally;
+    std::thread::scope(|scope| {
+        for (kind, stage) in [("tsv", "parse"), ("dedup", "dedup")] {
+            let (text, whole, received) = (&text, &whole, &received);
+            scope.spawn(move || {
+                let place = place(text);
+                let status =
+                    run_watched(&place, Some((kind, Fault::Hang, Trigger::Bytes(b"POISON".to_vec()))), HEARTBEAT_MS);
+                let (tally, before) = (received(&status, stage), received(whole, stage));
+                assert_eq!((tally.dead, tally.received), (before.dead + 1, before.received), "{kind}: {tally:?}");
+                let letters = place.published("_dead_letters");
+                let poison: Vec<_> = letters.iter().filter(|letter| letter["reason"] == "stage_failed").collect();
+                assert_eq!(poison.len(), 1, "{kind}: {letters:?}");
+                assert!(poison[0]["message"].as_str().expect("a text").contains("hangs"), "{kind}: {poison:?}");
+                place.verified_rows();
+            });
+        }
+    });
 }
 
 /// Stages that parse other forms than `tsv`: the same events as JSON lines, and as the Avro files that an earlier run made.

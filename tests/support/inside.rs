@@ -20,6 +20,7 @@ impl Place {
             lane_bytes: 1 << 16,
             replay_bytes: 1 << 18,
             drain_ms: 30_000,
+            heartbeat_ms: 60_000,
             clusters: Default::default(),
             admin: None,
         }

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use tidemill_core::{
     Batch, DeadLetter, DeliveryId, Effects, Input, Reason, Refused, Role, Seals, SinkContext, SinkError, Stage,
-    StageContext, StageInput,
+    StageContext, StageError, StageInput,
 };
 
 use crate::error::error_chain;
@@ -18,7 +19,10 @@ use crate::logs::Lengths;
 use crate::pond::writer::PondKind;
 use crate::region::{Region, StageShared};
 use crate::registry::SinkEntry;
+use crate::watchdog::Call;
 
+/// What nobody reads: of a worker that was replaced nothing counts.
+const REPLACED: &str = "it has hung, and was replaced";
 /// How often it is told that a sink still takes nothing.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
@@ -41,6 +45,33 @@ struct Caller<'a> {
     region: &'a Region,
     shared: &'a StageShared,
     name: &'a str,
+    call: &'a Call,
+    /// The part of the item that they are for.
+    part: usize,
+    may_be_the_data: bool,
+}
+
+impl Caller<'_> {
+    /// Calls into a stage.
+    fn watched<T>(&self, call: impl FnOnce() -> Result<T, StageError>) -> Result<T, String> {
+        self.call.begins(self.part, self.may_be_the_data);
+        let answer = call();
+        if !self.call.is_back() {
+            return Err(REPLACED.to_owned());
+        }
+        answer.map_err(|error| error_chain(&error))
+    }
+
+    /// Calls into a sink: watched while it computes or blocks, not while it waits. `None` when it has hung.
+    async fn polled<T>(&self, call: impl Future<Output = T>) -> Option<T> {
+        let mut call = std::pin::pin!(call);
+        std::future::poll_fn(|context| {
+            self.call.begins(self.part, false);
+            let answer = call.as_mut().poll(context);
+            if self.call.is_back() { answer.map(Some) } else { Poll::Ready(None) }
+        })
+        .await
+    }
 }
 
 /// A call failed.
@@ -110,7 +141,9 @@ impl Engine {
                     clusters: region.config.clusters.clone(),
                     ponds: region.pond_ids(),
                 };
-                let caller = Caller { region, shared: stage, name: &node.name };
+                let call = Call::default();
+                let caller =
+                    Caller { region, shared: stage, name: &node.name, call: &call, part: 0, may_be_the_data: false };
                 let open = retrying(caller, async || kind.open(context.clone(), state.resume.clone()).await);
                 match AssertUnwindSafe(open).catch_unwind().await {
                     Ok(Ok(sink)) => Ok(Self::Sink(sink, state)),
@@ -132,16 +165,18 @@ impl Engine {
         region: &Region,
         shared: &StageShared,
         name: &str,
+        call: &Call,
         item: &Numbered,
     ) -> Result<Outcome, Failure> {
-        let caller = Caller { region, shared, name };
         let mut effects = Effects::default();
         // A pond takes everything; what it could not take would have nowhere to go.
         let may_be_the_data = matches!(self, Self::Stage(_)) && shared.pond.is_none();
+        let caller = Caller { region, shared, name, call, part: 0, may_be_the_data };
         match &item.item {
             Item::Data(parts) => {
                 let mut written = Vec::new();
                 for (at, part) in parts.iter().enumerate() {
+                    let caller = Caller { part: at, ..caller };
                     let called = match part {
                         Part::Live(input) => {
                             let call = self.process(caller, input, None, &mut effects, &mut written);
@@ -191,7 +226,7 @@ impl Engine {
         written: &mut Vec<(DeliveryId, &'i Batch)>,
     ) -> Result<(), String> {
         match self {
-            Self::Stage(stage) => stage.process(input, effects).map_err(|error| error_chain(&error)),
+            Self::Stage(stage) => caller.watched(|| stage.process(input, effects)),
             Self::Sink(sink, state) => {
                 let Input::Rows(batch) = input else { return Ok(()) };
                 let Some(id) = id else { return Err("events for a sink have to come from its pond".into()) };
@@ -240,8 +275,8 @@ impl Engine {
     ) -> Result<Vec<u8>, String> {
         match self {
             Self::Stage(stage) => {
-                stage.seal(seals, effects).map_err(|error| error_chain(&error))?;
-                stage.snapshot(effects).map_err(|error| error_chain(&error))
+                caller.watched(|| stage.seal(seals, effects))?;
+                caller.watched(|| stage.snapshot(effects))
             }
             Self::Sink(sink, state) => {
                 for (event_type, hour) in state.hours.close(seals, caller.region.plan.limits.bucket_ms) {
@@ -284,11 +319,14 @@ impl Trouble {
 
 /// Calls a sink again for as long as it says `Retry`. What it waits for is shown meanwhile, and told once a minute.
 async fn retrying<T>(caller: Caller<'_>, mut call: impl AsyncFnMut() -> Result<T, SinkError>) -> Result<T, Trouble> {
-    let Caller { region, shared, name } = caller;
+    let Caller { region, shared, name, .. } = caller;
     let mut waits: Option<(Instant, Instant)> = None;
     let answer = loop {
         region.lives().await;
-        match call().await {
+        let Some(answered) = caller.polled(call()).await else {
+            break Err(Trouble::Failed(REPLACED.to_owned()));
+        };
+        match answered {
             Ok(done) => break Ok(done),
             Err(SinkError::Reject { rows }) => break Err(Trouble::Refused(rows)),
             Err(SinkError::Retry { after, source }) => {

@@ -161,6 +161,11 @@ impl Inbox {
         self.ready.notify_waiters();
     }
 
+    /// An item that is leased.
+    pub(crate) fn leased(&self, number: u64) -> Option<Numbered> {
+        self.lock().leased.get(&number).cloned()
+    }
+
     /// Puts a leased item, or what has become of it, back to the front.
     pub(crate) fn give_back(&self, item: Numbered) {
         let mut state = self.lock();

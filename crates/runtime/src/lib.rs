@@ -38,6 +38,7 @@ mod registry;
 mod run;
 mod state_dir;
 mod status;
+mod watchdog;
 mod worker;
 
 pub use aside::set_aside;

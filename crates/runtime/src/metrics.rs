@@ -156,6 +156,12 @@ pub const METRICS: &[MetricSpec] = &[
     spec("tidemill_stage_restarts_total", Counter, &["stage"], "Workers that were replaced after a failure."),
     spec("tidemill_stage_sent_total", Counter, &["stage"], "Records that went on, or were written by a sink."),
     spec(
+        "tidemill_stage_stuck_threads",
+        Gauge,
+        &["stage"],
+        "Threads of workers that hung and were replaced, and that have not come back.",
+    ),
+    spec(
         "tidemill_stage_waiting",
         Gauge,
         &["stage"],
@@ -268,6 +274,7 @@ pub fn export(status: &Status, held_before: &mut Vec<(String, String)>) {
         count("tidemill_stage_received_total", &label, stage.tally.received);
         count("tidemill_stage_restarts_total", &label, stage.restarts);
         count("tidemill_stage_sent_total", &label, stage.tally.sent);
+        set("tidemill_stage_stuck_threads", &label, stage.stuck_threads as f64);
         set("tidemill_stage_waiting", &label, if stage.waits_for.is_some() { 1.0 } else { 0.0 });
     }
     for (event_type, partition) in held_before.drain(..) {

@@ -9,6 +9,7 @@ use actix::{Actor, Arbiter, AsyncContext, Context, Handler, Message};
 
 use crate::backoff::Backoff;
 use crate::region::{Region, StageShared};
+use crate::watchdog::Call;
 use crate::worker::{Worker, keeps_state};
 
 /// See the module.
@@ -46,7 +47,17 @@ impl Pool {
         let arbiter = Arbiter::new();
         let (region, stage, pool) = (self.region.clone(), self.stage.clone(), ctx.address());
         let restores = epoch > 0 && keeps_state(&region, &stage);
-        Worker::start_in_arbiter(&arbiter.handle(), move |_| Worker { region, stage, pool, index, epoch, restores });
+        let call = Arc::new(Call::default());
+        self.stage.calls.insert(index, call.clone());
+        Worker::start_in_arbiter(&arbiter.handle(), move |_| Worker {
+            region,
+            stage,
+            pool,
+            index,
+            epoch,
+            restores,
+            call,
+        });
         self.stage.epochs.insert(index, epoch);
         if let Some(old) = self.workers.insert(index, Member { epoch, arbiter, backoff }) {
             old.arbiter.stop();
@@ -58,6 +69,7 @@ impl Actor for Pool {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        let _ = self.stage.pool.set(ctx.address());
         for index in 0..self.region.node(self.stage.node).workers {
             self.start_worker(index, ctx);
         }

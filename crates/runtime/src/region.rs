@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
@@ -21,8 +21,10 @@ use crate::logs::Logs;
 use crate::outlet::Outlet;
 use crate::pond::reader::{Heard, PARTITION};
 use crate::pond::shared::PondShared;
+use crate::pool::Pool;
 use crate::progress::Progress;
 use crate::registry::Registry;
+use crate::watchdog::Call;
 use crate::worker::Done;
 
 /// How long a run that is to end by itself waits for room on the disk.
@@ -45,6 +47,8 @@ pub struct RunConfig {
     pub replay_bytes: u64,
     /// How long nothing may move after a stop was asked for, in milliseconds; then the run ends without a last cut.
     pub drain_ms: u64,
+    /// How long a call into a stage or sink may take, in milliseconds; then it counts as hung, and its worker is replaced.
+    pub heartbeat_ms: u64,
     /// Clusters that sources and sinks connect to.
     pub clusters: Arc<Clusters>,
     /// Address of the admin server, for others to find it.
@@ -75,6 +79,11 @@ pub(crate) struct StageShared {
     pub(crate) open_hours: AtomicU64,
     /// What a sink waits for that takes no events now.
     pub(crate) waits_for: Mutex<Option<String>>,
+    /// The call that each worker is in.
+    pub(crate) calls: DashMap<usize, Arc<Call>>,
+    /// Threads of workers that were replaced because they hung, and that have not come back.
+    pub(crate) stuck_threads: AtomicUsize,
+    pub(crate) pool: OnceLock<Addr<Pool>>,
 }
 
 /// What dead letters are counted by.

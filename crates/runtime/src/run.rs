@@ -1,7 +1,7 @@
 //! Starting a topology: its state, then each of its regions, and the end of all of them.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use actix::{Actor, Addr, AsyncContext};
@@ -30,6 +30,7 @@ use crate::region::{Counters, Region, RunConfig, SourceShared, SourceState, Stag
 use crate::registry::Registry;
 use crate::state_dir::{Owner, RegionDir, StateDir};
 use crate::status::Status;
+use crate::watchdog;
 
 /// A running topology.
 pub struct Running {
@@ -277,6 +278,7 @@ impl Ready {
                 sources.map(|(source, on)| Reader::start(region.clone(), source.clone(), &on.handle())).collect();
             Coordinator::new(region.clone(), readers, jobs, done)
         });
+        watchdog::start(region.clone());
         let pools = region.stages.iter().map(|stage| Pool::new(region.clone(), stage.clone()).start());
         running._pools.extend(pools);
         running._arbiters.extend(arbiters);
@@ -345,6 +347,9 @@ impl Wiring {
                 epochs: DashMap::new(),
                 open_hours: AtomicU64::new(0),
                 waits_for: Mutex::default(),
+                calls: DashMap::new(),
+                stuck_threads: AtomicUsize::new(0),
+                pool: OnceLock::new(),
             }));
         }
         let sources = (plan.nodes.iter().enumerate().filter(|(_, node)| node.role == Role::Source))

@@ -161,6 +161,8 @@ pub struct StageStatus {
     pub busy_ns: u64,
     /// Nanoseconds that results waited for room behind the stage.
     pub back_pressure_ns: u64,
+    /// Threads of workers that hung and were replaced, and that have not come back.
+    pub stuck_threads: usize,
     /// Hours that it held open at the last barrier.
     pub open_hours: u64,
     /// What a sink waits for that takes no events now.
@@ -321,6 +323,7 @@ impl Region {
                 replay_items: fill.replay_items,
                 busy_ns: load(&stage.counters.busy_ns),
                 back_pressure_ns: load(&stage.counters.back_pressure_ns),
+                stuck_threads: stage.stuck_threads.load(Ordering::Relaxed),
                 open_hours: load(&stage.open_hours),
                 waits_for: stage.waits_for().clone(),
                 workers,

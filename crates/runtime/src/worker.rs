@@ -17,6 +17,7 @@ use crate::item::{Item, Numbered, Part};
 use crate::pool::{Failed, Pool};
 use crate::progress::{Progress, Seen};
 use crate::region::{Alarm, DeadKey, NO_ROOM_MAX, Region, StageShared};
+use crate::watchdog::Call;
 
 /// Pause between two tries of an append for which there is no room.
 const APPEND_RETRY: Duration = Duration::from_millis(500);
@@ -30,6 +31,7 @@ pub(crate) struct Worker {
     pub(crate) epoch: u64,
     /// Whether everything since the last committed cut has to be repeated.
     pub(crate) restores: bool,
+    pub(crate) call: Arc<Call>,
 }
 
 /// The result of one item, waiting for its turn.
@@ -60,7 +62,7 @@ impl Actor for Worker {
         let work = work(
             self.region.clone(),
             self.stage.clone(),
-            Watch { pool: self.pool.clone(), index: self.index, epoch: self.epoch },
+            Watch { pool: self.pool.clone(), index: self.index, epoch: self.epoch, call: self.call.clone() },
             self.restores,
         );
         ctx.spawn(work.into_actor(self).map(|(), _, ctx| ctx.stop()));
@@ -72,6 +74,7 @@ struct Watch {
     pool: Addr<Pool>,
     index: usize,
     epoch: u64,
+    call: Arc<Call>,
 }
 
 impl Watch {
@@ -108,8 +111,14 @@ async fn work(region: Arc<Region>, stage: Arc<StageShared>, watch: Watch, restor
     loop {
         let item = stage.inbox.lease().await;
         region.lives().await;
+        watch.call.holds(item.number);
         let begin = Instant::now();
-        let outcome = engine.run(&region, &stage, &name, &item).await;
+        let outcome = engine.run(&region, &stage, &name, &watch.call, &item).await;
+        if !watch.call.is_back() {
+            stage.stuck_threads.fetch_sub(1, Ordering::SeqCst);
+            tracing::info!(stage = %name, worker = watch.index, "a worker that hung and was replaced has come back; what it did does not count");
+            return;
+        }
         stage.counters.busy_ns.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
         let mut done = match outcome.map(|outcome| done(&region, &stage, &item, outcome)) {
             Ok(Ok(done)) => done,
@@ -173,7 +182,12 @@ fn differs(stage: &str, item: &Numbered) -> RunError {
 
 /// Puts a failed item back: first as it is, then halved, down to the one record that can't be dealt with.
 /// Returns whether to go on without a pause, because this is a search and not a fault of its own.
-fn give_back(region: &Region, stage: &StageShared, item: Numbered, failure: &Failure) -> Result<bool, RunError> {
+pub(crate) fn give_back(
+    region: &Region,
+    stage: &StageShared,
+    item: Numbered,
+    failure: &Failure,
+) -> Result<bool, RunError> {
     stage.counters.errors.fetch_add(1, Ordering::Relaxed);
     if keeps_state(region, stage) {
         stage.inbox.hold();

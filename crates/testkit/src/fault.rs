@@ -17,6 +17,8 @@ pub enum Fault {
     PanicAfter,
     /// It returns an error after the stage has dealt with the input.
     Error,
+    /// It never comes back.
+    Hang,
     /// It takes so much longer, so that what is in front of it runs ahead.
     Delay(std::time::Duration),
 }
@@ -92,6 +94,9 @@ impl Stage for FaultyStage {
         assert!(!(is_due && self.fault == Fault::PanicAfter), "a planned panic, after the call");
         match self.fault {
             Fault::Error if is_due => Err(StageError::new("a planned error")),
+            Fault::Hang if is_due => loop {
+                std::thread::park();
+            },
             Fault::Delay(pause) if is_due => {
                 std::thread::sleep(pause);
                 Ok(())
