@@ -41,6 +41,8 @@ pub(crate) fn lines(status: &Status, since: Option<(Duration, &Status)>, columns
         let filling = |pond: &&PondStatus| pond.node == stage.name && pond.unread_bytes > pond.max_bytes / 100;
         rows.extend(status.ponds.iter().filter(filling).map(|pond| Row::Note(pond_note(pond))));
     }
+    let parked = status.regions.iter().filter_map(|region| Some((&region.name, region.fault.as_ref()?)));
+    rows.extend(parked.map(|(name, fault)| Row::Note(format!("region {name} is down: {fault}"))));
     let widths = widths(&rows, columns);
     let lines = rows.iter().map(|row| match row {
         Row::Cells(cells) => line(cells, &widths),

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use tidemill_runtime::{Ended, Registry, RunError, Status};
-use tidemill_testkit::Valve;
+use tidemill_testkit::{Fault, Faulty, Trigger, Valve};
 
 use crate::support::inside::until;
 use crate::support::{HOUR, Place, assert_each_once, lines};
@@ -329,4 +329,63 @@ fn a_region_that_has_lost_its_ledger_is_refused_instead_of_delivering_again() {
     let error = place.run_inside("plays.toml", &registry, place.config(true), async |_| {}).expect_err("it is refused");
     assert!(error.to_string().contains("the ledger of region `out` is gone"), "{error}");
     assert_eq!(valve.kept().deliveries.len(), before);
+}
+
+#[test]
+fn a_region_that_can_not_go_on_is_opened_again_and_the_others_notice_nothing() {
+    let place = Place::new();
+    let (valve, mut registry) = with_valve(&place, "");
+    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
+    place.write("plays.toml", text.replace("[sinks.files]\n", "[sinks.files]\npond = { max_bytes = \"64MiB\" }\n"));
+    let files = tidemill_actors::stage_kinds().into_iter().find(|kind| kind.spec().name == "avro_files");
+    // What a stage says of its records is wrong: nothing that its region has since the last cut can be trusted.
+    let liar = Faulty::new(files.expect("the kind"), Fault::Miscount, Trigger::Call(9));
+    registry.add_stage(std::sync::Arc::new(liar));
+    place.write("data/first", lines(0..HOUR_LINES));
+    let (_, status) = place
+        .run_inside("plays.toml", &registry, place.config(false), async |handle| {
+            let all = u64::from(HOUR_LINES);
+            until(handle, |status| {
+                ["files", "out"].iter().all(|name| sink(status, name).tally.sent == all)
+                    && status.ponds.iter().all(|pond| pond.unread_bytes == 0)
+            })
+            .await;
+            place.write("data/second", lines(HOUR_LINES..2 * HOUR_LINES));
+            until(handle, |status| sink(status, "files").tally.sent == 2 * all).await;
+            handle.stop();
+        })
+        .expect("the run goes on");
+    assert_lines(&taken(&valve), 0..2 * HOUR_LINES);
+    assert!(status.regions.iter().all(|region| region.fault.is_none()), "{:?}", status.regions);
+    place.run_inside("plays.toml", &registry, place.config(true), async |_| {}).expect("it ends");
+    assert_each_once(&place.published("play"), 0..2 * HOUR_LINES);
+    place.verified_rows();
+}
+
+#[test]
+fn a_damaged_pond_parks_its_region_until_the_file_is_back() {
+    let place = Place::new();
+    let (valve, registry) = with_undelivered(&place);
+    let last = segments(&place).pop().expect("a segment");
+    let whole = std::fs::read(&last).expect("the segment");
+    let middle = whole.len() - 10;
+    let mut damaged = whole.clone();
+    damaged[middle] ^= 1;
+    std::fs::write(&last, damaged).expect("written");
+    place
+        .run_inside("plays.toml", &registry, place.config(false), async |handle| {
+            let out = |status: &Status| status.regions.iter().find(|region| region.name == "out").cloned();
+            until(handle, |status| out(status).is_some_and(|out| out.fault.is_some())).await;
+            let fault = out(&handle.status()).and_then(|out| out.fault).expect("it is parked");
+            assert!(fault.contains("segment-") && fault.contains("checksum"), "{fault}");
+            // The others go on.
+            place.write("data/second", lines(10_000..11_000));
+            until(handle, |status| sink(status, "files").tally.received == 11_000).await;
+            let file = std::fs::OpenOptions::new().write(true).open(&last).expect("the segment");
+            file.write_all_at(&[whole[middle]], middle as u64).expect("written");
+            until(handle, |status| status.ponds.iter().all(|pond| pond.node != "out" || pond.unread_bytes == 0)).await;
+            handle.stop();
+        })
+        .expect("it runs");
+    assert_lines(&taken(&valve), 0..11_000);
 }

@@ -43,10 +43,7 @@ impl Place {
         actix_rt::System::new().block_on(async {
             let running = tidemill_runtime::start(plan, registry.clone(), config)?;
             let handle = running.handle();
-            let both = async {
-                during(&handle).await;
-                running.wait().await
-            };
+            let both = async { tokio::join!(during(&handle), running.wait()).1 };
             let ended = tokio::time::timeout(DEADLINE, both).await;
             let ended = ended.unwrap_or_else(|_| panic!("it hangs: {:#?}", handle.status()))?;
             Ok((ended, handle.status()))

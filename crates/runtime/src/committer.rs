@@ -11,6 +11,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tidemill_core::{LogName, Publication};
@@ -33,11 +34,11 @@ pub(crate) struct Job {
 }
 
 /// Starts the thread. It ends when the sender is dropped, after what was sent.
-pub(crate) fn start(region: Arc<Region>, dir: RegionDir, ledger: Ledger) -> Sender<Job> {
+pub(crate) fn start(region: Arc<Region>, dir: RegionDir, ledger: Ledger) -> (Sender<Job>, JoinHandle<()>) {
     let (sender, jobs) = channel();
     let thread = std::thread::Builder::new().name("committer".into());
-    thread.spawn(move || run(&region, &dir, ledger, &jobs)).expect("the system can start a thread");
-    sender
+    let thread = thread.spawn(move || run(&region, &dir, ledger, &jobs));
+    (sender, thread.expect("the system can start a thread"))
 }
 
 fn run(region: &Arc<Region>, dir: &RegionDir, mut ledger: Ledger, jobs: &Receiver<Job>) {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
 use tidemill_core::{CutId, DEAD_LETTER_TYPE, Horizon, PartitionPosition, Positions, Seals};
 use tokio::sync::oneshot;
 
@@ -122,6 +122,11 @@ pub(crate) struct Committed {
 #[rtype(result = "()")]
 pub(crate) struct Fatal(pub(crate) RunError);
 
+/// The region is torn down.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Halt;
+
 /// Stop: halt the sources, make a last cut, leave open hours open.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -154,8 +159,9 @@ impl Coordinator {
     }
 
     fn end(&mut self, result: Result<Ended, RunError>) {
-        // After a good end nothing is on its way: the committer may end too, and with it the ownership of the state.
-        if result.is_ok() {
+        // After a good end nothing is on its way: the committer may end too, and with it the ownership of the state. A region behind ponds is
+        // opened again in this process, behind its committer's end.
+        if result.is_ok() || self.region.is_behind_ponds() {
             self.committer = None;
         }
         if let Ok(Ended::Finished) = result {
@@ -383,6 +389,14 @@ impl Handler<Fatal> for Coordinator {
 
     fn handle(&mut self, fatal: Fatal, _: &mut Self::Context) {
         self.end(Err(fatal.0));
+    }
+}
+
+impl Handler<Halt> for Coordinator {
+    type Result = ();
+
+    fn handle(&mut self, _: Halt, ctx: &mut Self::Context) {
+        ctx.stop();
     }
 }
 

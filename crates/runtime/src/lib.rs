@@ -13,6 +13,7 @@
 mod aside;
 mod backoff;
 mod committer;
+mod consistent;
 mod coordinator;
 mod drain;
 mod engine;
@@ -24,8 +25,10 @@ mod inbox;
 mod intake;
 mod item;
 mod ledger;
+mod live;
 mod logs;
 mod metrics;
+mod opening;
 mod outlet;
 mod pond;
 mod pool;

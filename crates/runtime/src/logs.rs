@@ -29,6 +29,8 @@ pub(crate) struct Logs {
     open: usize,
     /// Written since the last call of `take_dirty`.
     dirty: BTreeSet<LogName>,
+    /// They are another's now: nothing may be written.
+    is_closed: bool,
 }
 
 struct Log {
@@ -44,13 +46,17 @@ impl Logs {
         for dir in [&state_dir, &output_dir] {
             make_dirs(dir)?;
         }
-        let mut logs = Self { state_dir, output_dir, live: BTreeMap::new(), open: 0, dirty: BTreeSet::new() };
+        let mut logs =
+            Self { state_dir, output_dir, live: BTreeMap::new(), open: 0, dirty: BTreeSet::new(), is_closed: false };
         logs.go_back(lengths)?;
         Ok(logs)
     }
 
     /// Sets every Log back to its length in a cut.
     pub(crate) fn go_back(&mut self, lengths: &Lengths) -> Result<(), RunError> {
+        if self.is_closed {
+            return Err(RunError::Internal("a log is truncated after it was closed".into()));
+        }
         self.live.clear();
         self.open = 0;
         self.dirty.clear();
@@ -82,6 +88,11 @@ impl Logs {
         Ok(())
     }
 
+    /// Lets nothing be written any more: whoever opens them next may truncate them.
+    pub(crate) fn close(&mut self) {
+        self.is_closed = true;
+    }
+
     /// Bytes in all of them.
     pub(crate) fn bytes(&self) -> u64 {
         self.live.values().map(|log| log.length).sum()
@@ -94,6 +105,9 @@ impl Logs {
 
     /// Appends to a Log, whole or not at all: after an error the Log is as long as before.
     pub(crate) fn append(&mut self, name: &LogName, bytes: &[u8]) -> Result<(), RunError> {
+        if self.is_closed {
+            return Err(RunError::Internal("a log is written after it was closed".into()));
+        }
         let path = self.path(name);
         if !self.live.contains_key(name) {
             self.live.insert(name.clone(), Log { length: 0, file: None, torn: false });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, Arbiter, AsyncContext, Context, Handler, Message};
+use actix::{Actor, ActorContext, Arbiter, AsyncContext, Context, Handler, Message};
 
 use crate::backoff::Backoff;
 use crate::region::{Region, StageShared};
@@ -35,6 +35,11 @@ pub(crate) struct Failed {
     /// Start the next one without a pause.
     pub(crate) at_once: bool,
 }
+
+/// The region is torn down.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Halt;
 
 impl Pool {
     pub(crate) fn new(region: Arc<Region>, stage: Arc<StageShared>) -> Self {
@@ -73,6 +78,17 @@ impl Actor for Pool {
         for index in 0..self.region.node(self.stage.node).workers {
             self.start_worker(index, ctx);
         }
+    }
+}
+
+impl Handler<Halt> for Pool {
+    type Result = ();
+
+    fn handle(&mut self, _: Halt, ctx: &mut Self::Context) {
+        for member in self.workers.values() {
+            member.arbiter.stop();
+        }
+        ctx.stop();
     }
 }
 

@@ -157,6 +157,8 @@ pub(crate) struct Region {
     pub(crate) committed_bytes: AtomicU64,
     pub(crate) lineage: Lineage,
     pub(crate) coordinator: OnceLock<Addr<Coordinator>>,
+    /// Why it is not running, until it is opened again.
+    pub(crate) fault: Mutex<Option<String>>,
     /// It has come to its end: what its workers still have in hand must have no effect.
     pub(crate) ended: AtomicBool,
     pub(crate) hours_sealed: DashMap<Arc<str>, u64>,
@@ -199,6 +201,10 @@ impl Region {
     pub(crate) fn snapshot_of(&self, stage: &str) -> Option<Arc<[u8]>> {
         let snapshots = self.snapshots.lock().expect("no code panics while it holds the snapshots");
         snapshots.get(stage).filter(|bytes| !bytes.is_empty()).cloned()
+    }
+
+    pub(crate) fn fault(&self) -> MutexGuard<'_, Option<String>> {
+        self.fault.lock().expect("no code panics while it holds a fault")
     }
 
     /// Waits for ever when the region has come to its end.

@@ -56,6 +56,8 @@ pub struct RegionStatus {
     pub read_bytes: u64,
     /// The part of them that would have to be read again after a failure.
     pub held_bytes: u64,
+    /// Why it stands still until it is opened again.
+    pub fault: Option<String>,
 }
 
 /// A pond.
@@ -198,7 +200,7 @@ pub struct TypeStatus {
 }
 
 impl Status {
-    pub(crate) fn of(regions: &[Arc<Region>], ponds: &[Arc<PondShared>]) -> Self {
+    pub(crate) fn of(regions: &[Arc<Region>]) -> Self {
         let main = &regions[0];
         let told: Vec<RegionStatus> = regions.iter().map(|region| region.status()).collect();
         let mut status = Self {
@@ -208,7 +210,7 @@ impl Status {
             cut_duration_ms: told[0].cut_duration_ms,
             held_bytes: told[0].held_bytes,
             regions: told,
-            ponds: ponds.iter().map(|pond| pond_status(pond)).collect(),
+            ponds: regions.iter().flat_map(|region| &region.ponds_out).map(|pond| pond_status(pond)).collect(),
             sources: main.source_status(),
             stages: regions.iter().flat_map(|region| region.stage_status()).collect(),
             types: Vec::new(),
@@ -265,6 +267,7 @@ impl Region {
             cut_commit_ms: load(&self.cut_commit_ms),
             read_bytes: load(&self.read_bytes),
             held_bytes: self.held_bytes(),
+            fault: self.fault().clone(),
         }
     }
 

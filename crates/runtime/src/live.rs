@@ -1,0 +1,127 @@
+//! A region that runs: its actors, and what is done when it can't go on.
+//!
+//! What a worker can't mend itself (a panic in the runtime's own code, a replay that does something else, a Log that can't be synced) takes its
+//! region back to its last cut. A region behind ponds is opened again in the same process, after a pause as between workers: so it is
+//! parked, and tried now and then, while its ponds keep what comes. The region that has the sources ends the run instead.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use actix::{Actor, Addr, Arbiter};
+use tokio::sync::oneshot;
+
+use crate::backoff::Backoff;
+use crate::committer;
+use crate::coordinator::{Coordinator, Ended};
+use crate::error::RunError;
+use crate::opening::{Opening, Ready};
+use crate::pool::{Halt, Pool};
+use crate::reader::Reader;
+use crate::region::Region;
+use crate::run::Handle;
+use crate::watchdog;
+
+/// See the module.
+pub(crate) struct Live {
+    region: Arc<Region>,
+    done: oneshot::Receiver<Result<Ended, RunError>>,
+    coordinator: Addr<Coordinator>,
+    pools: Vec<Addr<Pool>>,
+    readers: Vec<Arbiter>,
+    committer: JoinHandle<()>,
+}
+
+impl Ready {
+    /// Starts its actors.
+    pub(crate) fn run(self) -> Live {
+        let Self { region, dir, ledger } = self;
+        let (done, finished) = oneshot::channel();
+        let arbiters: Vec<_> = region.sources.iter().map(|_| Arbiter::new()).collect();
+        let (jobs, committer) = committer::start(region.clone(), dir, ledger);
+        let coordinator = Coordinator::create(|context| {
+            use actix::AsyncContext;
+            // Whoever fails tells the coordinator, so it must be known before anybody runs.
+            let _ = region.coordinator.set(context.address());
+            let sources = region.sources.iter().zip(&arbiters);
+            let readers =
+                sources.map(|(source, on)| Reader::start(region.clone(), source.clone(), &on.handle())).collect();
+            Coordinator::new(region.clone(), readers, jobs, done)
+        });
+        watchdog::start(region.clone());
+        let pools = region.stages.iter().map(|stage| Pool::new(region.clone(), stage.clone()).start()).collect();
+        Live { region, done: finished, coordinator, pools, readers: arbiters, committer }
+    }
+}
+
+impl Live {
+    /// Waits for its end; opens it again as often as needed, if it may be.
+    pub(crate) async fn supervise(
+        mut self,
+        opening: &Opening,
+        index: usize,
+        handle: &Handle,
+    ) -> Result<Ended, RunError> {
+        let mut backoff = Backoff::default();
+        loop {
+            let ended = (&mut self.done).await;
+            let ended = ended.unwrap_or_else(|_| Err(RunError::Internal("the coordinator is gone".into())));
+            let error = match ended {
+                Ok(ended) => return Ok(ended),
+                // A run to the end is looked at by somebody, and what can't be built at the start is a mistake.
+                Err(error) if !self.region.is_behind_ponds() || opening.config.until_end => return Err(error),
+                Err(error @ (RunError::Start { .. } | RunError::Undrained { .. })) => return Err(error),
+                Err(error) => error,
+            };
+            let region = self.region.clone();
+            self.tear_down().await;
+            self = match open_again(opening, index, handle, &region, &mut backoff, error).await {
+                Some(live) => live,
+                None => return Ok(Ended::Stopped),
+            };
+        }
+    }
+
+    /// Nothing of it has an effect any more when this is done. The region has ended already.
+    async fn tear_down(self) {
+        for stage in &self.region.stages {
+            stage.logs().close();
+        }
+        self.pools.iter().for_each(|pool| pool.do_send(Halt));
+        self.readers.iter().for_each(|reader| {
+            reader.stop();
+        });
+        self.coordinator.do_send(crate::coordinator::Halt);
+        // It ends with what it has in hand.
+        let committer = self.committer;
+        let _ = actix_rt::task::spawn_blocking(move || committer.join()).await;
+    }
+}
+
+/// Tries until the region runs again; `None` when a stop was asked for.
+async fn open_again(
+    opening: &Opening,
+    index: usize,
+    handle: &Handle,
+    old: &Region,
+    backoff: &mut Backoff,
+    mut error: RunError,
+) -> Option<Live> {
+    loop {
+        let pause = backoff.next(Instant::now());
+        let (region, pause_ms) = (&old.name, pause.as_millis() as u64);
+        tracing::error!(%region, error = %error.chain(), pause_ms, "the region goes back to its last cut; its ponds keep what comes, the other regions go on");
+        *old.fault() = Some(error.chain());
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = handle.stops() => return None,
+        }
+        match opening.open(index) {
+            Ok(ready) => {
+                handle.replace(index, ready.region.clone());
+                return Some(ready.run());
+            }
+            Err(again) => error = again,
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Opening a region: its ledger, its Logs and snapshots as of the last cut, and the wiring of what will run.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use dashmap::DashMap;
+use tidemill_core::Role;
+use tidemill_topology::{Fingerprint, MAIN, Node, Plan, Pond};
+use tokio::sync::Notify;
+
+use crate::committer;
+use crate::error::RunError;
+use crate::failpoint;
+use crate::horizon::lineage;
+use crate::inbox::Inbox;
+use crate::ledger::{Committed, Ledger, Opened};
+use crate::logs::Logs;
+use crate::outlet::{Outlet, Target};
+use crate::pond::reader::PARTITION;
+use crate::pond::shared::{PondShared, replay_bytes};
+use crate::progress::Progress;
+use crate::region::{Counters, Region, RunConfig, SourceShared, SourceState, StageShared};
+use crate::registry::Registry;
+use crate::state_dir::{RegionDir, StateDir};
+
+/// What the regions of a topology are opened with, the first time and again.
+pub(crate) struct Opening {
+    pub(crate) state: Arc<StateDir>,
+    pub(crate) registry: Registry,
+    pub(crate) config: RunConfig,
+    pub(crate) fingerprint: Fingerprint,
+    /// Names and plans, in topological order.
+    pub(crate) plans: Vec<(Arc<str>, Arc<Plan>)>,
+    pub(crate) ponds: Vec<Pond>,
+    /// What the ends of each pond know of each other. It outlives the regions, which may be opened again.
+    pub(crate) shared: Mutex<Vec<Arc<PondShared>>>,
+}
+
+/// A region that could run.
+pub(crate) struct Ready {
+    pub(crate) region: Arc<Region>,
+    pub(crate) dir: RegionDir,
+    pub(crate) ledger: Ledger,
+}
+
+impl Opening {
+    /// Opens a region, the first time after those that feed it.
+    pub(crate) fn open(&self, index: usize) -> Result<Ready, RunError> {
+        let (name, plan) = self.plans[index].clone();
+        let dir = self.state.region(&name)?;
+        let mut snapshots = Default::default();
+        let mut logs: Vec<(usize, Logs)> = Vec::new();
+        let opened = Ledger::open(&dir.root, |committed| {
+            if *name == *MAIN {
+                committed.fingerprint = Some(self.fingerprint.clone());
+            }
+            snapshots = committer::recover(&dir, committed)?;
+            for (index, node) in plan.nodes.iter().enumerate().filter(|(_, node)| node.role != Role::Source) {
+                logs.push((index, restore_logs(&self.state, node, committed)?));
+            }
+            failpoint::hit("logs-restored");
+            Ok(())
+        })?;
+        let Opened { ledger, committed, dropped_bytes } = opened;
+        if dropped_bytes > 0 {
+            tracing::warn!(
+                region = %name,
+                dropped_bytes,
+                cut = committed.last.cut,
+                "the ledger ended in an incomplete record, which was dropped; going on from the cut before"
+            );
+        }
+        let (fills, reads) = self.ponds_of(index, &committed);
+        let wiring = Wiring { name, plan, committed, snapshots, logs, fills, reads };
+        let region = Arc::new(wiring.region(self));
+        Ok(Ready { region, dir, ledger })
+    }
+
+    /// The ponds that a region fills, and those that it reads.
+    fn ponds_of(&self, index: usize, committed: &Committed) -> (Vec<Arc<PondShared>>, Vec<Arc<PondShared>>) {
+        let mut shared = self.shared.lock().expect("no code panics while it holds the ponds");
+        let mut fills = Vec::new();
+        for pond in self.ponds.iter().filter(|pond| pond.from == index) {
+            let known = shared.iter().find(|known| known.name == pond.name).cloned();
+            fills.push(known.unwrap_or_else(|| {
+                let lengths = committed.logs.get(&pond.name).cloned().unwrap_or_default();
+                let (logs, _) = self.state.stage_logs(&pond.name);
+                let made = PondShared::new(pond, self.config.replay_bytes, logs, &lengths);
+                shared.push(made.clone());
+                made
+            }));
+        }
+        let mut reads = Vec::new();
+        let into = |name: &str| self.ponds.iter().any(|pond| *pond.name == *name && pond.to == index);
+        for pond in shared.iter().filter(|shared| into(&shared.name)) {
+            let position = committed.last.positions.get(&pond.name).and_then(|positions| positions.get(PARTITION));
+            pond.consumed(position.map_or(0, |position| position.next));
+            reads.push(pond.clone());
+        }
+        (fills, reads)
+    }
+}
+
+fn restore_logs(state: &StateDir, node: &Node, committed: &Committed) -> Result<Logs, RunError> {
+    let (state_logs, output_logs) = state.stage_logs(&node.name);
+    let lengths = committed.logs.get(&node.name).cloned().unwrap_or_default();
+    Logs::restore(state_logs, output_logs, &lengths)
+}
+
+/// All that a region is made of.
+struct Wiring {
+    name: Arc<str>,
+    plan: Arc<Plan>,
+    committed: Committed,
+    snapshots: std::collections::BTreeMap<Arc<str>, Arc<[u8]>>,
+    logs: Vec<(usize, Logs)>,
+    /// The ponds that it fills, and those that it reads.
+    fills: Vec<Arc<PondShared>>,
+    reads: Vec<Arc<PondShared>>,
+}
+
+impl Wiring {
+    fn region(self, opening: &Opening) -> Region {
+        let Self { name, plan, committed, snapshots, logs, fills, reads } = self;
+        let mut config = opening.config.clone();
+        for pond in &fills {
+            config.replay_bytes = replay_bytes(config.replay_bytes, pond.options);
+        }
+        let inboxes: Vec<Option<Arc<Inbox>>> = (plan.nodes.iter())
+            .map(|node| {
+                let keeps_replay = node.kind.state == tidemill_core::State::Stateful;
+                (node.role != Role::Source)
+                    .then(|| Inbox::new(node.inputs.len(), config.lane_bytes, node.workers, keeps_replay))
+            })
+            .collect();
+        let targets = |from: usize| -> Vec<Target> {
+            let mut targets = Vec::new();
+            for (node, inbox) in plan.nodes.iter().zip(&inboxes) {
+                let Some(inbox) = inbox else { continue };
+                for (lane, edge) in node.inputs.iter().enumerate().filter(|(_, edge)| edge.from == from) {
+                    let (inbox, port, types) = (inbox.clone(), edge.port, edge.types.clone());
+                    targets.push(Target { inbox, lane, port, types });
+                }
+            }
+            targets
+        };
+        let mut stages = Vec::new();
+        for (index, logs) in logs {
+            let Some(inbox) = inboxes[index].clone() else { continue };
+            let tally = committed.last.stages.get(&plan.nodes[index].name).map(|said| said.tally).unwrap_or_default();
+            stages.push(Arc::new(StageShared {
+                node: index,
+                inbox,
+                outlet: Outlet::new(targets(index)),
+                pond: fills.iter().find(|pond| pond.name == plan.nodes[index].name).cloned(),
+                logs: Mutex::new(logs),
+                tally: Mutex::new(tally),
+                progress: Mutex::default(),
+                pending: Mutex::default(),
+                acked: AtomicU64::new(committed.last.cut),
+                counters: Counters::default(),
+                epochs: DashMap::new(),
+                open_hours: AtomicU64::new(0),
+                waits_for: Mutex::default(),
+                calls: DashMap::new(),
+                stuck_threads: AtomicUsize::new(0),
+                pool: OnceLock::new(),
+            }));
+        }
+        let sources = (plan.nodes.iter().enumerate().filter(|(_, node)| node.role == Role::Source))
+            .map(|(index, _)| {
+                Arc::new(SourceShared {
+                    node: index,
+                    pond: reads.iter().find(|pond| pond.name == plan.nodes[index].name).cloned(),
+                    outlet: Outlet::new(targets(index)),
+                    counters: Counters::default(),
+                    epoch: AtomicU64::new(0),
+                    state: Mutex::new(SourceState::default()),
+                    control: Notify::new(),
+                })
+            })
+            .collect();
+        let progress = Progress::at(&committed);
+        let lineage = lineage(&plan);
+        Region {
+            name,
+            lineage,
+            plan,
+            config,
+            registry: opening.registry.clone(),
+            state_id: opening.state.id.clone(),
+            stages,
+            sources,
+            ponds_out: fills,
+            committed: Mutex::new(committed),
+            snapshots: Mutex::new(snapshots),
+            changed: Notify::new(),
+            progress: Mutex::new(progress),
+            read_bytes: AtomicU64::new(0),
+            committed_bytes: AtomicU64::new(0),
+            coordinator: OnceLock::new(),
+            fault: Mutex::default(),
+            ended: AtomicBool::new(false),
+            hours_sealed: DashMap::new(),
+            dead_letters: DashMap::new(),
+            cut_duration_ms: AtomicU64::new(0),
+            cut_commit_ms: AtomicU64::new(0),
+        }
+    }
+}
