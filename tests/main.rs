@@ -20,5 +20,6 @@ mod kafka_sink;
 mod no_room;
 mod ponds;
 mod small_buckets;
+mod suspects;
 mod terminal;
 mod tools;

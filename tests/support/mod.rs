@@ -17,16 +17,24 @@ pub(crate) use plays::{HOUR, assert_each_once, lines};
 
 /// A temporary directory with a state and an output of its own.
 pub(crate) struct Place {
-    dir: tempfile::TempDir,
+    dir: PathBuf,
+    /// Removed with it, unless it is another process's.
+    _own: Option<tempfile::TempDir>,
 }
 
 impl Place {
     pub(crate) fn new() -> Self {
-        Self { dir: tempfile::tempdir().expect("a temporary directory") }
+        let own = tempfile::tempdir().expect("a temporary directory");
+        Self { dir: own.path().to_owned(), _own: Some(own) }
+    }
+
+    /// The place of the test that started this process.
+    pub(crate) fn of_parent(dir: PathBuf) -> Self {
+        Self { dir, _own: None }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.dir.join(name)
     }
 
     pub(crate) fn out(&self) -> PathBuf {
@@ -43,7 +51,7 @@ impl Place {
     /// `tidemill` with arguments, in this place.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
-        command.current_dir(self.dir.path()).args(args).stdin(Stdio::null());
+        command.current_dir(&self.dir).args(args).stdin(Stdio::null());
         command.env_remove("TIDEMILL_FAILPOINT");
         command
     }

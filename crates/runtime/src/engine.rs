@@ -19,6 +19,7 @@ use crate::logs::Lengths;
 use crate::pond::writer::PondKind;
 use crate::region::{Region, StageShared};
 use crate::registry::SinkEntry;
+use crate::suspects::{Mark, Range};
 use crate::watchdog::Call;
 
 /// What nobody reads: of a worker that was replaced nothing counts.
@@ -49,6 +50,8 @@ struct Caller<'a> {
     /// The part of the item that they are for.
     part: usize,
     may_be_the_data: bool,
+    /// What the item holds.
+    in_hand: Option<&'a Range>,
 }
 
 impl Caller<'_> {
@@ -142,8 +145,15 @@ impl Engine {
                     ponds: region.pond_ids(),
                 };
                 let call = Call::default();
-                let caller =
-                    Caller { region, shared: stage, name: &node.name, call: &call, part: 0, may_be_the_data: false };
+                let caller = Caller {
+                    region,
+                    shared: stage,
+                    name: &node.name,
+                    call: &call,
+                    part: 0,
+                    may_be_the_data: false,
+                    in_hand: None,
+                };
                 let open = retrying(caller, async || kind.open(context.clone(), state.resume.clone()).await);
                 match AssertUnwindSafe(open).catch_unwind().await {
                     Ok(Ok(sink)) => Ok(Self::Sink(sink, state)),
@@ -166,28 +176,32 @@ impl Engine {
         shared: &StageShared,
         name: &str,
         call: &Call,
+        mark: &Mark,
         item: &Numbered,
     ) -> Result<Outcome, Failure> {
         let mut effects = Effects::default();
         // A pond takes everything; what it could not take would have nowhere to go.
         let may_be_the_data = matches!(self, Self::Stage(_)) && shared.pond.is_none();
-        let caller = Caller { region, shared, name, call, part: 0, may_be_the_data };
+        let caller = Caller { region, shared, name, call, part: 0, may_be_the_data, in_hand: None };
         match &item.item {
             Item::Data(parts) => {
                 let mut written = Vec::new();
+                let in_hand = if may_be_the_data { Range::covering(parts) } else { None };
+                mark.set(in_hand.as_ref());
                 for (at, part) in parts.iter().enumerate() {
-                    let caller = Caller { part: at, ..caller };
+                    let caller = Caller { part: at, in_hand: in_hand.as_ref(), ..caller };
                     let called = match part {
                         Part::Live(input) => {
-                            let call = self.process(caller, input, None, &mut effects, &mut written);
+                            let call = self.process(caller, mark, input, None, &mut effects, &mut written);
                             AssertUnwindSafe(call).catch_unwind().await
                         }
                         Part::Delivery(input, id) => {
-                            let call = self.process(caller, input, Some(id), &mut effects, &mut written);
+                            let call = self.process(caller, mark, input, Some(id), &mut effects, &mut written);
                             AssertUnwindSafe(call).catch_unwind().await
                         }
                         Part::Poison(input, error) => {
-                            bury(input, error, &mut effects);
+                            let message = format!("the stage failed on this event, twice: {error}");
+                            bury(input, message, &mut effects);
                             continue;
                         }
                     };
@@ -203,6 +217,7 @@ impl Engine {
                     message,
                     may_be_the_data: false,
                 })?;
+                mark.clear();
                 Ok(Outcome { effects, snapshot: None })
             }
             Item::Barrier(seals) => {
@@ -217,14 +232,57 @@ impl Engine {
         }
     }
 
+    /// Goes through an input event by event, each of them marked, when the process died with events of it in hand; `false` when there is no need.
+    fn is_gone_through(
+        &mut self,
+        caller: Caller<'_>,
+        mark: &Mark,
+        input: &Input,
+        effects: &mut Effects,
+    ) -> Result<bool, String> {
+        let suspects = &caller.region.suspects;
+        let Self::Stage(stage) = self else { return Ok(false) };
+        if !suspects.are_any() || !caller.may_be_the_data {
+            return Ok(false);
+        }
+        let is_suspect = |range: &Range| suspects.is_suspect(caller.name, range);
+        let Some(range) = Range::of(input).filter(is_suspect) else { return Ok(false) };
+        tracing::warn!(
+            stage = caller.name,
+            ?range,
+            "the process died more than once with these events in hand: they are gone through one by one"
+        );
+        let mut left = vec![input.clone()];
+        while let Some(piece) = left.pop() {
+            let range = Range::of(&piece);
+            let suspect = range.as_ref().filter(|range| is_suspect(range));
+            if let Some((head, tail)) = suspect.and_then(|_| piece.split()) {
+                left.extend([tail, head]);
+                continue;
+            }
+            if let Some(deaths) = suspect.and_then(|range| suspects.convicts(caller.name, range)) {
+                bury(&piece, format!("the process died on this event, {deaths} times"), effects);
+                continue;
+            }
+            mark.set(range.as_ref());
+            caller.watched(|| stage.process(&piece, effects))?;
+        }
+        Ok(true)
+    }
+
     async fn process<'i>(
         &mut self,
         caller: Caller<'_>,
+        mark: &Mark,
         input: &'i Input,
         id: Option<&DeliveryId>,
         effects: &mut Effects,
         written: &mut Vec<(DeliveryId, &'i Batch)>,
     ) -> Result<(), String> {
+        if self.is_gone_through(caller, mark, input, effects)? {
+            mark.set(caller.in_hand);
+            return Ok(());
+        }
         match self {
             Self::Stage(stage) => caller.watched(|| stage.process(input, effects)),
             Self::Sink(sink, state) => {

@@ -93,9 +93,8 @@ impl Part {
     }
 }
 
-/// Makes dead letters of an input that its stage failed on.
-pub(crate) fn bury(input: &Input, error: &str, effects: &mut Effects) {
-    let message = format!("the stage failed on this event, twice: {error}");
+/// Makes dead letters of an input that its stage can't survive, for the reason that `message` gives.
+pub(crate) fn bury(input: &Input, message: String, effects: &mut Effects) {
     match input {
         Input::Note(_) => {}
         Input::Rows(batch) => {

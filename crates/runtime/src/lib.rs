@@ -41,6 +41,7 @@ mod registry;
 mod run;
 mod state_dir;
 mod status;
+mod suspects;
 mod watchdog;
 mod worker;
 

@@ -22,12 +22,14 @@ use crate::progress::Progress;
 use crate::region::{Counters, Region, RunConfig, SourceShared, SourceState, StageShared};
 use crate::registry::Registry;
 use crate::state_dir::{RegionDir, StateDir};
+use crate::suspects::Suspects;
 
 /// What the regions of a topology are opened with, the first time and again.
 pub(crate) struct Opening {
     pub(crate) state: Arc<StateDir>,
     pub(crate) registry: Registry,
     pub(crate) config: RunConfig,
+    pub(crate) suspects: Arc<Suspects>,
     pub(crate) fingerprint: Fingerprint,
     /// Names and plans, in topological order.
     pub(crate) plans: Vec<(Arc<str>, Arc<Plan>)>,
@@ -188,6 +190,7 @@ impl Wiring {
             plan,
             config,
             registry: opening.registry.clone(),
+            suspects: opening.suspects.clone(),
             state_id: opening.state.id.clone(),
             stages,
             sources,

@@ -24,6 +24,7 @@ use crate::pond::shared::PondShared;
 use crate::pool::Pool;
 use crate::progress::Progress;
 use crate::registry::Registry;
+use crate::suspects::Suspects;
 use crate::watchdog::Call;
 use crate::worker::Done;
 
@@ -140,6 +141,7 @@ pub(crate) struct Region {
     pub(crate) plan: Arc<Plan>,
     pub(crate) config: RunConfig,
     pub(crate) registry: Registry,
+    pub(crate) suspects: Arc<Suspects>,
     pub(crate) state_id: Arc<str>,
     pub(crate) stages: Vec<Arc<StageShared>>,
     pub(crate) sources: Vec<Arc<SourceShared>>,

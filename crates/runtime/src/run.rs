@@ -18,6 +18,7 @@ use crate::region::{Region, RunConfig};
 use crate::registry::Registry;
 use crate::state_dir::{Owner, StateDir};
 use crate::status::Status;
+use crate::suspects::Suspects;
 
 /// A running topology.
 pub struct Running {
@@ -106,6 +107,7 @@ impl Running {
         let ends = live.into_iter().enumerate().map(|(index, live)| live.supervise(&opening, index, &handle));
         // The first that can't go on ends the run; otherwise it lasts until all have ended.
         let ended = try_join_all(ends).await?;
+        opening.suspects.forget();
         Ok(ended.into_iter().find(|ended| *ended == Ended::Stopped).unwrap_or(Ended::Finished))
     }
 }
@@ -131,8 +133,10 @@ pub fn start(plan: Plan, registry: Registry, config: RunConfig) -> Result<Runnin
     let fingerprint = plan.fingerprint();
     let divided = plan.regions();
     consistent(&state, &divided, &fingerprint)?;
+    let suspects = Arc::new(Suspects::take(&state.root)?);
     let opening = Opening {
         state: Arc::new(state),
+        suspects,
         registry,
         config,
         fingerprint,

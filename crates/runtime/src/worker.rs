@@ -108,12 +108,13 @@ async fn work(region: Arc<Region>, stage: Arc<StageShared>, watch: Watch, restor
         let items = stage.inbox.replay(cut);
         tracing::info!(stage = %name, items, "restored from the last cut; replaying what came since");
     }
+    let mark = region.suspects.mark(&name, watch.index, watch.epoch);
     loop {
         let item = stage.inbox.lease().await;
         region.lives().await;
         watch.call.holds(item.number);
         let begin = Instant::now();
-        let outcome = engine.run(&region, &stage, &name, &watch.call, &item).await;
+        let outcome = engine.run(&region, &stage, &name, &watch.call, &mark, &item).await;
         if !watch.call.is_back() {
             stage.stuck_threads.fetch_sub(1, Ordering::SeqCst);
             tracing::info!(stage = %name, worker = watch.index, "a worker that hung and was replaced has come back; what it did does not count");

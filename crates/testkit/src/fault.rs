@@ -19,6 +19,8 @@ pub enum Fault {
     Error,
     /// It never comes back.
     Hang,
+    /// It brings the process down.
+    Abort,
     /// It gives a false account of its records.
     Miscount,
     /// It takes so much longer, so that what is in front of it runs ahead.
@@ -96,6 +98,7 @@ impl Stage for FaultyStage {
         assert!(!(is_due && self.fault == Fault::PanicAfter), "a planned panic, after the call");
         match self.fault {
             Fault::Error if is_due => Err(StageError::new("a planned error")),
+            Fault::Abort if is_due => std::process::abort(),
             Fault::Miscount if is_due => {
                 effects.tally.received += 1;
                 Ok(())
