@@ -7,6 +7,7 @@ mod broken_topologies;
 mod cli;
 mod crash;
 mod custom_sink;
+mod dead_letters;
 mod display;
 mod docs;
 mod draining;
