@@ -94,6 +94,12 @@ pub(crate) struct Run {
     /// With --fresh: do not ask.
     #[arg(long, requires = "fresh")]
     pub(crate) yes: bool,
+    /// While another process runs the topology, stand by; start when it has ended.
+    #[arg(long, conflicts_with_all = ["take_over", "fresh"])]
+    pub(crate) wait: bool,
+    /// When another process of this machine runs the topology, kill it (SIGKILL), and go on at its last cut.
+    #[arg(long, conflicts_with = "fresh")]
+    pub(crate) take_over: bool,
     /// What to show meanwhile.
     #[arg(long, value_enum, default_value_t = Progress::Auto)]
     pub(crate) progress: Progress,

@@ -21,5 +21,6 @@ mod kafka_sink;
 mod no_room;
 mod ponds;
 mod small_buckets;
+mod take_over;
 mod terminal;
 mod tools;

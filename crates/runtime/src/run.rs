@@ -28,7 +28,7 @@ use crate::progress::Progress;
 use crate::reader::Reader;
 use crate::region::{Counters, Region, RunConfig, SourceShared, SourceState, StageShared};
 use crate::registry::Registry;
-use crate::state_dir::{Owner, RegionDir, StateDir};
+use crate::state_dir::{Owner, RegionDir, StateDir, StateLock};
 use crate::status::Status;
 
 /// A running topology.
@@ -117,7 +117,16 @@ pub fn last_cut(state_root: &Path) -> Result<Option<u64>, RunError> {
 /// # Errors
 /// When the state can't be owned, read or followed, or the outputs can't be written.
 pub fn start(plan: Plan, registry: Registry, config: RunConfig) -> Result<Running, RunError> {
-    let mut state = StateDir::take(&config.state_root, &config.output_root)?;
+    let lock = StateLock::take(&config.state_root)?;
+    start_locked(plan, registry, config, lock)
+}
+
+/// The same, with the lock of the state directory of `config` in hand.
+///
+/// # Errors
+/// When the state can't be read or followed, or the outputs can't be written.
+pub fn start_locked(plan: Plan, registry: Registry, config: RunConfig, lock: StateLock) -> Result<Running, RunError> {
+    let mut state = StateDir::take(lock, &config.output_root)?;
     state.announce(&Owner { pid: std::process::id(), admin: config.admin.clone() })?;
     let state = Arc::new(state);
     let fingerprint = plan.fingerprint();
