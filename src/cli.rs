@@ -2,8 +2,10 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tidemill_core::{parse_duration_ms, parse_time_ms};
 use tidemill_runtime::Registry;
 
 use crate::commands;
@@ -45,6 +47,12 @@ enum Command {
         #[arg(long)]
         limit: Option<u64>,
     },
+    /// Look at dead letters: what could not be dealt with, and why.
+    ///
+    /// They are read from the files of sealed hours, so the newest ones are not there yet: an hour of dead letters is sealed a minute
+    /// after its end, or at the end of a run with --until-end.
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
     /// Print each setting, its value, and where it came from.
     Settings(SettingsArgs),
     /// Print what the running process of a topology is doing.
@@ -86,6 +94,12 @@ pub(crate) struct Run {
     /// With --fresh: do not ask.
     #[arg(long, requires = "fresh")]
     pub(crate) yes: bool,
+    /// While another process runs the topology, stand by; start when it has ended.
+    #[arg(long, conflicts_with_all = ["take_over", "fresh"])]
+    pub(crate) wait: bool,
+    /// When another process of this machine runs the topology, kill it (SIGKILL), and go on at its last cut.
+    #[arg(long, conflicts_with = "fresh")]
+    pub(crate) take_over: bool,
     /// What to show meanwhile.
     #[arg(long, value_enum, default_value_t = Progress::Auto)]
     pub(crate) progress: Progress,
@@ -142,6 +156,69 @@ pub(crate) struct Verify {
     /// The report as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `tidemill dead-letters`
+#[derive(Subcommand, Debug)]
+pub(crate) enum DeadLetters {
+    /// Count the dead letters of sealed hours by stage, reason, type and source.
+    List {
+        #[command(flatten)]
+        wanted: WantedLetters,
+        /// As a JSON array.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print single dead letters of sealed hours as JSON lines, those of the newest files first.
+    ///
+    /// `payload` is what was received: its text when `payload_encoding` is `utf-8`, hex digits when it is `hex`. `payload_length` is its
+    /// full length in bytes: of what is longer than `max_event`, only the beginning is kept.
+    Show {
+        #[command(flatten)]
+        wanted: WantedLetters,
+        /// Print at most this many letters.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+        limit: Option<u64>,
+    },
+}
+
+/// Where dead letters are, and which of them are asked for.
+#[derive(Args, Debug)]
+pub(crate) struct WantedLetters {
+    /// The output root. Hours that are not sealed are not read.
+    pub(crate) output_root: PathBuf,
+    /// Directory of the dead letters below the output root, where the topology's sink `dead_letters` has a path of its own.
+    #[arg(long)]
+    pub(crate) directory: Option<PathBuf>,
+    /// Only those of this stage or sink.
+    #[arg(long)]
+    pub(crate) stage: Option<String>,
+    /// Only those with this reason, such as `malformed`.
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    /// Only those of this event type.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) event_type: Option<String>,
+    /// Only what arrived at this time or later: `24h` ago, or `2025-03-01T10:15:00Z`.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) since: Option<i64>,
+    /// Only what arrived before this time.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) until: Option<i64>,
+}
+
+/// A moment, in milliseconds since 1970, as how long it is ago or as a time.
+fn moment(text: &str) -> Result<i64, String> {
+    match (parse_duration_ms(text), parse_time_ms(text)) {
+        (Ok(ago), _) => Ok(now_ms().saturating_sub_unsigned(ago)),
+        (_, Ok(time)) => Ok(time),
+        (Err(duration), Err(time)) => Err(format!("{duration}; {time}")),
+    }
+}
+
+fn now_ms() -> i64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// `tidemill generate`
@@ -218,6 +295,8 @@ pub(crate) fn run(registry: Registry, args: impl Iterator<Item = OsString>) -> R
         Command::Verify(args) => commands::verify::run(&args),
         Command::Generate(args) => commands::generate::run(&args),
         Command::Cat { file, limit } => commands::cat::run(&file, limit),
+        Command::DeadLetters(DeadLetters::List { wanted, json }) => commands::dead_letters::list(&wanted, json),
+        Command::DeadLetters(DeadLetters::Show { wanted, limit }) => commands::dead_letters::show(&wanted, limit),
         Command::Settings(args) => commands::settings::run(&args),
         Command::Status { topology, json, settings } => {
             commands::status::run(&Settings::load(&settings)?, topology.as_deref(), json)

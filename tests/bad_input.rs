@@ -112,7 +112,7 @@ fn lines_of_10_mb_are_dead_letters_with_their_length_and_cost_little_memory() {
 }
 
 /// `VmHWM` of a process in KiB.
-fn peak_kib(pid: u32) -> Option<u64> {
+pub(crate) fn peak_kib(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix(" kB")?.trim().parse().ok()

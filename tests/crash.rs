@@ -2,7 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::support::admin::{address, page};
 use crate::support::{Place, assert_exit, finish, python, said, wait_for};
@@ -43,7 +43,7 @@ const RECOVERY: [&str; 12] = [
 ];
 
 /// SIGKILL.
-const KILLED: i32 = 9;
+pub(crate) const KILLED: i32 = 9;
 
 /// A topology like the benchmark's over generated files.
 fn generated(place: &Place, events: u64, seed: u64, more: &[&str]) -> PathBuf {
@@ -173,7 +173,7 @@ fn position(admin: &str) -> Option<u64> {
 
 /// 47 cuts or so, because received bytes are bounded, of which eight seal an hour of all types each; from the third on they also
 /// retire Logs of `dedup`. The events go to their files through a pond, so that two regions cut, publish and recover.
-fn many_cuts(place: &Place, hours: u32) -> Crashing<'_> {
+pub(crate) fn many_cuts(place: &Place, hours: u32) -> Crashing<'_> {
     let topology = generated(place, 60_000, 5, &["--files", "2", "--hours", &hours.to_string()]);
     let text = std::fs::read_to_string(&topology).expect("the topology");
     let text = text
@@ -186,31 +186,36 @@ fn many_cuts(place: &Place, hours: u32) -> Crashing<'_> {
 }
 
 /// Runs that are to be killed, one after the other, over the same state.
-struct Crashing<'a> {
+pub(crate) struct Crashing<'a> {
     place: &'a Place,
     topology: PathBuf,
     ledger_bytes: Option<&'static str>,
 }
 
 impl Crashing<'_> {
-    /// Runs to the point, and asserts that it was reached.
-    #[track_caller]
-    fn kill_at(&self, point: &str) {
+    /// A run with these many cuts.
+    pub(crate) fn command(&self) -> Command {
         let mut command = self.place.run_command(&args(&self.topology));
         command.args(["--set", "cut.interval=20ms", "--set", "runtime.replay=128KiB"]);
         command.envs(self.ledger_bytes.map(|bytes| ("TIDEMILL_LEDGER_BYTES", bytes)));
-        let run = finish(command.env("TIDEMILL_FAILPOINT", point));
+        command
+    }
+
+    /// Runs to the point, and asserts that it was reached.
+    #[track_caller]
+    fn kill_at(&self, point: &str) {
+        let run = finish(self.command().env("TIDEMILL_FAILPOINT", point));
         assert_eq!(run.status.signal(), Some(KILLED), "{point} was not reached: {}", said(&run));
         println!("killed at {point}");
     }
 
-    fn finish_and_audit(&self) {
+    pub(crate) fn finish_and_audit(&self) {
         finish_and_audit(self.place, &self.topology);
     }
 }
 
 /// Most of the time they wait for the disk.
-fn side_by_side<T: Sync>(cases: &[T], run: impl Fn(&T) + Sync) {
+pub(crate) fn side_by_side<T: Sync>(cases: &[T], run: impl Fn(&T) + Sync) {
     std::thread::scope(|scope| {
         for case in cases {
             scope.spawn(|| run(case));

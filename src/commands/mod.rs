@@ -2,6 +2,7 @@
 
 pub(crate) mod cat;
 pub(crate) mod check;
+pub(crate) mod dead_letters;
 pub(crate) mod generate;
 pub(crate) mod graph;
 pub(crate) mod kinds;

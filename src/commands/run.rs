@@ -4,7 +4,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use tidemill_core::Role;
-use tidemill_runtime::{Ended, Handle, Registry, RunConfig, Running, Status};
+use tidemill_runtime::{Ended, Handle, Registry, RunConfig, Running, StateLock, Status};
 use tidemill_topology::Plan;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -44,15 +44,20 @@ pub(crate) fn run(registry: Registry, args: &Run) -> Result<(), Failure> {
         .num_threads(settings.runtime.compute_threads)
         .thread_name(|index| format!("compute-{index}"))
         .build_global();
-    let bound = admin::bind(&settings.admin.listen)?;
-    config.admin = bound.as_ref().map(|bound| bound.address.to_string());
     let progress = if live { Shown::Live } else { Shown::of(args.progress) };
     let system = actix_rt::System::new();
     let result = system.block_on(async move {
         let outputs = config.output_root.clone();
         // Before anybody can know of the run: from then on a signal is to be obeyed.
-        let signals = Signals::new()?;
-        let running = start(plan, registry, config)?;
+        let mut signals = Signals::new()?;
+        let Some(lock) = lock(args, &config, &mut signals).await? else {
+            tracing::info!("stopped before it had the state directory");
+            return Ok(());
+        };
+        // Whoever had the lock had the address too.
+        let bound = admin::bind(&settings.admin.listen)?;
+        config.admin = bound.as_ref().map(|bound| bound.address.to_string());
+        let running = start(plan, registry, config, lock)?;
         let handle = running.handle();
         if let Some(bound) = bound {
             admin::serve(bound, handle.clone());
@@ -72,10 +77,26 @@ pub(crate) fn run(registry: Registry, args: &Run) -> Result<(), Failure> {
     result
 }
 
-fn start(plan: Plan, registry: Registry, config: RunConfig) -> Result<Running, Failure> {
+/// The lock of the state directory; `None` when it was asked to stop before it had it.
+async fn lock(args: &Run, config: &RunConfig, signals: &mut Signals) -> Result<Option<StateLock>, Failure> {
+    let root = &config.state_root;
+    let locked = async {
+        match (args.wait, args.take_over) {
+            (true, _) => tidemill_runtime::wait_for_lock(root).await,
+            (_, true) => tidemill_runtime::take_over(root).await,
+            _ => StateLock::take(root),
+        }
+    };
+    tokio::select! {
+        locked = locked => Ok(Some(locked?)),
+        () = signals.next() => Ok(None),
+    }
+}
+
+fn start(plan: Plan, registry: Registry, config: RunConfig, lock: StateLock) -> Result<Running, Failure> {
     let name = plan.name.clone();
     let state = config.state_root.display().to_string();
-    let running = tidemill_runtime::start(plan, registry, config)?;
+    let running = tidemill_runtime::start_locked(plan, registry, config, lock)?;
     tracing::info!(topology = %name, state, resumed_from_cut = running.resumed_from, "running");
     Ok(running)
 }

@@ -45,24 +45,34 @@ pub enum CatError {
 /// # Errors
 /// See [`CatError`].
 pub fn cat(path: &Path, limit: Option<u64>, out: &mut dyn Write) -> Result<u64, CatError> {
-    let failed = |record: u64, error: ReadError| CatError::Read { path: path.to_owned(), record, source: error.into() };
-    let file = OpenFile::open(path).map_err(|error| match error {
-        // Told by the system; other errors of this kind are about what the file holds.
-        ReadError::Io(source) if source.raw_os_error().is_some() => CatError::Open { path: path.to_owned(), source },
-        error => failed(0, error),
-    })?;
+    let file = open(path)?;
     let limit = limit.unwrap_or(u64::MAX);
     let mut shown = 0;
     let mut records = file.records;
     while shown < limit {
         let Some(record) = records.next() else { break };
-        let record = record.map_err(|error| failed(shown, Box::new(error).into()))?;
+        let record = record.map_err(|error| CatError::read(path, shown, Box::new(error)))?;
         serde_json::to_writer(&mut *out, &to_json(record, &file.schema)).map_err(std::io::Error::from)?;
         out.write_all(b"\n")?;
         shown += 1;
     }
     out.flush()?;
     Ok(shown)
+}
+
+/// Opens a file for its records.
+pub(super) fn open(path: &Path) -> Result<OpenFile, CatError> {
+    OpenFile::open(path).map_err(|error| match error {
+        // Told by the system; other errors of this kind are about what the file holds.
+        ReadError::Io(source) if source.raw_os_error().is_some() => CatError::Open { path: path.to_owned(), source },
+        error => CatError::read(path, 0, error),
+    })
+}
+
+impl CatError {
+    pub(super) fn read(path: &Path, record: u64, error: impl Into<ReadError>) -> Self {
+        Self::Read { path: path.to_owned(), record, source: error.into().into() }
+    }
 }
 
 fn to_json(value: Value, schema: &Schema) -> Json {

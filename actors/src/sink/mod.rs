@@ -6,6 +6,7 @@ mod cat;
 mod codec;
 mod console;
 mod container;
+mod dead_letters;
 mod encode;
 mod json;
 mod kafka;
@@ -22,6 +23,7 @@ pub use avro_files::AvroFiles;
 pub use blackhole::{Blackhole, BlackholeConfig, BlackholeSink};
 pub use cat::{CatError, cat};
 pub use console::{Console, ConsoleConfig, ConsoleSink};
+pub use dead_letters::{DeadLetters, DeadLettersError, Letter};
 pub use kafka::{Kafka, KafkaConfig, KafkaSink};
 pub use manifest::{
     EventTimes, FileEntry, Ids, MANIFEST_FORMAT, MANIFEST_NAME, MANIFEST_VERSION, Manifest, ManifestError,

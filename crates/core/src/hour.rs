@@ -40,6 +40,16 @@ pub fn format_time_ms(time_ms: i64) -> String {
     jiff::Timestamp::from_millisecond(time_ms).map_or_else(|_| time_ms.to_string(), |time| time.to_string())
 }
 
+/// Milliseconds since 1970 of a time in RFC 3339, such as `2025-03-01T10:15:00Z`.
+///
+/// # Errors
+/// A text that says what is wrong and which form it takes.
+pub fn parse_time_ms(text: &str) -> Result<i64, String> {
+    let time = text.parse::<jiff::Timestamp>();
+    time.map(jiff::Timestamp::as_millisecond)
+        .map_err(|error| format!("`{text}` is not a time such as \"2025-03-01T10:15:00Z\": {error}"))
+}
+
 /// Milliseconds of a duration such as `250ms`, `10s`, `5m`, `1h`, `1d`.
 ///
 /// # Errors
@@ -82,6 +92,8 @@ mod tests {
     fn durations_and_sizes_name_the_forms_they_take() {
         assert_eq!(parse_duration_ms("24h"), Ok(86_400_000));
         assert_eq!(parse_duration_ms("250ms"), Ok(250));
+        assert_eq!(parse_time_ms("1970-01-01T01:00:00.5+01:00"), Ok(500));
+        assert!(parse_time_ms("yesterday").unwrap_err().contains("T10:15:00Z"));
         assert_eq!(parse_size_bytes("64KiB"), Ok(65_536));
         assert!(parse_duration_ms("10 parsecs").unwrap_err().contains("\"5m\""));
         assert!(parse_duration_ms("99999999999999999d").unwrap_err().contains("too large"));

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::RunError;
-use crate::state_dir::{belongs, lock};
+use crate::state_dir::{StateLock, belongs};
 
 /// Sets the output root, when it belongs to the state directory, and then the state directory aside under names that end in
 /// `.aside-<n>`: both, or nothing. Returns what was moved, from and to.
@@ -18,7 +18,7 @@ pub fn set_aside(root: &Path, output: &Path) -> Result<Vec<(PathBuf, PathBuf)>, 
     if !root.exists() {
         return Ok(Vec::new());
     }
-    let _lock = lock(root)?;
+    let _lock = StateLock::take(root)?;
     let (root, output) = (plain(root), plain(output));
     let ours = belongs(&output, &root)?;
     // State that lies in the output root goes with it.
@@ -87,12 +87,16 @@ mod tests {
     use super::*;
     use crate::state_dir::StateDir;
 
+    fn take(root: &Path, output: &Path) -> Result<StateDir, RunError> {
+        StateDir::take(StateLock::take(root)?, output)
+    }
+
     #[test]
     fn setting_aside_moves_the_state_and_only_its_own_output() {
         let dir = tempfile::tempdir().unwrap();
         let (a, b, output) = (dir.path().join("a"), dir.path().join("b"), dir.path().join("out"));
-        drop(StateDir::take(&a, &output).unwrap());
-        drop(StateDir::take(&b, &dir.path().join("other")).unwrap());
+        drop(take(&a, &output).unwrap());
+        drop(take(&b, &dir.path().join("other")).unwrap());
         assert_eq!(set_aside(&b, &output).unwrap().len(), 1);
         assert!(output.exists());
         assert_eq!(set_aside(&a, &output).unwrap().len(), 2);
@@ -103,7 +107,7 @@ mod tests {
     fn paths_may_end_in_slashes_and_dots() {
         let dir = tempfile::tempdir().unwrap();
         let (state, output) = (dir.path().join("state/"), dir.path().join("out/./"));
-        drop(StateDir::take(&state, &output).unwrap());
+        drop(take(&state, &output).unwrap());
         set_aside(&state, &output).unwrap();
         let there = |name: &str| dir.path().join(name).exists();
         assert!(there("out.aside-1") && there("state.aside-1") && !there("out") && !there("state"));
@@ -116,11 +120,11 @@ mod tests {
         for (state, output) in [("state", &*long), (&*long, "out")] {
             let dir = tempfile::tempdir().unwrap();
             let (state, output) = (dir.path().join(state), dir.path().join(output));
-            drop(StateDir::take(&state, &output).unwrap());
+            drop(take(&state, &output).unwrap());
             let error = set_aside(&state, &output).unwrap_err();
             assert!(matches!(&error, RunError::Aside { path, .. } if path.ends_with(&long)), "{error}");
             assert!(error.to_string().contains("are where they were"), "{error}");
-            StateDir::take(&state, &output).expect("they belong together as before");
+            take(&state, &output).expect("they belong together as before");
         }
     }
 
@@ -129,7 +133,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let output = dir.path().join("out");
         let state = output.join("state");
-        drop(StateDir::take(&state, &output).unwrap());
+        drop(take(&state, &output).unwrap());
         assert_eq!(set_aside(&state, &output).unwrap().len(), 1);
         assert!(!output.exists() && dir.path().join("out.aside-1/state/identity").exists());
     }

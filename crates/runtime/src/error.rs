@@ -25,6 +25,14 @@ pub enum RunError {
         /// Who holds it.
         owner: String,
     },
+    /// The process that owns the state directory can't be replaced.
+    #[error("can't take over {}: {why}. Nothing was opened", path.display())]
+    TakeOver {
+        /// The state directory.
+        path: PathBuf,
+        /// Why not, and what to do.
+        why: String,
+    },
     /// The output root belongs to another state directory.
     #[error(
         "output root {} belongs to the state directory {owner}; give this run its own `output.root`, or go on with that state",

@@ -1,12 +1,13 @@
-//! Places at which a test can kill the process. Compiled to nothing without the feature `failpoints`.
+//! Places at which a test can kill or stop the process. Compiled to nothing without the feature `failpoints`.
 //!
 //! `TIDEMILL_FAILPOINT` is `name:n`: the process kills itself with SIGKILL when `name` is reached for the n-th time. `name:n:kind` counts only
-//! while the cut in hand is of a kind: `sealing` when it publishes files, `last` when it ends the input.
+//! while the cut in hand is of a kind: `sealing` when it publishes files, `last` when it ends the input. With `:stop` at its end the process
+//! stops (SIGSTOP) instead, as one that hangs.
 //! `TIDEMILL_LEDGER_BYTES` is the size beyond which a new ledger file begins.
 
 use crate::ledger::Record;
 
-/// Kills the process when that is planned for here and now.
+/// Kills or stops the process when that is planned for here and now.
 #[cfg(feature = "failpoints")]
 pub(crate) fn hit(name: &str) {
     if let Some(plan) = &*on::PLAN {
@@ -34,6 +35,8 @@ mod on {
     use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
     use std::thread::LocalKey;
 
+    use rustix::process::{Signal, getpid, kill_process};
+
     thread_local! {
         // Each region commits on a thread of its own.
         pub(super) static SEALING: Cell<bool> = const { Cell::new(false) };
@@ -49,10 +52,12 @@ mod on {
         left: AtomicU64,
         /// Whether the cut in hand has to be of the kind; `None` when any will do.
         kind: Option<&'static LocalKey<Cell<bool>>>,
+        stops: bool,
     }
 
     impl Plan {
         fn of(text: &str) -> Option<Self> {
+            let (text, stops) = text.strip_suffix(":stop").map_or((text, false), |text| (text, true));
             let mut parts = text.split(':');
             let (name, left) = (parts.next()?.to_owned(), AtomicU64::new(parts.next()?.parse().ok()?));
             let kind = match parts.next() {
@@ -61,13 +66,21 @@ mod on {
                 Some("last") => Some(&LAST),
                 Some(_) => return None,
             };
-            Some(Self { name, left, kind })
+            Some(Self { name, left, kind, stops })
         }
 
         pub(super) fn hit(&self, name: &str) {
             let counts = self.name == name && self.kind.is_none_or(LocalKey::get);
             if counts && self.left.fetch_sub(1, SeqCst) == 1 {
-                let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+                if !self.stops {
+                    let _ = kill_process(getpid(), Signal::KILL);
+                    return;
+                }
+                let _ = kill_process(getpid(), Signal::STOP);
+                // The signal may reach another thread first, and this one must not come any further.
+                loop {
+                    std::thread::park();
+                }
             }
         }
     }

@@ -42,6 +42,7 @@ mod run;
 mod state_dir;
 mod status;
 mod suspects;
+mod take_over;
 mod watchdog;
 mod worker;
 
@@ -52,9 +53,10 @@ pub use metrics::{METRICS, MetricKind, MetricSpec, describe, export};
 pub use published::{DamagedLine, Published, index_path, published};
 pub use region::RunConfig;
 pub use registry::Registry;
-pub use run::{Handle, Running, last_cut, start};
-pub use state_dir::{Owner, is_claimed, owner_of};
+pub use run::{Handle, Running, last_cut, start, start_locked};
+pub use state_dir::{Owner, StateLock, is_claimed, owner_of};
 pub use status::{
     DeadLetterStatus, PartitionStatus, PondStatus, RegionStatus, SourceStatus, StageStatus, Status, TypeStatus,
     WorkerStatus,
 };
+pub use take_over::{take_over, wait_for_lock};

@@ -16,7 +16,7 @@ use crate::live::Live;
 use crate::opening::Opening;
 use crate::region::{Region, RunConfig};
 use crate::registry::Registry;
-use crate::state_dir::{Owner, StateDir};
+use crate::state_dir::{Owner, StateDir, StateLock};
 use crate::status::Status;
 use crate::suspects::Suspects;
 
@@ -128,7 +128,16 @@ pub fn last_cut(state_root: &Path) -> Result<Option<u64>, RunError> {
 /// # Errors
 /// When the state can't be owned, read or followed, or the outputs can't be written.
 pub fn start(plan: Plan, registry: Registry, config: RunConfig) -> Result<Running, RunError> {
-    let mut state = StateDir::take(&config.state_root, &config.output_root)?;
+    let lock = StateLock::take(&config.state_root)?;
+    start_locked(plan, registry, config, lock)
+}
+
+/// The same, with the lock of the state directory of `config` in hand.
+///
+/// # Errors
+/// When the state can't be read or followed, or the outputs can't be written.
+pub fn start_locked(plan: Plan, registry: Registry, config: RunConfig, lock: StateLock) -> Result<Running, RunError> {
+    let mut state = StateDir::take(lock, &config.output_root)?;
     state.announce(&Owner { pid: std::process::id(), admin: config.admin.clone() })?;
     let fingerprint = plan.fingerprint();
     let divided = plan.regions();

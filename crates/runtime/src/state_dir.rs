@@ -12,8 +12,9 @@
 //! <output>/.tidemill-staging/<stage>/ Logs that become files for readers
 //! ```
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -39,14 +40,21 @@ pub struct Owner {
     pub admin: Option<String>,
 }
 
-/// An owned state directory. The lock ends with the process.
+/// The lock of a state directory: who has it owns the directory. It ends when it is dropped, and with the process.
+#[derive(Debug)]
+pub struct StateLock {
+    root: PathBuf,
+    file: File,
+}
+
+/// An owned state directory.
 pub(crate) struct StateDir {
     pub(crate) root: PathBuf,
     pub(crate) output: PathBuf,
     pub(crate) id: Arc<str>,
     /// Held by whoever publishes: the index has lines of all regions.
     pub(crate) publishing: Mutex<()>,
-    lock: File,
+    lock: StateLock,
 }
 
 /// The part of it that belongs to one region.
@@ -62,27 +70,73 @@ struct Claim {
     state: PathBuf,
 }
 
+impl StateLock {
+    /// Takes the lock, making the state directory if need be.
+    ///
+    /// # Errors
+    /// [`RunError::Locked`] when another process has it.
+    pub fn take(root: &Path) -> Result<Self, RunError> {
+        // Who only asks for the owner holds a shared lock for a moment.
+        for _ in 0..LOCK_TRIES {
+            if let Some(lock) = Self::attempt(root)? {
+                return Ok(lock);
+            }
+            std::thread::sleep(LOCK_PAUSE);
+        }
+        Err(RunError::Locked { path: root.to_owned(), owner: described(root) })
+    }
+
+    /// Takes the lock if nobody has it at this moment.
+    pub(crate) fn attempt(root: &Path) -> Result<Option<Self>, RunError> {
+        Self::open(root)?.map_or(Ok(None), |file| Self::lock(root, file))
+    }
+
+    fn open(root: &Path) -> Result<Option<File>, RunError> {
+        make_dirs(root)?;
+        let path = lock_path(root);
+        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
+        match file {
+            // The directory has been set aside since it was made.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            file => file.map(Some).map_err(RunError::io("open", path)),
+        }
+    }
+
+    fn lock(root: &Path, file: File) -> Result<Option<Self>, RunError> {
+        let path = lock_path(root);
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(error) => return Err(RunError::io("lock", path)(error.into())),
+        }
+        // Who had it may have set the directory aside, and the lock of what was there is worth nothing.
+        let id = |file: Metadata| (file.dev(), file.ino());
+        let ours = file.metadata().map(id).map_err(RunError::io("look at", &path))?;
+        let is_there = std::fs::metadata(&path).is_ok_and(|there| id(there) == ours);
+        Ok(is_there.then(|| Self { root: root.to_owned(), file }))
+    }
+}
+
 impl StateDir {
-    /// Takes the state directory and the output root, making them if need be.
-    pub(crate) fn take(root: &Path, output: &Path) -> Result<Self, RunError> {
+    /// Takes a state directory that is locked, and the output root, making what is not there.
+    pub(crate) fn take(lock: StateLock, output: &Path) -> Result<Self, RunError> {
+        let root = lock.root.clone();
         for dir in [root.join("logs"), output.join(STAGING)] {
             make_dirs(&dir)?;
         }
-        let lock = lock(root)?;
-        let id = identity(root)?;
-        claim(output, root, &id)?;
-        Ok(Self { root: root.to_owned(), output: output.to_owned(), id, publishing: Mutex::new(()), lock })
+        let id = identity(&root)?;
+        claim(output, &root, &id)?;
+        Ok(Self { root, output: output.to_owned(), id, publishing: Mutex::new(()), lock })
     }
 
     /// Writes into the lock file who holds it.
     pub(crate) fn announce(&mut self, owner: &Owner) -> Result<(), RunError> {
-        let path = self.root.join("lock");
         let text = serde_json::to_string(owner).map_err(|error| RunError::Internal(error.to_string()))?;
-        self.lock
-            .set_len(0)
-            .and_then(|()| self.lock.rewind())
-            .and_then(|()| self.lock.write_all(text.as_bytes()))
-            .map_err(RunError::io("write", path))
+        let file = &mut self.lock.file;
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(text.as_bytes()))
+            .map_err(RunError::io("write", lock_path(&self.root)))
     }
 
     /// Where the ledger of a region is.
@@ -116,39 +170,26 @@ pub(crate) fn belongs(output: &Path, root: &Path) -> Result<bool, RunError> {
 
 /// The process that owns the state directory now; `None` when nobody does.
 pub fn owner_of(root: &Path) -> Option<Owner> {
-    let mut file = File::open(root.join("lock")).ok()?;
+    let file = File::open(lock_path(root)).ok()?;
     if rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
         return None;
     }
-    let mut text = String::new();
-    file.read_to_string(&mut text).ok()?;
-    Some(serde_json::from_str(&text).unwrap_or(Owner { pid: 0, admin: None }))
+    Some(announced(root).unwrap_or(Owner { pid: 0, admin: None }))
 }
 
-pub(crate) fn lock(root: &Path) -> Result<File, RunError> {
-    let path = root.join("lock");
-    let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
-    let mut file = file.map_err(RunError::io("open", &path))?;
-    let mut locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
-    // Who only asks for the owner holds a shared lock for a moment.
-    for _ in 0..LOCK_TRIES {
-        if locked != Err(rustix::io::Errno::WOULDBLOCK) {
-            break;
-        }
-        std::thread::sleep(LOCK_PAUSE);
-        locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
-    }
-    match locked {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut text = String::new();
-            let _ = file.read_to_string(&mut text);
-            let owner = serde_json::from_str::<Owner>(&text)
-                .map_or_else(|_| "its process id is not known".to_owned(), |owner| format!("process {}", owner.pid));
-            Err(RunError::Locked { path: root.to_owned(), owner })
-        }
-        Err(error) => Err(RunError::io("lock", path)(error.into())),
-    }
+/// Where the lock of a state directory is.
+pub(crate) fn lock_path(root: &Path) -> PathBuf {
+    root.join("lock")
+}
+
+/// Who was the last to say that it owns the state directory; whether it still does, the lock says.
+pub(crate) fn announced(root: &Path) -> Option<Owner> {
+    serde_json::from_slice(&std::fs::read(lock_path(root)).ok()?).ok()
+}
+
+/// The same in words.
+pub(crate) fn described(root: &Path) -> String {
+    announced(root).map_or_else(|| "its process id is not known".to_owned(), |owner| format!("process {}", owner.pid))
 }
 
 fn identity(root: &Path) -> Result<Arc<str>, RunError> {
@@ -226,28 +267,47 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<bool, RunError> {
 mod tests {
     use super::*;
 
+    fn take(root: &Path, output: &Path) -> Result<StateDir, RunError> {
+        StateDir::take(StateLock::take(root)?, output)
+    }
+
+    #[test]
+    fn the_lock_of_a_directory_that_was_set_aside_is_worth_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("a");
+        let opened = StateLock::open(&root).unwrap().unwrap();
+        std::fs::rename(&root, dir.path().join("a.aside-1")).unwrap();
+        assert!(StateLock::lock(&root, opened).unwrap().is_none(), "the directory is gone");
+        let opened = StateLock::open(&root).unwrap().unwrap();
+        std::fs::rename(&root, dir.path().join("a.aside-2")).unwrap();
+        let new = StateLock::attempt(&root).unwrap().expect("the new directory is free");
+        assert!(StateLock::lock(&root, opened).unwrap().is_none(), "another one is in its place");
+        assert!(StateLock::attempt(&root).unwrap().is_none());
+        drop(new);
+    }
+
     #[test]
     fn an_output_root_that_belongs_to_another_state_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let output = dir.path().join("out");
-        let first = StateDir::take(&dir.path().join("a"), &output).unwrap();
+        let first = take(&dir.path().join("a"), &output).unwrap();
         let id = first.id.clone();
         drop(first);
-        assert!(matches!(StateDir::take(&dir.path().join("b"), &output), Err(RunError::Claimed { .. })));
-        assert_eq!(StateDir::take(&dir.path().join("a"), &output).unwrap().id, id, "its own state gets it again");
+        assert!(matches!(take(&dir.path().join("b"), &output), Err(RunError::Claimed { .. })));
+        assert_eq!(take(&dir.path().join("a"), &output).unwrap().id, id, "its own state gets it again");
     }
 
     #[test]
     fn an_index_is_there_from_the_claim_on_and_is_not_made_again() {
         let dir = tempfile::tempdir().unwrap();
         let (state, output) = (dir.path().join("a"), dir.path().join("out"));
-        drop(StateDir::take(&state, &output).unwrap());
+        drop(take(&state, &output).unwrap());
         assert!(published::published(&output).unwrap().unwrap().damaged.is_empty());
         std::fs::remove_file(published::index_path(&output)).unwrap();
-        assert!(matches!(StateDir::take(&state, &output), Err(RunError::Corrupt { .. })));
+        assert!(matches!(take(&state, &output), Err(RunError::Corrupt { .. })));
         // A crash between the two leaves an index without a claim.
         std::fs::write(published::index_path(&output), published::empty()).unwrap();
         std::fs::remove_file(output.join(CLAIM)).unwrap();
-        drop(StateDir::take(&state, &output).unwrap());
+        drop(take(&state, &output).unwrap());
     }
 }

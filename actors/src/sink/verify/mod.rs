@@ -15,6 +15,7 @@ use std::sync::Mutex;
 use rayon::prelude::*;
 
 pub use report::{Fault, FaultCode, Report};
+pub(super) use walk::is_revision;
 
 /// How far a verification is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

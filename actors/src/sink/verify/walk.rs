@@ -23,7 +23,7 @@ pub(super) struct Found {
 }
 
 /// Whether a directory's name is that of a revision.
-fn is_revision(name: &str) -> bool {
+pub(in crate::sink) fn is_revision(name: &str) -> bool {
     name.strip_prefix("rev=").is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
 }
 
