@@ -172,6 +172,7 @@ async fn watch(running: Running, handle: &Handle, shown: Shown, mut signals: Sig
             () = signals.next() => {
                 if asked {
                     tracing::warn!("asked twice: stopping at once; the next run goes on from the last cut");
+                    handle.abandon();
                     std::process::exit(Code::Stopped as i32);
                 }
                 asked = true;

@@ -35,8 +35,6 @@ pub(crate) struct Coordinator {
     last_cut_at: Instant,
     /// Bytes that had been read at the last barrier.
     last_cut_bytes: u64,
-    /// Sources wait because a pond is full.
-    blocked: bool,
     phase: Phase,
     /// Since a stop was asked for.
     drain: Option<Drain>,
@@ -150,7 +148,6 @@ impl Coordinator {
             next_cut,
             last_cut_at: Instant::now(),
             last_cut_bytes: 0,
-            blocked: false,
             phase: Phase::Running,
             drain: None,
             done: Some(done),
@@ -177,7 +174,10 @@ impl Coordinator {
         if self.done.is_none() {
             return;
         }
-        self.look_at_ponds();
+        // A commit may have made room.
+        for stage in &self.region.stages {
+            self.region.look_at_pond(stage);
+        }
         if let Some(cut) = &self.in_flight {
             let stuck = |drain: &mut Drain| drain.stuck(&self.region, &cut.waiting_for, Instant::now());
             if let Some(stuck) = self.drain.as_mut().and_then(stuck) {
@@ -227,17 +227,6 @@ impl Coordinator {
         }
     }
 
-    /// Lets sources read, or wait, as the ponds have room.
-    fn look_at_ponds(&mut self) {
-        let mut blocked = false;
-        for stage in &self.region.stages {
-            blocked |= stage.pond.as_ref().is_some_and(|pond| pond.look(stage.logs().bytes()));
-        }
-        if std::mem::replace(&mut self.blocked, blocked) && !blocked {
-            self.region.changed.notify_waiters();
-        }
-    }
-
     fn start(&mut self, horizons: Vec<Horizon>, passes: BTreeSet<usize>, halt: bool, finished: bool) {
         let cut = self.next_cut;
         self.next_cut += 1;
@@ -276,7 +265,7 @@ impl Coordinator {
             let (name, before_ms) = (&horizon.event_type, horizon.sealed_before_ms);
             let sealed = progress.sealed(name, before_ms, bucket_ms);
             self.region.progress().sealed(name, before_ms, bucket_ms);
-            *self.region.hours_sealed.entry(name.clone()).or_default() += sealed;
+            *self.region.carried.hours_sealed.entry(name.clone()).or_default() += sealed;
         }
         let mut record = Record {
             base: false,

@@ -5,6 +5,7 @@
 //! parked, and tried now and then, while its ponds keep what comes. The region that has the sources ends the run instead.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -63,6 +64,7 @@ impl Live {
         handle: &Handle,
     ) -> Result<Ended, RunError> {
         let mut backoff = Backoff::default();
+        let mut is_first = true;
         loop {
             let ended = (&mut self.done).await;
             let ended = ended.unwrap_or_else(|_| Err(RunError::Internal("the coordinator is gone".into())));
@@ -70,9 +72,11 @@ impl Live {
                 Ok(ended) => return Ok(ended),
                 // A run to the end is looked at by somebody, and what can't be built at the start is a mistake.
                 Err(error) if !self.region.is_behind_ponds() || opening.config.until_end => return Err(error),
-                Err(error @ (RunError::Start { .. } | RunError::Undrained { .. })) => return Err(error),
+                Err(error @ RunError::Start { .. }) if is_first => return Err(error),
+                Err(error @ RunError::Undrained { .. }) => return Err(error),
                 Err(error) => error,
             };
+            is_first = false;
             let region = self.region.clone();
             self.tear_down().await;
             self = match open_again(opening, index, handle, &region, &mut backoff, error).await {
@@ -113,13 +117,17 @@ async fn open_again(
         tracing::error!(%region, error = %error.chain(), pause_ms, "the region goes back to its last cut; its ponds keep what comes, the other regions go on");
         *old.fault() = Some(error.chain());
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            biased;
             () = handle.stops() => return None,
+            () = tokio::time::sleep(pause) => {}
         }
+        opening.carried[index].restarts.fetch_add(1, Ordering::Relaxed);
         match opening.open(index) {
             Ok(ready) => {
-                handle.replace(index, ready.region.clone());
-                return Some(ready.run());
+                let region = ready.region.clone();
+                let live = ready.run();
+                handle.replace(index, region);
+                return Some(live);
             }
             Err(again) => error = again,
         }

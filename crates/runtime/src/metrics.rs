@@ -107,6 +107,12 @@ pub const METRICS: &[MetricSpec] = &[
         "1 while a region behind ponds can't run and waits to be opened again; `tidemill status` and the log say why.",
     ),
     spec(
+        "tidemill_region_restarts_total",
+        Counter,
+        &["region"],
+        "Times that a region behind ponds was opened again because it could not go on.",
+    ),
+    spec(
         "tidemill_source_back_pressure_seconds_total",
         Counter,
         &["source"],
@@ -228,6 +234,7 @@ pub fn export(status: &Status, held_before: &mut Vec<(String, String)>) {
         count("tidemill_cuts_total", &label, region.cut);
         set("tidemill_held_bytes", &label, region.held_bytes as f64);
         count("tidemill_read_bytes_total", &label, region.read_bytes);
+        count("tidemill_region_restarts_total", &label, region.restarts);
         set("tidemill_region_down", &label, if region.fault.is_some() { 1.0 } else { 0.0 });
     }
     for pond in &status.ponds {

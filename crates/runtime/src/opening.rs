@@ -19,7 +19,7 @@ use crate::outlet::{Outlet, Target};
 use crate::pond::reader::PARTITION;
 use crate::pond::shared::{PondShared, replay_bytes};
 use crate::progress::Progress;
-use crate::region::{Counters, Region, RunConfig, SourceShared, SourceState, StageShared};
+use crate::region::{Counters, DeadKey, Region, RunConfig, SourceShared, SourceState, StageShared};
 use crate::registry::Registry;
 use crate::state_dir::{RegionDir, StateDir};
 use crate::suspects::Suspects;
@@ -36,6 +36,16 @@ pub(crate) struct Opening {
     pub(crate) ponds: Vec<Pond>,
     /// What the ends of each pond know of each other. It outlives the regions, which may be opened again.
     pub(crate) shared: Mutex<Vec<Arc<PondShared>>>,
+    /// Of each region.
+    pub(crate) carried: Vec<Arc<Carried>>,
+}
+
+/// What of a region goes on counting when it is opened again.
+#[derive(Default)]
+pub(crate) struct Carried {
+    pub(crate) restarts: AtomicU64,
+    pub(crate) hours_sealed: DashMap<Arc<str>, u64>,
+    pub(crate) dead_letters: DashMap<DeadKey, u64>,
 }
 
 /// A region that could run.
@@ -73,7 +83,8 @@ impl Opening {
             );
         }
         let (fills, reads) = self.ponds_of(index, &committed);
-        let wiring = Wiring { name, plan, committed, snapshots, logs, fills, reads };
+        let carried = self.carried[index].clone();
+        let wiring = Wiring { name, plan, committed, snapshots, logs, fills, reads, carried };
         let region = Arc::new(wiring.region(self));
         Ok(Ready { region, dir, ledger })
     }
@@ -83,14 +94,16 @@ impl Opening {
         let mut shared = self.shared.lock().expect("no code panics while it holds the ponds");
         let mut fills = Vec::new();
         for pond in self.ponds.iter().filter(|pond| pond.from == index) {
-            let known = shared.iter().find(|known| known.name == pond.name).cloned();
-            fills.push(known.unwrap_or_else(|| {
-                let lengths = committed.logs.get(&pond.name).cloned().unwrap_or_default();
-                let (logs, _) = self.state.stage_logs(&pond.name);
-                let made = PondShared::new(pond, self.config.replay_bytes, logs, &lengths);
-                shared.push(made.clone());
-                made
-            }));
+            let lengths = committed.logs.get(&pond.name).cloned().unwrap_or_default();
+            if let Some(known) = shared.iter().find(|known| known.name == pond.name) {
+                known.reset(&lengths);
+                fills.push(known.clone());
+                continue;
+            }
+            let (logs, _) = self.state.stage_logs(&pond.name);
+            let made = PondShared::new(pond, self.config.replay_bytes, logs, &lengths);
+            shared.push(made.clone());
+            fills.push(made);
         }
         let mut reads = Vec::new();
         let into = |name: &str| self.ponds.iter().any(|pond| *pond.name == *name && pond.to == index);
@@ -119,11 +132,12 @@ struct Wiring {
     /// The ponds that it fills, and those that it reads.
     fills: Vec<Arc<PondShared>>,
     reads: Vec<Arc<PondShared>>,
+    carried: Arc<Carried>,
 }
 
 impl Wiring {
     fn region(self, opening: &Opening) -> Region {
-        let Self { name, plan, committed, snapshots, logs, fills, reads } = self;
+        let Self { name, plan, committed, snapshots, logs, fills, reads, carried } = self;
         let mut config = opening.config.clone();
         for pond in &fills {
             config.replay_bytes = replay_bytes(config.replay_bytes, pond.options);
@@ -204,8 +218,7 @@ impl Wiring {
             coordinator: OnceLock::new(),
             fault: Mutex::default(),
             ended: AtomicBool::new(false),
-            hours_sealed: DashMap::new(),
-            dead_letters: DashMap::new(),
+            carried,
             cut_duration_ms: AtomicU64::new(0),
             cut_commit_ms: AtomicU64::new(0),
         }

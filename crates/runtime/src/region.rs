@@ -18,6 +18,7 @@ use crate::horizon::Lineage;
 use crate::inbox::Inbox;
 use crate::ledger::Committed;
 use crate::logs::Logs;
+use crate::opening::Carried;
 use crate::outlet::Outlet;
 use crate::pond::reader::{Heard, PARTITION};
 use crate::pond::shared::PondShared;
@@ -163,9 +164,8 @@ pub(crate) struct Region {
     pub(crate) fault: Mutex<Option<String>>,
     /// It has come to its end: what its workers still have in hand must have no effect.
     pub(crate) ended: AtomicBool,
-    pub(crate) hours_sealed: DashMap<Arc<str>, u64>,
-    /// Dead letters since the process started.
-    pub(crate) dead_letters: DashMap<DeadKey, u64>,
+    /// Counts since the process started.
+    pub(crate) carried: Arc<Carried>,
     /// Milliseconds from the start of the last barrier to the end of its effects, and of its commit alone.
     pub(crate) cut_duration_ms: AtomicU64,
     pub(crate) cut_commit_ms: AtomicU64,
@@ -207,6 +207,17 @@ impl Region {
 
     pub(crate) fn fault(&self) -> MutexGuard<'_, Option<String>> {
         self.fault.lock().expect("no code panics while it holds a fault")
+    }
+
+    /// Takes note of the bytes that a pond's writer has on disk, and wakes the sources when they may read again. Says whether they have to wait.
+    pub(crate) fn look_at_pond(&self, stage: &StageShared) -> bool {
+        let Some(pond) = &stage.pond else { return false };
+        let was = pond.blocks();
+        let blocks = pond.look(stage.logs().bytes());
+        if was && !blocks {
+            self.changed.notify_waiters();
+        }
+        blocks
     }
 
     /// Waits for ever when the region has come to its end.

@@ -77,6 +77,11 @@ impl Handle {
         self.regions().iter().for_each(|region| region.coordinator().do_send(Stop));
     }
 
+    /// To be called before the process ends without waiting: what workers have in hand then did not kill it.
+    pub fn abandon(&self) {
+        self.regions().iter().for_each(|region| region.suspects.forget_marks());
+    }
+
     /// Waits until a stop is asked for.
     pub(crate) async fn stops(&self) {
         let stops = self.0.stops.notified();
@@ -85,9 +90,13 @@ impl Handle {
         }
     }
 
-    /// A region was opened again.
+    /// A region was opened again, and runs.
     pub(crate) fn replace(&self, index: usize, region: Arc<Region>) {
-        self.regions()[index] = region;
+        let mut regions = self.regions();
+        if self.0.is_stopping.load(Ordering::SeqCst) {
+            region.coordinator().do_send(Stop);
+        }
+        regions[index] = region;
     }
 }
 
@@ -106,7 +115,7 @@ impl Running {
         let Self { handle, opening, live, .. } = self;
         let ends = live.into_iter().enumerate().map(|(index, live)| live.supervise(&opening, index, &handle));
         // The first that can't go on ends the run; otherwise it lasts until all have ended.
-        let ended = try_join_all(ends).await?;
+        let ended = try_join_all(ends).await.inspect_err(|_| opening.suspects.forget_marks())?;
         opening.suspects.forget();
         Ok(ended.into_iter().find(|ended| *ended == Ended::Stopped).unwrap_or(Ended::Finished))
     }
@@ -143,7 +152,9 @@ pub fn start_locked(plan: Plan, registry: Registry, config: RunConfig, lock: Sta
     let divided = plan.regions();
     consistent(&state, &divided, &fingerprint)?;
     let suspects = Arc::new(Suspects::take(&state.root)?);
+    let carried = divided.regions.iter().map(|_| Arc::default()).collect();
     let opening = Opening {
+        carried,
         state: Arc::new(state),
         suspects,
         registry,

@@ -56,6 +56,8 @@ pub struct RegionStatus {
     pub read_bytes: u64,
     /// The part of them that would have to be read again after a failure.
     pub held_bytes: u64,
+    /// How often it was opened again.
+    pub restarts: u64,
     /// Why it stands still until it is opened again.
     pub fault: Option<String>,
 }
@@ -244,7 +246,7 @@ fn pond_status(pond: &PondShared) -> PondStatus {
 
 fn dead_letter_status(regions: &[Arc<Region>]) -> Vec<DeadLetterStatus> {
     let mut counts: BTreeMap<DeadKey, u64> = BTreeMap::new();
-    for entry in regions.iter().flat_map(|region| region.dead_letters.iter()) {
+    for entry in regions.iter().flat_map(|region| region.carried.dead_letters.iter()) {
         *counts.entry(entry.key().clone()).or_default() += *entry.value();
     }
     let status = |(key, count): (DeadKey, u64)| DeadLetterStatus {
@@ -267,6 +269,7 @@ impl Region {
             cut_commit_ms: load(&self.cut_commit_ms),
             read_bytes: load(&self.read_bytes),
             held_bytes: self.held_bytes(),
+            restarts: load(&self.carried.restarts),
             fault: self.fault().clone(),
         }
     }
@@ -347,7 +350,7 @@ impl Region {
                 TypeStatus {
                     name: name.to_string(),
                     open_hours,
-                    sealed_hours: self.hours_sealed.get(name).map_or(0, |sealed| *sealed),
+                    sealed_hours: self.carried.hours_sealed.get(name).map_or(0, |sealed| *sealed),
                     sealed_before_ms: sealed.get(name).copied(),
                     watermark_ms: watermark.at_ms,
                     held_by: watermark.held_by,

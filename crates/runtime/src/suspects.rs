@@ -58,8 +58,11 @@ pub(crate) struct Suspects {
     known: Vec<Known>,
 }
 
-/// A worker's mark.
-pub(crate) struct Mark(Option<File>);
+/// A worker's mark. It goes with the worker: one that fails is no death.
+pub(crate) struct Mark {
+    path: PathBuf,
+    file: Option<File>,
+}
 
 impl Range {
     /// What an input holds; nothing of a remark.
@@ -132,8 +135,13 @@ impl Suspects {
             }
             std::fs::remove_file(&path).map_err(RunError::io("remove", &path))?;
         }
+        // One process can die of the same thing only once.
+        let mut counted: Vec<(Arc<str>, Range)> = Vec::new();
         for (stage, range) in marks {
-            note(&mut known, stage, range);
+            if !counted.iter().any(|(other, counted)| *other == stage && counted.meets(&range)) {
+                note(&mut known, stage.clone(), range.clone());
+                counted.push((stage, range));
+            }
         }
         let excess = known.len().saturating_sub(KNOWN_MAX);
         known.drain(..excess);
@@ -155,21 +163,39 @@ impl Suspects {
 
     /// The run has ended well: nobody died.
     pub(crate) fn forget(&self) {
-        if let Ok(entries) = std::fs::read_dir(&self.dir) {
-            for entry in entries.flatten() {
+        self.remove(|_| true);
+    }
+
+    /// The process ends on purpose, with whatever in hand: that is no death.
+    pub(crate) fn forget_marks(&self) {
+        self.remove(|name| name != KNOWN);
+    }
+
+    /// A worker hangs and was replaced: its mark is no evidence.
+    pub(crate) fn forget_mark(&self, stage: &str, worker: usize, epoch: u64) {
+        let _ = std::fs::remove_file(self.path(stage, worker, epoch));
+    }
+
+    fn remove(&self, which: impl Fn(&str) -> bool) {
+        for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_some_and(&which) {
                 let _ = std::fs::remove_file(entry.path());
             }
         }
     }
 
+    fn path(&self, stage: &str, worker: usize, epoch: u64) -> PathBuf {
+        self.dir.join(format!("{stage}.{worker}.{epoch}"))
+    }
+
     /// The mark of a new worker.
     pub(crate) fn mark(&self, stage: &str, worker: usize, epoch: u64) -> Mark {
-        let path = self.dir.join(format!("{stage}.{worker}.{epoch}"));
+        let path = self.path(stage, worker, epoch);
         let made = File::create(&path).and_then(|file| file.write_all_at(&[0; MARK_BYTES], 0).map(|()| file));
         if let Err(error) = &made {
             tracing::warn!(%stage, path = %path.display(), %error, "an event that kills the process will not be found");
         }
-        Mark(made.ok())
+        Mark { path, file: made.ok() }
     }
 
     /// Whether there is any suspicion at all.
@@ -191,19 +217,17 @@ impl Suspects {
     }
 }
 
-/// Counts a death. Ranges that were read in other portions meet in the part that they have in common.
+/// Counts a death. Ranges that were read in other portions meet in the part that they have in common; of single events each is by itself.
 fn note(known: &mut Vec<Known>, stage: Arc<str>, range: Range) {
-    let same_sort = |other: &&mut Known| {
-        other.stage == stage && other.range.single.is_some() == range.single.is_some() && other.range.meets(&range)
+    let is_same = |other: &Range| match (range.single, other.single) {
+        (None, None) => other.meets(&range),
+        _ => *other == range,
     };
-    match known.iter_mut().find(same_sort) {
-        Some(other) if range.single.is_some() && other.range != range => {
-            known.push(Known { stage, range, deaths: 1 });
-        }
-        Some(other) => {
-            other.deaths += 1;
-            other.range.first = other.range.first.max(range.first);
-            other.range.last = other.range.last.min(range.last);
+    match known.iter_mut().find(|known| known.stage == stage && is_same(&known.range)) {
+        Some(known) => {
+            known.deaths += 1;
+            known.range.first = known.range.first.max(range.first);
+            known.range.last = known.range.last.min(range.last);
         }
         None => known.push(Known { stage, range, deaths: 1 }),
     }
@@ -212,7 +236,7 @@ fn note(known: &mut Vec<Known>, stage: Arc<str>, range: Range) {
 impl Mark {
     /// The stage is given this next.
     pub(crate) fn set(&self, range: Option<&Range>) {
-        let (Some(file), Some(range)) = (&self.0, range) else { return };
+        let (Some(file), Some(range)) = (&self.file, range) else { return };
         let mut bytes = vec![1];
         if let Ok(more) = postcard::to_stdvec(range) {
             bytes.extend(more);
@@ -222,9 +246,15 @@ impl Mark {
 
     /// It has nothing in hand.
     pub(crate) fn clear(&self) {
-        if let Some(file) = &self.0 {
+        if let Some(file) = &self.file {
             let _ = file.write_all_at(&[0], 0);
         }
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 
@@ -245,7 +275,9 @@ mod tests {
     /// A process that dies with this in hand; what the next start knows.
     fn dies(dir: &Path, in_hand: &Range) -> Suspects {
         let suspects = Suspects::take(dir).unwrap();
-        suspects.mark("parse", 0, 0).set(Some(in_hand));
+        let mark = suspects.mark("parse", 0, 0);
+        mark.set(Some(in_hand));
+        std::mem::forget(mark);
         Suspects::take(dir).unwrap()
     }
 
@@ -277,7 +309,34 @@ mod tests {
             let mark = suspects.mark("parse.with.points", 0, 7);
             mark.set(Some(&range(0, 9, None)));
             mark.clear();
+            std::mem::forget(mark);
+            // Nor is one that has failed: it is dropped with something in hand.
+            suspects.mark("other", 0, 0).set(Some(&range(0, 9, None)));
+            // Nor one that was given up.
+            let stuck = suspects.mark("stuck", 1, 2);
+            stuck.set(Some(&range(0, 9, None)));
+            suspects.forget_mark("stuck", 1, 2);
+            std::mem::forget(stuck);
         }
         assert!(Suspects::take(dir.path()).unwrap().known.is_empty());
+    }
+
+    #[test]
+    fn events_of_one_position_are_judged_each_by_itself_and_a_start_counts_one_death() {
+        let dir = tempfile::tempdir().unwrap();
+        let (third, fifth) = (range(7, 7, Some(3)), range(7, 7, Some(5)));
+        for event in [&third, &third, &fifth, &fifth] {
+            dies(dir.path(), event);
+        }
+        let known = Suspects::take(dir.path()).unwrap();
+        assert_eq!((known.convicts("parse", &third), known.convicts("parse", &fifth)), (Some(2), Some(2)));
+        let dir = tempfile::tempdir().unwrap();
+        let suspects = Suspects::take(dir.path()).unwrap();
+        for worker in 0..3 {
+            let mark = suspects.mark("parse", worker, 0);
+            mark.set(Some(&range(0, 9, None)));
+            std::mem::forget(mark);
+        }
+        assert!(!Suspects::take(dir.path()).unwrap().is_suspect("parse", &range(0, 9, None)));
     }
 }

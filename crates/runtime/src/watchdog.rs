@@ -105,6 +105,7 @@ fn give_up(region: &Region, stage: &StageShared, index: usize, call: &Call, numb
         return;
     }
     stage.stuck_threads.fetch_add(1, Ordering::SeqCst);
+    region.suspects.forget_mark(name, index, epoch);
     let message = format!("it hangs: a call has not come back for {} ms", region.config.heartbeat_ms);
     let failure = Failure {
         part: call.part.load(Ordering::SeqCst),

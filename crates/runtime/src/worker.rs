@@ -263,9 +263,7 @@ async fn release(region: &Region, stage: &StageShared, number: u64, done: Done, 
     for (log, bytes) in &appends {
         append(region, stage, log, bytes).await;
     }
-    if let Some(pond) = &stage.pond {
-        pond.look(stage.logs().bytes());
-    }
+    region.look_at_pond(stage);
     stage.tally().add(&tally);
     {
         let mut pending = stage.pending();
@@ -280,7 +278,7 @@ async fn release(region: &Region, stage: &StageShared, number: u64, done: Done, 
             stage.progress().see(seen, bucket_ms);
         }
         for (key, count) in dead_counts {
-            *region.dead_letters.entry(key).or_default() += count;
+            *region.carried.dead_letters.entry(key).or_default() += count;
         }
         let data = notes.into_iter().map(Input::Note).chain(batches.into_iter().map(Input::Rows));
         let data: Vec<Part> = data.map(Part::Live).collect();

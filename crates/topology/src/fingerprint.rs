@@ -86,7 +86,10 @@ impl Plan {
             let print = NodePrint {
                 role: role_names(node.role).0.to_owned(),
                 kind: node.kind.name.to_owned(),
-                has_state: node.role == Role::Source || node.kind.state == State::Stateful || node.pond.is_some(),
+                has_state: node.role == Role::Source
+                    || node.kind.state == State::Stateful
+                    || node.pond.is_some()
+                    || !region.1.is_empty(),
                 shaping,
                 options,
                 workers: node.workers,
@@ -269,27 +272,19 @@ fn compare_node(name: &str, old: &NodePrint, now: &NodePrint, changes: &mut Chan
         let what = format!("`workers` of `{name}` was {}, now {}", old.workers, now.workers);
         changes.fine(what, "the order of events does not depend on it");
     }
-    match (old.pond, now.pond) {
-        (Some(_), None) | (None, Some(_)) => {
-            let what = format!("`{name}` {} a pond", if now.pond.is_some() { "now has" } else { "no longer has" });
-            changes.refused_because(what, "its state lies elsewhere with one than without");
-        }
-        (Some(was), Some(is)) if was != is => {
-            changes.fine(format!("the bounds of the pond of `{name}` changed"), "they hold from now on");
-        }
-        _ if old.fed_by.iter().any(|region| !now.fed_by.contains(region)) => {
-            let what = format!(
-                "the ponds of `{name}` were filled by region {}, now by {}",
-                old.fed_by.join(", "),
-                now.fed_by.join(", ")
-            );
-            changes.refused_because(what, "what is still in the old one would not be delivered");
-        }
-        _ if old.region != now.region && old.has_state => {
-            let what = format!("`{name}` was in region `{}`, now in `{}`", old.region, now.region);
-            changes.refused_because(what, "each region commits by itself, and its state can't move");
-        }
-        _ => {}
+    if old.pond.is_some() != now.pond.is_some() {
+        let what = format!("`{name}` {} a pond", if now.pond.is_some() { "now has" } else { "no longer has" });
+        changes.refused_because(what, "its state lies elsewhere with one than without");
+    } else if old.pond != now.pond {
+        changes.fine(format!("the bounds of the pond of `{name}` changed"), "they hold from now on");
+    }
+    if old.fed_by.iter().any(|region| !now.fed_by.contains(region)) {
+        let now = if now.fed_by.is_empty() { "none".to_owned() } else { now.fed_by.join(", ") };
+        let what = format!("the ponds of `{name}` were filled by region {}, now by {now}", old.fed_by.join(", "));
+        changes.refused_because(what, "what is still in the old one would not be delivered");
+    } else if old.region != now.region && old.has_state {
+        let what = format!("`{name}` was in region `{}`, now in `{}`", old.region, now.region);
+        changes.refused_because(what, "each region commits by itself, and its state can't move");
     }
     if old.inputs != now.inputs {
         let what = format!("`{name}` took from {}, now from {}", old.inputs.join(", "), now.inputs.join(", "));

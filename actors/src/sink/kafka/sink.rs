@@ -365,7 +365,8 @@ impl Sink for KafkaSink {
                 },
             };
             if let Err(reason) = sent {
-                if let Some(transactions) = self.transactions.as_mut().filter(|_| !was_sent) {
+                // Also of what was sent before: its dead letter is in a cut that may fail once more.
+                if let Some(transactions) = &mut self.transactions {
                     transactions.refuse(&self.deliveries[slot], row);
                 }
                 self.refuse(number, reason);

@@ -99,6 +99,9 @@ impl Transactions {
             asked.add_partition(topic, 0);
             let told = consumer.committed_offsets(asked, CALL)?;
             let found = told.find_partition(topic, 0);
+            if let Some(Err(error)) = found.as_ref().map(|found| found.error()) {
+                return Err(TransactionError::Again(error));
+            }
             let cursor = found.as_ref().and_then(|found| match found.offset() {
                 Offset::Offset(offset) => u64::try_from(offset).ok(),
                 _ => None,

@@ -105,6 +105,12 @@ impl PondShared {
         self.changed.notify_one();
     }
 
+    /// The region that writes was opened again, with these lengths in its last cut: no less than was shown.
+    pub(crate) fn reset(&self, lengths: &Lengths) {
+        self.lock().segments.clear();
+        self.written(lengths.iter().map(|(log, length)| (log, *length)), &[]);
+    }
+
     /// A cut of the region that reads is committed at this offset.
     pub(crate) fn consumed(&self, offset: u64) {
         let mut state = self.lock();

@@ -106,10 +106,12 @@ impl Writer {
 impl Stage for Writer {
     fn process(&mut self, input: &Input, effects: &mut Effects) -> Result<(), StageError> {
         self.say_first(effects)?;
-        self.state.came = true;
         match input {
             Input::Raw(_) => Err(StageError::new("a pond holds parsed events")),
-            Input::Note(note) => self.append(record::note(note), effects),
+            Input::Note(note) => {
+                self.state.came = true;
+                self.append(record::note(note), effects)
+            }
             Input::Rows(batch) => {
                 let count = batch.len() as u64;
                 effects.tally.received += count;
@@ -128,6 +130,7 @@ impl Stage for Writer {
                     return Ok(());
                 }
                 effects.tally.sent += count;
+                self.state.came = true;
                 self.keep(record, effects);
                 Ok(())
             }
