@@ -10,6 +10,8 @@
 pub(crate) mod reader;
 mod record;
 pub(crate) mod shared;
+#[cfg(test)]
+mod tests;
 pub(crate) mod writer;
 
 use tidemill_core::{Home, LogName};

@@ -1,0 +1,301 @@
+//! Records there and back, and segments over random lives of a pond.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow_array::{
+    Array, ArrayRef, BinaryViewArray, Decimal128Array, DictionaryArray, FixedSizeBinaryArray, Int32Array, ListArray,
+    RecordBatch, StringArray, StringViewArray, TimestampMillisecondArray,
+};
+use arrow_buffer::{Buffer, OffsetBuffer};
+use arrow_schema::DataType;
+use tidemill_core::{
+    Batch, Effects, EventType, Horizon, Hour, HourNote, Input, LogName, LogReader, Origin, RowOrigins, SealReason,
+    Seals, Stage, StageContext, StageInput, StageKind,
+};
+use tidemill_topology::{PondOptions, WhenFull};
+
+use super::record::{self, Barrier, HEADER_BYTES, Record, RecordError};
+use super::shared::segment_bytes;
+use super::writer::PondKind;
+use super::{extent, segment_base};
+
+const SCHEMA: &str = r#"{"type":"record","name":"R","fields":[
+    {"name":"t","type":{"type":"long","logicalType":"timestamp-millis"}},
+    {"name":"s","type":"string"},
+    {"name":"o","type":["null","string"]},
+    {"name":"b","type":"bytes"},
+    {"name":"e","type":{"type":"enum","name":"E","symbols":["x","y"]}},
+    {"name":"f","type":{"type":"fixed","name":"F","size":2}},
+    {"name":"d","type":{"type":"bytes","logicalType":"decimal","precision":10,"scale":2}},
+    {"name":"l","type":{"type":"array","items":"string"}}
+]}"#;
+
+fn event_type(schema: &str) -> Arc<EventType> {
+    Arc::new(EventType::new("r", schema, "t", &[], None).expect("an event type"))
+}
+
+/// Three rows; their strings lie in bytes that hold much more.
+fn batch(event_type: &Arc<EventType>) -> Batch {
+    let text = ["short", "a text that is longer than a view has room for", ""];
+    let kind = |name: &str| event_type.arrow.field_with_name(name).expect("the field").data_type().clone();
+    let DataType::List(item) = kind("l") else { panic!("a list") };
+    let lists = ListArray::new(
+        item,
+        OffsetBuffer::new(vec![0, 2, 2, 3].into()),
+        Arc::new(StringViewArray::from(vec!["one", "another one that is long", "three"])),
+        None,
+    );
+    let symbols =
+        DictionaryArray::new(Int32Array::from(vec![1, 0, 1]), Arc::new(StringArray::from(vec!["x", "y"])) as ArrayRef);
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(TimestampMillisecondArray::from(vec![1, 2, 3]).with_timezone("UTC")),
+        Arc::new(StringViewArray::from(text.to_vec())),
+        Arc::new(StringViewArray::from(vec![None, Some("there"), None])),
+        Arc::new(BinaryViewArray::from_iter_values([&b"\x00\xff"[..], b"", b"bytes that are longer than twelve"])),
+        Arc::new(symbols),
+        Arc::new(FixedSizeBinaryArray::try_from_iter([[1u8, 2], [3, 4], [5, 6]].iter()).expect("of one size")),
+        Arc::new(Decimal128Array::from(vec![-1, 0, 12_345]).with_precision_and_scale(10, 2).expect("it fits")),
+        Arc::new(lists),
+    ];
+    Batch {
+        event_type: event_type.clone(),
+        records: RecordBatch::try_new(event_type.arrow.clone(), columns).expect("columns as in the schema"),
+        selection: None,
+        rows: RowOrigins {
+            raw: Some(Buffer::from(&b"first\nsecond\nthird\n"[..])),
+            starts: [0, 6, 13].into(),
+            lens: [5, 6, 5].into(),
+            positions: None,
+        },
+        origin: Arc::new(Origin { source: "s".into(), partition: "p".into(), first: 100, next: 119 }),
+        arrived_at_ms: 77,
+        payload_bytes: 16,
+    }
+}
+
+fn read(bytes: &[u8], types: &[Arc<EventType>]) -> Result<Record, RecordError> {
+    let (header, payload) = bytes.split_at(HEADER_BYTES);
+    let header: &[u8; HEADER_BYTES] = header.try_into().expect("a header");
+    assert_eq!(record::payload_bytes(header), payload.len());
+    record::read(header, payload, types)
+}
+
+fn rows(bytes: &[u8], types: &[Arc<EventType>]) -> Batch {
+    match read(bytes, types) {
+        Ok(Record::Rows(batch)) => batch,
+        Ok(_) => panic!("it holds no rows"),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn a_batch_comes_back_as_it_went_in_with_its_selected_rows_only() {
+    let event_type = event_type(SCHEMA);
+    let whole = batch(&event_type);
+    for (given, wanted) in [(whole.clone(), vec![0, 1, 2]), (whole.select(vec![1, 2]), vec![1, 2])] {
+        let found = rows(&record::rows(&given).unwrap(), &[event_type.clone()]);
+        assert_eq!(found.records, given.compact());
+        assert_eq!((&found.origin, found.arrived_at_ms, found.payload_bytes), (&given.origin, 77, given.payload_bytes));
+        let told = |batch: &Batch, row: usize| (batch.position(row), batch.received(row).to_vec());
+        for (row, original) in wanted.into_iter().enumerate() {
+            assert_eq!(told(&found, row), told(&whole, original));
+        }
+    }
+}
+
+#[test]
+fn rows_that_a_stage_has_made_come_back_without_received_bytes() {
+    let event_type = event_type(SCHEMA);
+    let made = Batch { rows: RowOrigins::default(), ..batch(&event_type) };
+    let found = rows(&record::rows(&made).unwrap(), &[event_type]);
+    assert!(found.rows.raw.is_none() && found.received(1).is_empty());
+}
+
+#[test]
+fn a_field_that_may_be_null_can_be_added_and_any_other_change_is_told_with_the_field() {
+    let old = record::rows(&batch(&event_type(SCHEMA))).unwrap();
+    let with = |field: &str| event_type(&SCHEMA.replace("\n]}", &format!(",{field}\n]}}")));
+    let grown = with(r#"{"name":"n","type":["null","long"]}"#);
+    let found = rows(&old, &[grown]);
+    assert_eq!(found.records.column_by_name("n").expect("the field").null_count(), 3);
+    let needy = with(r#"{"name":"n","type":"long"}"#);
+    assert!(matches!(read(&old, &[needy]), Err(RecordError::OtherSchema { field, .. }) if field == "n"));
+    let other = event_type(&SCHEMA.replace(r#""name":"s","type":"string""#, r#""name":"s","type":"bytes""#));
+    assert!(matches!(read(&old, &[other]), Err(RecordError::OtherSchema { field, .. }) if field == "s"));
+    assert!(matches!(read(&old, &[]), Err(RecordError::UnknownType(name)) if *name == *"r"));
+}
+
+#[test]
+fn a_flipped_bit_anywhere_in_kind_or_payload_is_found() {
+    let event_type = event_type(SCHEMA);
+    let bytes = record::rows(&batch(&event_type)).unwrap();
+    for at in 4..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1 << (at % 8);
+        assert!(matches!(read(&damaged, &[event_type.clone()]), Err(RecordError::Checksum)), "byte {at}");
+    }
+}
+
+struct NoLogs;
+
+impl LogReader for NoLogs {
+    fn open(&self, log: &LogName) -> std::io::Result<Box<dyn std::io::Read>> {
+        Err(std::io::Error::other(format!("{} is not read", log.name)))
+    }
+}
+
+fn writer(event_type: &Arc<EventType>, options: PondOptions, snapshot: Option<&[u8]>) -> Box<dyn Stage> {
+    let limits = tidemill_core::Limits {
+        bucket_ms: 3_600_000,
+        allowed_lateness_ms: 0,
+        max_ahead_ms: 0,
+        max_open_hours: 1,
+        max_groups: 1,
+        max_path_values: 1,
+        max_event_bytes: 1 << 20,
+    };
+    let input = StageInput {
+        name: "out.main".into(),
+        options: Default::default(),
+        types: vec![event_type.clone()],
+        limits: Arc::new(limits),
+    };
+    let context = StageContext {
+        input,
+        outputs: Vec::new(),
+        state_id: "0".into(),
+        topology: "t".into(),
+        sealed_before_ms: BTreeMap::new(),
+        snapshot,
+        logs: &NoLogs,
+    };
+    PondKind(options).build(&context).expect("a writer")
+}
+
+/// Numbers from a seed (SplitMix64).
+fn random(state: &mut u64, below: u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (z ^ (z >> 31)) % below
+}
+
+/// Random lives of a pond against a model, which is the one long text of all records: what is on disk is always the end of it, nothing that
+/// was not consumed is retired, what a restored writer appends goes on where the cut ended, and in a pond that refuses, there is never
+/// more than it may hold.
+#[test]
+fn segments_hold_the_end_of_what_was_written_over_random_barriers_restarts_and_consumption() {
+    let event_type = event_type(SCHEMA);
+    let options = PondOptions { max_bytes: 1 << 20, when_full: WhenFull::DeadLetter };
+    let (mut refused, mut retired) = (0, 0);
+    for seed in 0..30 {
+        let mut state = seed;
+        let mut stage = writer(&event_type, options, None);
+        let mut text: Vec<u8> = Vec::new();
+        let mut files: BTreeMap<LogName, Vec<u8>> = BTreeMap::new();
+        let mut cut: Option<(Vec<u8>, Vec<u8>, BTreeMap<LogName, Vec<u8>>)> = None;
+        let mut consumed = 0;
+        for step in 0..120u64 {
+            let mut effects = Effects::default();
+            let choice = random(&mut state, 10);
+            match choice {
+                0..6 => {
+                    let mut many = batch(&event_type);
+                    let text = "x".repeat(random(&mut state, 60_000) as usize);
+                    let mut columns = many.records.columns().to_vec();
+                    columns[1] = Arc::new(StringViewArray::from(vec![text.as_str(); 3]));
+                    many.records = RecordBatch::try_new(event_type.arrow.clone(), columns).expect("as before");
+                    stage.process(&Input::Rows(many), &mut effects).expect("it is taken");
+                }
+                6 => {
+                    let hour = Hour { start_ms: 0, width_ms: 1 };
+                    let note = HourNote { event_type: "r".into(), hour, duplicates: step };
+                    stage.process(&Input::Note(note), &mut effects).expect("it is taken");
+                }
+                7 | 8 => {
+                    let horizon = Horizon {
+                        event_type: "r".into(),
+                        sealed_before_ms: step as i64,
+                        reason: SealReason::Watermark,
+                    };
+                    // Readers see what a cut has.
+                    let committed = cut.as_ref().map_or(0, |(_, text, _)| text.len() as u64);
+                    consumed += random(&mut state, committed.saturating_sub(consumed) + 1);
+                    let seals = Seals {
+                        cut: step,
+                        at_ms: 0,
+                        horizons: if choice == 7 { vec![horizon] } else { Vec::new() },
+                        positions: Default::default(),
+                        consumed: BTreeMap::from([("out.main".into(), consumed)]),
+                    };
+                    stage.seal(&seals, &mut effects).expect("a barrier");
+                }
+                _ => {
+                    // Back to the last cut, in another process.
+                    if let Some((snapshot, before, lengths)) = &cut {
+                        (text, files) = (before.clone(), lengths.clone());
+                        stage = writer(&event_type, options, Some(snapshot));
+                    }
+                    continue;
+                }
+            }
+            assert!(effects.tally.is_conserved(), "seed {seed}, step {step}");
+            refused += effects.tally.dead;
+            for (log, bytes) in &effects.appends {
+                let at = segment_base(log).expect("a segment") + files.get(log).map_or(0, |file| file.len() as u64);
+                assert_eq!(at, text.len() as u64, "seed {seed}, step {step}: it goes on where it ended");
+                files.entry(log.clone()).or_default().extend(bytes);
+                text.extend(bytes);
+            }
+            for log in &effects.retired {
+                let (base, length) = (segment_base(log).expect("a segment"), files[log].len() as u64);
+                assert!(base + length <= consumed, "seed {seed}, step {step}: somebody needs it");
+                files.remove(log);
+                retired += 1;
+            }
+            let lengths = files.iter().map(|(log, file)| (log.clone(), file.len() as u64)).collect();
+            let (first, end) = extent(&lengths);
+            let lies: Vec<u8> = files.values().flatten().copied().collect();
+            assert_eq!(
+                (lies.as_slice(), end),
+                (&text[first as usize..], text.len() as u64),
+                "seed {seed}, step {step}"
+            );
+            assert!(files.values().all(|file| file.len() as u64 <= segment_bytes(options) + (1 << 18)));
+            if effects.tally.sent > 0 {
+                assert!(lies.len() as u64 <= options.max_bytes, "seed {seed}, step {step}: {} bytes", lies.len());
+            }
+            if matches!(choice, 7 | 8) {
+                let snapshot = stage.snapshot(&mut Effects::default()).expect("a snapshot");
+                cut = Some((snapshot, text.clone(), files.clone()));
+            }
+        }
+    }
+    assert!(refused > 10 && retired > 10, "{refused} rows refused, {retired} segments retired: too little was shown");
+}
+
+#[test]
+fn a_barrier_is_recorded_with_positions_behind_what_came_and_not_again_when_nothing_came() {
+    let event_type = event_type(SCHEMA);
+    let mut stage = writer(&event_type, PondOptions::default(), None);
+    let seals = Seals {
+        cut: 1,
+        at_ms: 0,
+        horizons: Vec::new(),
+        positions: BTreeMap::from([("s".into(), BTreeMap::new())]),
+        consumed: BTreeMap::new(),
+    };
+    let mut effects = Effects::default();
+    stage.seal(&seals, &mut effects).unwrap();
+    assert!(effects.appends.is_empty(), "nothing came");
+    stage.process(&Input::Rows(batch(&event_type)), &mut effects).unwrap();
+    stage.seal(&seals, &mut effects).unwrap();
+    stage.seal(&seals, &mut effects).unwrap();
+    assert_eq!(effects.appends.len(), 2);
+    let Ok(Record::Barrier(Barrier { horizons, positions })) = read(&effects.appends[1].1, &[]) else {
+        panic!("a barrier")
+    };
+    assert!(horizons.is_empty() && positions == seals.positions);
+}
