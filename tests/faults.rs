@@ -220,7 +220,7 @@ fn a_call_that_hangs_is_given_up_and_if_it_comes_back_after_all_it_has_no_effect
     let calm = place(&input());
     run(&calm, None);
     let expected = Published::below(&calm.out());
-    let late = Fault::Delay(std::time::Duration::from_millis(2 * HEARTBEAT_MS));
+    let late = Fault::Freeze(std::time::Duration::from_millis(2 * HEARTBEAT_MS));
     let case = |kind: &str, fault: Fault| {
         let case = format!("{kind} {fault:?}");
         let place = place(&input());
@@ -231,6 +231,9 @@ fn a_call_that_hangs_is_given_up_and_if_it_comes_back_after_all_it_has_no_effect
         let struck: u64 =
             status.stages.iter().filter(|found| found.kind == kind).map(|found| restarts[&*found.name]).sum();
         assert_eq!(struck, 1, "{case}: {restarts:?}");
+        // The one never comes back, the other came while the run still went on.
+        let stuck: usize = status.stages.iter().map(|found| found.stuck_threads).sum();
+        assert_eq!(stuck, usize::from(fault == Fault::Hang), "{case}");
         println!("{case}");
     };
     std::thread::scope(|scope| {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tidemill_core::{
     Effects, EventType, Finding, Input, KindSpec, Seals, Stage, StageContext, StageError, StageInput, StageKind,
@@ -23,6 +23,8 @@ pub enum Fault {
     Abort,
     /// It gives a false account of its records.
     Miscount,
+    /// It takes so much longer, and every call after it a twentieth of that, so that the run still goes on when it comes back.
+    Freeze(std::time::Duration),
     /// It takes so much longer, so that what is in front of it runs ahead.
     Delay(std::time::Duration),
 }
@@ -44,13 +46,14 @@ pub struct Faulty {
     fault: Fault,
     trigger: Trigger,
     calls: Arc<AtomicU64>,
+    was_frozen: Arc<AtomicBool>,
 }
 
 impl Faulty {
     /// Wraps a kind. It keeps the kind's name, so it takes its place in a registry.
     #[must_use]
     pub fn new(inner: Arc<dyn StageKind>, fault: Fault, trigger: Trigger) -> Self {
-        Self { inner, fault, trigger, calls: Arc::default() }
+        Self { inner, fault, trigger, calls: Arc::default(), was_frozen: Arc::default() }
     }
 }
 
@@ -65,7 +68,13 @@ impl StageKind for Faulty {
 
     fn build(&self, context: &StageContext<'_>) -> Result<Box<dyn Stage>, StageError> {
         let inner = self.inner.build(context)?;
-        Ok(Box::new(FaultyStage { inner, fault: self.fault, trigger: self.trigger.clone(), calls: self.calls.clone() }))
+        Ok(Box::new(FaultyStage {
+            inner,
+            fault: self.fault,
+            trigger: self.trigger.clone(),
+            calls: self.calls.clone(),
+            was_frozen: self.was_frozen.clone(),
+        }))
     }
 }
 
@@ -74,6 +83,7 @@ struct FaultyStage {
     fault: Fault,
     trigger: Trigger,
     calls: Arc<AtomicU64>,
+    was_frozen: Arc<AtomicBool>,
 }
 
 impl FaultyStage {
@@ -106,6 +116,15 @@ impl Stage for FaultyStage {
             Fault::Hang if is_due => loop {
                 std::thread::park();
             },
+            Fault::Freeze(pause) if is_due => {
+                self.was_frozen.store(true, Ordering::SeqCst);
+                std::thread::sleep(pause);
+                Ok(())
+            }
+            Fault::Freeze(pause) if self.was_frozen.load(Ordering::SeqCst) => {
+                std::thread::sleep(pause / 20);
+                Ok(())
+            }
             Fault::Delay(pause) if is_due => {
                 std::thread::sleep(pause);
                 Ok(())
