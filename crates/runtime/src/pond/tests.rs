@@ -94,7 +94,7 @@ fn a_batch_comes_back_as_it_went_in_with_its_selected_rows_only() {
     let event_type = event_type(SCHEMA);
     let whole = batch(&event_type);
     for (given, wanted) in [(whole.clone(), vec![0, 1, 2]), (whole.select(vec![1, 2]), vec![1, 2])] {
-        let found = rows(&record::rows(&given).unwrap(), &[event_type.clone()]);
+        let found = rows(&record::rows(&given).unwrap(), std::slice::from_ref(&event_type));
         assert_eq!(found.records, given.compact());
         assert_eq!((&found.origin, found.arrived_at_ms, found.payload_bytes), (&given.origin, 77, given.payload_bytes));
         let told = |batch: &Batch, row: usize| (batch.position(row), batch.received(row).to_vec());
@@ -133,7 +133,7 @@ fn a_flipped_bit_anywhere_in_kind_or_payload_is_found() {
     for at in 4..bytes.len() {
         let mut damaged = bytes.clone();
         damaged[at] ^= 1 << (at % 8);
-        assert!(matches!(read(&damaged, &[event_type.clone()]), Err(RecordError::Checksum)), "byte {at}");
+        assert!(matches!(read(&damaged, std::slice::from_ref(&event_type)), Err(RecordError::Checksum)), "byte {at}");
     }
 }
 
@@ -182,6 +182,9 @@ fn random(state: &mut u64, below: u64) -> u64 {
     (z ^ (z >> 31)) % below
 }
 
+/// Snapshot, model and files at a barrier.
+type Cut = (Vec<u8>, Vec<u8>, BTreeMap<LogName, Vec<u8>>);
+
 /// Random lives of a pond against a model, which is the one long text of all records: what is on disk is always the end of it, nothing that
 /// was not consumed is retired, what a restored writer appends goes on where the cut ended, and in a pond that refuses, there is never
 /// more than it may hold.
@@ -195,7 +198,7 @@ fn segments_hold_the_end_of_what_was_written_over_random_barriers_restarts_and_c
         let mut stage = writer(&event_type, options, None);
         let mut text: Vec<u8> = Vec::new();
         let mut files: BTreeMap<LogName, Vec<u8>> = BTreeMap::new();
-        let mut cut: Option<(Vec<u8>, Vec<u8>, BTreeMap<LogName, Vec<u8>>)> = None;
+        let mut cut: Option<Cut> = None;
         let mut consumed = 0;
         for step in 0..120u64 {
             let mut effects = Effects::default();
