@@ -7,8 +7,7 @@ use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 
 use apache_avro::types::Value;
-use jiff::Timestamp;
-use tidemill_core::DEAD_LETTER_TYPE;
+use tidemill_core::{DEAD_LETTER_TYPE, parse_time_ms};
 
 use super::cat::{CatError, open};
 use super::manifest::{MANIFEST_NAME, Manifest, ManifestError, SUCCESS_NAME};
@@ -178,7 +177,7 @@ impl DeadLetters {
             self.other_types.insert(manifest.event_type);
             return Ok(());
         }
-        let time_ms = |text: &Option<String>| Some(text.as_ref()?.parse::<Timestamp>().ok()?.as_millisecond());
+        let time_ms = |text: &Option<String>| parse_time_ms(text.as_ref()?).ok();
         let (first, last) = (time_ms(&manifest.event_time.min), time_ms(&manifest.event_time.max));
         let is_before = last.is_some_and(|last| last < self.arrived_ms.start);
         if is_before || first.is_some_and(|first| first >= self.arrived_ms.end) {

@@ -132,12 +132,18 @@ fn ask_all(source: &str, registry: &Registry, wanted: &Receiver<u32>, answers: &
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_chunk_with_more_schemas_than_are_kept_gets_all_of_them_and_then_they_are_forgotten() {
+    /// Without a registry: what it asks for, and where answers go.
+    fn alone() -> (Schemas, Receiver<u32>, Sender<Answer>) {
         let (wanted, asked) = channel();
         let (answers, heard) = channel();
-        let mut schemas =
+        let schemas =
             Schemas { wanted, answers: heard, known: HashMap::new(), waiting: BTreeSet::new(), trouble: None };
+        (schemas, asked, answers)
+    }
+
+    #[test]
+    fn a_chunk_with_more_schemas_than_are_kept_gets_all_of_them_and_then_they_are_forgotten() {
+        let (mut schemas, asked, answers) = alone();
         let ids: BTreeSet<u32> = (0..KEPT as u32 + 5).collect();
         for id in &ids {
             assert!(schemas.of(&ids).is_none(), "{id} is still waited for");
@@ -150,10 +156,7 @@ mod tests {
 
     #[test]
     fn an_unknown_id_is_asked_for_again_only_when_it_has_been_for_long() {
-        let (wanted, asked) = channel();
-        let (answers, heard) = channel();
-        let mut schemas =
-            Schemas { wanted, answers: heard, known: HashMap::new(), waiting: BTreeSet::new(), trouble: None };
+        let (mut schemas, asked, answers) = alone();
         let ids = BTreeSet::from([7]);
         assert!(schemas.of(&ids).is_none());
         answers.send(Answer::Found(7, Err("unknown".into()))).unwrap();

@@ -4,6 +4,7 @@ use rdkafka::ClientConfig;
 use serde::Deserialize;
 use tidemill_core::{Clusters, Finding, Guarantee, Properties, StageInput};
 
+use super::transactions::name_of;
 use crate::kafka::client::{ClientError, Owned, client_config};
 use crate::kafka::topic_fault;
 
@@ -150,7 +151,7 @@ impl KafkaConfig {
             // For ever.
             Delivery::AtLeastOnce => config.set("message.timeout.ms", "0"),
             // As long as a transaction lasts.
-            Delivery::ExactlyOnce => config.set("transactional.id", format!("tidemill-{}", pond.replace('/', "-"))),
+            Delivery::ExactlyOnce => config.set("transactional.id", name_of(pond)),
         };
         Ok(config)
     }

@@ -62,8 +62,8 @@ impl KnownRefused {
         self.0.lock().expect("no code panics while it holds what is refused")
     }
 
-    fn reason(&self, id: &DeliveryId, row: usize) -> Option<String> {
-        self.lock().get(id)?.get(&row).cloned()
+    fn of(&self, id: &DeliveryId) -> BTreeMap<usize, String> {
+        self.lock().get(id).cloned().unwrap_or_default()
     }
 }
 
@@ -222,22 +222,23 @@ impl KafkaSink {
         }
     }
 
-    /// Why a row is known to be refused, from a transaction that was void or one that was committed before a crash.
-    fn refused_before(&self, slot: usize, row: usize, was_sent: bool) -> Result<(), String> {
-        let Some(transactions) = &self.transactions else { return Ok(()) };
-        let id = &self.deliveries[slot];
-        match self.known.reason(id, row) {
-            Some(reason) => Err(reason),
-            None if was_sent && transactions.had_refused(id, row) => {
-                Err("the broker refused it, before the sink was restarted".to_owned())
-            }
-            None => Ok(()),
-        }
+    /// Rows of a delivery that are known to be refused, and why: from a transaction that was void, or one that was committed before a crash.
+    fn refused_before(&self, id: &DeliveryId) -> BTreeMap<usize, String> {
+        let Some(transactions) = &self.transactions else { return BTreeMap::new() };
+        let reason = || "the broker refused it, before the sink was restarted".to_owned();
+        let mut refused: BTreeMap<_, _> = transactions.had_refused(id).map(|row| (row, reason())).collect();
+        refused.extend(self.known.of(id));
+        refused
+    }
+
+    /// The delivery and the row that a message's number stands for.
+    fn named(&self, number: usize) -> (DeliveryId, usize) {
+        (self.deliveries[number >> ROW_BITS].clone(), number & ((1 << ROW_BITS) - 1))
     }
 
     fn refuse(&mut self, number: usize, reason: String) {
-        let row = number & ((1 << ROW_BITS) - 1);
-        self.refused.push(Refused { id: self.deliveries[number >> ROW_BITS].clone(), row, reason });
+        let (id, row) = self.named(number);
+        self.refused.push(Refused { id, row, reason });
     }
 
     /// Looks for what the broker refuses among the messages that failed, by sending them one by one in transactions that are aborted. Everything
@@ -274,8 +275,7 @@ impl KafkaSink {
                     Verdict::Outage => return Err(fatal(Void::Outage { count, why: again.code.to_string() })),
                     Verdict::Unclear if times < self.attempts => tokio::time::sleep(PAUSE).await,
                     Verdict::Refused | Verdict::Unclear => {
-                        let id = self.deliveries[one.number >> ROW_BITS].clone();
-                        let row = one.number & ((1 << ROW_BITS) - 1);
+                        let (id, row) = self.named(one.number);
                         self.known.lock().entry(id).or_default().insert(row, again.code.to_string());
                         refused += 1;
                         break;
@@ -331,6 +331,7 @@ impl Sink for KafkaSink {
         if let Some(transactions) = self.transactions.as_mut().filter(|_| !was_sent) {
             transactions.take(&self.producer, id).map_err(transaction_error)?;
         }
+        let refused = self.refused_before(id);
         let encoder = self.encoder.batch(batch).map_err(fatal)?;
         let name = &batch.event_type.name;
         let topic = self.topics.get(name).cloned().unwrap_or_default();
@@ -342,7 +343,7 @@ impl Sink for KafkaSink {
             let number = (slot << ROW_BITS) | row;
             let (mut value, mut key) = (std::mem::take(&mut self.value), std::mem::take(&mut self.key));
             let encoded = encoder.value(row, &mut value);
-            let encoded = encoded.and_then(|()| self.refused_before(slot, row, was_sent));
+            let encoded = encoded.and_then(|()| refused.get(&row).cloned().map_or(Ok(()), Err));
             let has_key = encoder.key(row, &mut key);
             let sent = match encoded {
                 Err(reason) => Err(reason),
@@ -416,15 +417,13 @@ impl Sink for KafkaSink {
     async fn flush(&mut self, _cut: CutId) -> Result<Resume, SinkError> {
         // All was settled before.
         if let Some(transactions) = &mut self.transactions {
-            match transactions.commit(&self.producer) {
-                Ok(()) => self.known.lock().retain(|id, _| !transactions.has(id)),
-                Err(TransactionError::TooManyRefused) => {
-                    // Who mends the topic finds them sent again.
-                    self.known.lock().clear();
-                    return Err(fatal(TooManyRefused));
-                }
-                Err(error) => return Err(transaction_error(error)),
+            let committed = transactions.commit(&self.producer);
+            if let Err(TransactionError::TooManyRefused) = committed {
+                // Who mends the topic finds them sent again.
+                self.known.lock().clear();
             }
+            committed.map_err(transaction_error)?;
+            self.known.lock().retain(|id, _| !transactions.has(id));
         }
         Ok(Resume::new())
     }

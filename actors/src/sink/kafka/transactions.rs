@@ -27,6 +27,11 @@ const NOTE_BYTES_MAX: usize = 4_000;
 /// The form of the note.
 const NOTE: &str = "1";
 
+/// By what a pond's consumer group, and the transactions of a sink whose first pond it is, are called in Kafka.
+pub(super) fn name_of(pond: &str) -> String {
+    format!("tidemill-{}", pond.replace('/', "-"))
+}
+
 type Client = ThreadedProducer<Reports>;
 
 /// See the module.
@@ -91,7 +96,7 @@ impl Transactions {
         let mut groups = BTreeMap::new();
         for pond in ponds {
             let mut config = consumer.clone();
-            config.set("group.id", format!("tidemill-{}", pond.replace('/', "-")));
+            config.set("group.id", name_of(pond));
             config.set("isolation.level", "read_committed").set("enable.auto.commit", "false");
             let consumer: BaseConsumer = config.create()?;
             let metadata = consumer.group_metadata().ok_or(KafkaError::Canceled)?;
@@ -126,9 +131,11 @@ impl Transactions {
         self.groups.get(&id.pond).is_some_and(|group| id.offset < group.cursor)
     }
 
-    /// Whether a row of such a delivery was refused there.
-    pub(super) fn had_refused(&self, id: &DeliveryId, row: usize) -> bool {
-        self.groups.get(&id.pond).is_some_and(|group| group.refused.contains(&(id.offset, row)))
+    /// The rows of such a delivery that were refused there.
+    pub(super) fn had_refused(&self, id: &DeliveryId) -> impl Iterator<Item = usize> {
+        let refused = self.groups.get(&id.pond).filter(|group| id.offset < group.cursor).map(|group| &group.refused);
+        let of_delivery = (id.offset, 0)..=(id.offset, usize::MAX);
+        refused.into_iter().flat_map(move |refused| refused.range(of_delivery.clone())).map(|(_, row)| *row)
     }
 
     /// A delivery comes into the transaction, which begins if none is open.
