@@ -5,7 +5,7 @@ use tidemill_topology::{Fingerprint, Regions};
 use crate::error::RunError;
 use crate::ledger::{Committed, Ledger};
 use crate::pond::extent;
-use crate::pond::reader::PARTITION;
+use crate::pond::reader::offset_in;
 use crate::state_dir::StateDir;
 
 /// Looks at all ledgers before anything is changed: whether the state can be used with the topology as it is now, and whether the regions
@@ -31,8 +31,7 @@ pub(crate) fn consistent(state: &StateDir, divided: &Regions, fingerprint: &Fing
                 format!("the ledger of region `{to}` is gone: how far its pond `{}` was delivered is lost", pond.name);
             return Err(RunError::Corrupt { what, path });
         };
-        let positions = read.last.positions.get(&pond.name);
-        let at = positions.and_then(|positions| positions.get(PARTITION)).map_or(0, |position| position.next);
+        let at = offset_in(&read.last.positions, &pond.name);
         if !(first..=end).contains(&at) {
             let what = format!(
                 "region `{to}` has read the pond `{}` up to byte {at}, but region `{from}` has bytes {first} to {end} of it: one of their ledgers has lost records",

@@ -15,6 +15,7 @@ use crate::drain::Drain;
 use crate::error::RunError;
 use crate::horizon::{Said, end_of_input, propose};
 use crate::ledger::{Record, StageRecord};
+use crate::live::Halt;
 use crate::progress::Progress;
 use crate::reader::{Order, Reader};
 use crate::region::Region;
@@ -120,11 +121,6 @@ pub(crate) struct Committed {
 #[rtype(result = "()")]
 pub(crate) struct Fatal(pub(crate) RunError);
 
-/// The region is torn down.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Halt;
-
 /// Stop: halt the sources, make a last cut, leave open hours open.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -205,8 +201,8 @@ impl Coordinator {
             Phase::Sealing => {
                 let horizons = end_of_input(&self.region);
                 self.phase = Phase::Last(Ended::Finished);
-                let frees = self.region.ponds_out.iter().any(|pond| pond.can_free());
-                if horizons.is_empty() && !has_read && !frees && self.region.committed().last.finished {
+                if horizons.is_empty() && !has_read && !self.region.can_free() && self.region.committed().last.finished
+                {
                     return self.end(Ok(Ended::Finished));
                 }
                 self.start(horizons, BTreeSet::new(), true, true);
@@ -215,11 +211,9 @@ impl Coordinator {
                 let said = Said::of(&self.region);
                 let horizons = propose(&self.region, &said, now_ms());
                 let interval = Duration::from_millis(self.region.config.cut_interval_ms);
-                let due = has_read && self.last_cut_at.elapsed() >= interval;
+                let due = (has_read || self.region.can_free()) && self.last_cut_at.elapsed() >= interval;
                 let full = self.region.held_bytes() >= self.region.config.replay_bytes / 2;
-                let frees =
-                    self.last_cut_at.elapsed() >= interval && self.region.ponds_out.iter().any(|pond| pond.can_free());
-                if !horizons.is_empty() || !said.passes.is_empty() || due || full || frees {
+                if !horizons.is_empty() || !said.passes.is_empty() || due || full {
                     self.start(horizons, said.passes, false, false);
                 }
             }

@@ -190,21 +190,16 @@ impl Engine {
                 mark.set(in_hand.as_ref());
                 for (at, part) in parts.iter().enumerate() {
                     let caller = Caller { part: at, in_hand: in_hand.as_ref(), ..caller };
-                    let called = match part {
-                        Part::Live(input) => {
-                            let call = self.process(caller, mark, input, None, &mut effects, &mut written);
-                            AssertUnwindSafe(call).catch_unwind().await
-                        }
-                        Part::Delivery(input, id) => {
-                            let call = self.process(caller, mark, input, Some(id), &mut effects, &mut written);
-                            AssertUnwindSafe(call).catch_unwind().await
-                        }
+                    let id = match part {
+                        Part::Live(_) => None,
+                        Part::Delivery(_, id) => Some(id),
                         Part::Poison(input, error) => {
-                            let message = format!("the stage failed on this event, twice: {error}");
-                            bury(input, message, &mut effects);
+                            bury(input, format!("the stage failed on this event, twice: {error}"), &mut effects);
                             continue;
                         }
                     };
+                    let call = self.process(caller, mark, part.input(), id, &mut effects, &mut written);
+                    let called = AssertUnwindSafe(call).catch_unwind().await;
                     called.unwrap_or_else(|panic| Err(panic_text(&*panic))).map_err(|message| Failure {
                         part: at,
                         message,

@@ -39,7 +39,7 @@ pub(crate) struct Place {
     /// Partitions that hold no hour.
     pub(crate) idle: Vec<Arc<str>>,
     /// What barriers in a pond have said.
-    pub(crate) heard: Heard,
+    pub(crate) heard: Arc<Heard>,
 }
 
 /// What an intake waits for, and how far its partitions are behind.
@@ -75,7 +75,7 @@ impl Intake {
         caught(|| {
             Ok(match self {
                 Self::Source(source) => {
-                    Place { positions: source.positions(), idle: source.idle_partitions(), heard: Heard::default() }
+                    Place { positions: source.positions(), idle: source.idle_partitions(), heard: Arc::default() }
                 }
                 Self::Pond(pond) => Place {
                     positions: BTreeMap::from([(PARTITION.into(), pond.position())]),

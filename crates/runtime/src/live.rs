@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use actix::{Actor, Addr, Arbiter};
+use actix::{Actor, Addr, Arbiter, AsyncContext, Message};
 use tokio::sync::oneshot;
 
 use crate::backoff::Backoff;
@@ -17,11 +17,16 @@ use crate::committer;
 use crate::coordinator::{Coordinator, Ended};
 use crate::error::RunError;
 use crate::opening::{Opening, Ready};
-use crate::pool::{Halt, Pool};
+use crate::pool::Pool;
 use crate::reader::Reader;
 use crate::region::Region;
 use crate::run::Handle;
 use crate::watchdog;
+
+/// The region is torn down: the actor that gets this ends.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Halt;
 
 /// See the module.
 pub(crate) struct Live {
@@ -41,7 +46,6 @@ impl Ready {
         let arbiters: Vec<_> = region.sources.iter().map(|_| Arbiter::new()).collect();
         let (jobs, committer) = committer::start(region.clone(), dir, ledger);
         let coordinator = Coordinator::create(|context| {
-            use actix::AsyncContext;
             // Whoever fails tells the coordinator, so it must be known before anybody runs.
             let _ = region.coordinator.set(context.address());
             let sources = region.sources.iter().zip(&arbiters);
@@ -95,7 +99,7 @@ impl Live {
         self.readers.iter().for_each(|reader| {
             reader.stop();
         });
-        self.coordinator.do_send(crate::coordinator::Halt);
+        self.coordinator.do_send(Halt);
         // It ends with what it has in hand.
         let committer = self.committer;
         let _ = actix_rt::task::spawn_blocking(move || committer.join()).await;

@@ -26,6 +26,8 @@ pub(crate) struct Logs {
     state_dir: PathBuf,
     output_dir: PathBuf,
     live: BTreeMap<LogName, Log>,
+    /// In all of them. Asked for at each append to a pond, which may have thousands.
+    bytes: u64,
     open: usize,
     /// Written since the last call of `take_dirty`.
     dirty: BTreeSet<LogName>,
@@ -46,8 +48,15 @@ impl Logs {
         for dir in [&state_dir, &output_dir] {
             make_dirs(dir)?;
         }
-        let mut logs =
-            Self { state_dir, output_dir, live: BTreeMap::new(), open: 0, dirty: BTreeSet::new(), is_closed: false };
+        let mut logs = Self {
+            state_dir,
+            output_dir,
+            live: BTreeMap::new(),
+            bytes: 0,
+            open: 0,
+            dirty: BTreeSet::new(),
+            is_closed: false,
+        };
         logs.go_back(lengths)?;
         Ok(logs)
     }
@@ -58,6 +67,7 @@ impl Logs {
             return Err(RunError::Internal("a log is truncated after it was closed".into()));
         }
         self.live.clear();
+        self.bytes = lengths.values().sum();
         self.open = 0;
         self.dirty.clear();
         for (home, dir) in [(Home::State, self.state_dir.clone()), (Home::Output, self.output_dir.clone())] {
@@ -95,7 +105,7 @@ impl Logs {
 
     /// Bytes in all of them.
     pub(crate) fn bytes(&self) -> u64 {
-        self.live.values().map(|log| log.length).sum()
+        self.bytes
     }
 
     /// Where a Log lies.
@@ -134,6 +144,7 @@ impl Logs {
             return Err(RunError::io("append to", path)(error));
         }
         log.length += bytes.len() as u64;
+        self.bytes += bytes.len() as u64;
         self.dirty.insert(name.clone());
         Ok(())
     }
@@ -146,8 +157,9 @@ impl Logs {
 
     /// A Log was published or retired: it is none any more.
     pub(crate) fn forget(&mut self, name: &LogName) {
-        if self.live.remove(name).is_some_and(|log| log.file.is_some()) {
-            self.open -= 1;
+        if let Some(log) = self.live.remove(name) {
+            self.bytes -= log.length;
+            self.open -= usize::from(log.file.is_some());
         }
         self.dirty.remove(name);
     }

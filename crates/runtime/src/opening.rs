@@ -16,7 +16,7 @@ use crate::inbox::Inbox;
 use crate::ledger::{Committed, Ledger, Opened};
 use crate::logs::Logs;
 use crate::outlet::{Outlet, Target};
-use crate::pond::reader::PARTITION;
+use crate::pond::reader::offset_in;
 use crate::pond::shared::{PondShared, replay_bytes};
 use crate::progress::Progress;
 use crate::region::{Counters, DeadKey, Region, RunConfig, SourceShared, SourceState, StageShared};
@@ -108,8 +108,7 @@ impl Opening {
         let mut reads = Vec::new();
         let into = |name: &str| self.ponds.iter().any(|pond| *pond.name == *name && pond.to == index);
         for pond in shared.iter().filter(|shared| into(&shared.name)) {
-            let position = committed.last.positions.get(&pond.name).and_then(|positions| positions.get(PARTITION));
-            pond.consumed(position.map_or(0, |position| position.next));
+            pond.consumed(offset_in(&committed.last.positions, &pond.name));
             reads.push(pond.clone());
         }
         (fills, reads)

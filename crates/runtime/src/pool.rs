@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use actix::{Actor, ActorContext, Arbiter, AsyncContext, Context, Handler, Message};
 
 use crate::backoff::Backoff;
+use crate::live::Halt;
 use crate::region::{Region, StageShared};
 use crate::watchdog::Call;
 use crate::worker::{Worker, keeps_state};
@@ -35,11 +36,6 @@ pub(crate) struct Failed {
     /// Start the next one without a pause.
     pub(crate) at_once: bool,
 }
-
-/// The region is torn down.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Halt;
 
 impl Pool {
     pub(crate) fn new(region: Arc<Region>, stage: Arc<StageShared>) -> Self {

@@ -14,7 +14,7 @@ use crate::error::{RunError, error_chain};
 use crate::intake::{Intake, Place, Taken, caught};
 use crate::pond::reader::{PARTITION, PondReader};
 use crate::progress::Progress;
-use crate::region::{Alarm, Region, SourceShared, SourceState};
+use crate::region::{Alarm, Region, SourceShared};
 
 /// How often a source is asked how far it is behind.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -114,8 +114,7 @@ impl Reading {
                 self.barrier(&order);
                 continue;
             }
-            let stands = |state: &SourceState| state.ended || state.seals.is_some();
-            if halted || stands(&self.source.state()) {
+            if halted || self.source.state().stands() {
                 self.source.control.notified().await;
                 continue;
             }
@@ -152,14 +151,19 @@ impl Reading {
     }
 
     fn open(&self) -> Result<Intake, SourceError> {
-        let node = self.region.node(self.source.node);
         self.source.state().seals = None;
+        let intake = self.intake()?;
+        self.look_at(&intake)?;
+        self.publish(&intake, false)?;
+        Ok(intake)
+    }
+
+    fn intake(&self) -> Result<Intake, SourceError> {
+        let node = self.region.node(self.source.node);
         if let Some(pond) = &self.source.pond {
             let at = self.positions.get(PARTITION);
             let reader = PondReader::open(pond.clone(), &self.region.state_id, node.sends.clone(), at)?;
-            let intake = Intake::Pond(Box::new(reader));
-            self.publish(&intake, false)?;
-            return Ok(intake);
+            return Ok(Intake::Pond(Box::new(reader)));
         }
         let context = SourceContext {
             topology: (*self.region.plan.name).into(),
@@ -173,10 +177,7 @@ impl Reading {
         };
         let kind = self.region.registry.sources.get(node.kind.name);
         let kind = kind.ok_or_else(|| fatal(format!("there is no kind `{}`", node.kind.name)))?;
-        let intake = Intake::Source(caught(|| kind.open(&context))?);
-        self.look_at(&intake)?;
-        self.publish(&intake, false)?;
-        Ok(intake)
+        Ok(Intake::Source(caught(|| kind.open(&context))?))
     }
 
     /// Tells the source of the last cut, and asks it now and then how it is.

@@ -20,7 +20,7 @@ use crate::ledger::Committed;
 use crate::logs::Logs;
 use crate::opening::Carried;
 use crate::outlet::Outlet;
-use crate::pond::reader::{Heard, PARTITION};
+use crate::pond::reader::{Heard, offset_in};
 use crate::pond::shared::PondShared;
 use crate::pool::Pool;
 use crate::progress::Progress;
@@ -130,7 +130,7 @@ pub(crate) struct SourceState {
     /// How far its partitions are behind, where it knows.
     pub(crate) lag: BTreeMap<Arc<str>, Lag>,
     /// What the barriers in a pond up to the positions have said.
-    pub(crate) heard: Heard,
+    pub(crate) heard: Arc<Heard>,
     /// The seals that a pond stands at, until a barrier carries them.
     pub(crate) seals: Option<Vec<Horizon>>,
 }
@@ -220,6 +220,11 @@ impl Region {
         blocks
     }
 
+    /// Whether a barrier would free a segment of a pond that it fills.
+    pub(crate) fn can_free(&self) -> bool {
+        self.ponds_out.iter().any(|pond| pond.can_free())
+    }
+
     /// Waits for ever when the region has come to its end.
     pub(crate) async fn lives(&self) {
         if self.ended.load(Ordering::SeqCst) {
@@ -283,15 +288,18 @@ impl StageShared {
     }
 }
 
+impl SourceState {
+    /// Nothing is to be read, for now or ever.
+    pub(crate) fn stands(&self) -> bool {
+        self.ended || self.seals.is_some()
+    }
+}
+
 impl SourceShared {
     /// Tells the pond that it is the end of how far it was read, as of the last cut.
     pub(crate) fn tell_pond(&self, region: &Region) {
         let Some(pond) = &self.pond else { return };
-        let committed = region.committed();
-        let positions = committed.last.positions.get(&region.node(self.node).name);
-        if let Some(position) = positions.and_then(|positions| positions.get(PARTITION)) {
-            pond.consumed(position.next);
-        }
+        pond.consumed(offset_in(&region.committed().last.positions, &pond.name));
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, SourceState> {

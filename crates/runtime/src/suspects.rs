@@ -52,7 +52,6 @@ struct Known {
 }
 
 /// What is known of deaths before this start.
-#[derive(Default)]
 pub(crate) struct Suspects {
     dir: PathBuf,
     known: Vec<Known>,

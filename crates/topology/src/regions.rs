@@ -51,27 +51,18 @@ pub struct Pond {
 impl Plan {
     /// The region of each node, and those that the ponds in front of it come from.
     pub(crate) fn region_names(&self) -> Vec<(Arc<str>, Vec<Arc<str>>)> {
-        let mut names: Vec<Arc<str>> = vec![MAIN.into()];
         let homes = homes(&self.nodes);
-        names.extend(self.nodes.iter().zip(&homes).filter(|(_, home)| home.begins).map(|(node, _)| node.name.clone()));
-        let fed_by = |node: &Node| {
-            let mut regions: Vec<usize> = node.inputs.iter().map(|edge| homes[edge.from].region).collect();
-            regions.sort_unstable();
-            regions.dedup();
-            regions.into_iter().map(|region| names[region].clone()).collect()
-        };
-        let of = |(node, home): (&Node, &Home)| {
-            (names[home.region].clone(), if home.begins { fed_by(node) } else { Vec::new() })
-        };
-        self.nodes.iter().zip(&homes).map(of).collect()
+        let names = names(&self.nodes, &homes);
+        let name = |region: usize| names[region].clone();
+        let fed_by = |home: &Home| home.begins.then(|| home.inputs.iter().copied().map(name).collect());
+        homes.iter().map(|home| (name(home.region), fed_by(home).unwrap_or_default())).collect()
     }
 
     /// Divides the plan into its regions.
     #[must_use]
     pub fn regions(self) -> Regions {
         let homes = homes(&self.nodes);
-        let mut names: Vec<Arc<str>> = vec![MAIN.into()];
-        names.extend(self.nodes.iter().zip(&homes).filter(|(_, home)| home.begins).map(|(node, _)| node.name.clone()));
+        let names = names(&self.nodes, &homes);
         let mut regions: Vec<RegionPlan> = (names.iter())
             .map(|name| RegionPlan {
                 name: name.clone(),
@@ -93,17 +84,12 @@ impl Plan {
         for (at, (mut node, home)) in self.nodes.into_iter().zip(&homes).enumerate() {
             let mut feeds: Vec<(usize, Vec<Edge>)> = Vec::new();
             for edge in std::mem::take(&mut node.inputs) {
-                let region = homes[edge.from].region;
-                let mut edges = vec![Edge { from: places[edge.from], ..edge.clone() }];
-                if edge.port == Port::DeadLetters {
-                    let of_ponds = refusing.iter().filter(|(from, _, of)| *from == region && *of == edge.from);
-                    edges.extend(of_ponds.map(|(_, place, _)| Edge { from: *place, ..edge.clone() }));
-                    let elsewhere = refusing.iter().filter(|(from, _, of)| *from != region && *of == edge.from);
-                    for (from, place, _) in elsewhere {
-                        add(&mut feeds, *from, vec![Edge { from: *place, ..edge.clone() }]);
-                    }
+                add(&mut feeds, homes[edge.from].region, Edge { from: places[edge.from], ..edge.clone() });
+                // Who takes the letters of a node takes those of the ponds in front of it, too.
+                let refusing = refusing.iter().filter(|(_, _, of)| edge.port == Port::DeadLetters && *of == edge.from);
+                for (region, place, _) in refusing {
+                    add(&mut feeds, *region, Edge { from: *place, ..edge.clone() });
                 }
-                add(&mut feeds, region, edges);
             }
             feeds.sort_by_key(|(region, _)| *region);
             if home.begins {
@@ -143,6 +129,14 @@ impl Plan {
 struct Home {
     region: usize,
     begins: bool,
+    /// The regions of what it takes from, in order.
+    inputs: Vec<usize>,
+}
+
+/// Names of the regions.
+fn names(nodes: &[Node], homes: &[Home]) -> Vec<Arc<str>> {
+    let begun = nodes.iter().zip(homes).filter(|(_, home)| home.begins).map(|(node, _)| node.name.clone());
+    std::iter::once(MAIN.into()).chain(begun).collect()
 }
 
 fn homes(nodes: &[Node]) -> Vec<Home> {
@@ -160,7 +154,7 @@ fn homes(nodes: &[Node]) -> Vec<Home> {
         let begins = node.role != Role::Source && (node.pond.is_some() || inputs.len() > 1);
         last += usize::from(begins);
         let region = if begins { last } else { inputs.first().copied().unwrap_or(0) };
-        homes.push(Home { region, begins });
+        homes.push(Home { region, begins, inputs });
     }
     homes
 }
@@ -179,10 +173,10 @@ fn takers_of_letters(nodes: &[Node]) -> Vec<bool> {
     takers
 }
 
-fn add(feeds: &mut Vec<(usize, Vec<Edge>)>, region: usize, edges: Vec<Edge>) {
+fn add(feeds: &mut Vec<(usize, Vec<Edge>)>, region: usize, edge: Edge) {
     match feeds.iter_mut().find(|(known, _)| *known == region) {
-        Some((_, known)) => known.extend(edges),
-        None => feeds.push((region, edges)),
+        Some((_, known)) => known.push(edge),
+        None => feeds.push((region, vec![edge])),
     }
 }
 

@@ -15,6 +15,11 @@ use super::shared::PondShared;
 /// The one partition of a pond.
 pub(crate) const PARTITION: &str = "0";
 
+/// Up to which offset a pond was read, by the positions of a cut of the region that reads it.
+pub(crate) fn offset_in(positions: &Positions, pond: &str) -> u64 {
+    positions.get(pond).and_then(|partitions| partitions.get(PARTITION)).map_or(0, |position| position.next)
+}
+
 /// What a pond gave.
 pub(crate) enum Drawn {
     /// Events, their name, and the bytes that they had in the pond.
@@ -41,6 +46,10 @@ pub(crate) struct Heard {
 }
 
 impl Heard {
+    fn as_resume(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
     fn hear(&mut self, barrier: Barrier) {
         self.horizons.extend(barrier.horizons.into_iter().map(|horizon| (horizon.event_type.clone(), horizon)));
         // What is said of hours that were sealed before there was a pond says nothing of positions.
@@ -56,7 +65,9 @@ pub(crate) struct PondReader {
     id: Arc<str>,
     types: Vec<Arc<EventType>>,
     offset: u64,
-    heard: Heard,
+    heard: Arc<Heard>,
+    /// The same as it stands in a position: made when something is heard, not for each record.
+    resume: String,
     /// The barrier with seals at `offset`, and the offset behind it.
     seals: Option<(Barrier, u64)>,
     open: Option<(u64, PathBuf, File)>,
@@ -71,7 +82,7 @@ impl PondReader {
         types: Vec<Arc<EventType>>,
         position: Option<&PartitionPosition>,
     ) -> Result<Self, SourceError> {
-        let (offset, heard) = match position {
+        let (offset, heard): (_, Heard) = match position {
             None => (0, Heard::default()),
             Some(position) => {
                 let heard = serde_json::from_str(&position.resume).map_err(|error| SourceError {
@@ -83,28 +94,32 @@ impl PondReader {
             }
         };
         let id = pond.id(state_id);
-        Ok(Self { pond, id, types, offset, heard, seals: None, open: None, payload: Vec::new() })
+        let resume = heard.as_resume();
+        let heard = Arc::new(heard);
+        Ok(Self { pond, id, types, offset, heard, resume, seals: None, open: None, payload: Vec::new() })
     }
 
     /// Behind what was drawn; seals that were not passed are not drawn.
     pub(crate) fn position(&self) -> PartitionPosition {
-        PartitionPosition {
-            next: self.offset,
-            resume: serde_json::to_string(&self.heard).unwrap_or_default(),
-            ended: self.pond.has_ended_at(self.offset),
-        }
+        PartitionPosition { next: self.offset, resume: self.resume.clone(), ended: self.pond.has_ended_at(self.offset) }
     }
 
     /// What was said up to there.
-    pub(crate) fn heard(&self) -> &Heard {
+    pub(crate) fn heard(&self) -> &Arc<Heard> {
         &self.heard
+    }
+
+    fn hear(&mut self, barrier: Barrier) {
+        let heard = Arc::make_mut(&mut self.heard);
+        heard.hear(barrier);
+        self.resume = heard.as_resume();
     }
 
     /// Goes behind seals that a barrier carries.
     pub(crate) fn pass(&mut self) {
         if let Some((barrier, next)) = self.seals.take() {
             self.offset = next;
-            self.heard.hear(barrier);
+            self.hear(barrier);
         }
     }
 
@@ -149,7 +164,7 @@ impl PondReader {
             }
             Record::Barrier(barrier) if barrier.horizons.is_empty() => {
                 self.offset = next;
-                self.heard.hear(barrier);
+                self.hear(barrier);
                 Drawn::Barrier(total)
             }
             Record::Barrier(barrier) => {

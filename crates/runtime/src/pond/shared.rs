@@ -81,7 +81,7 @@ impl PondShared {
             blocks: AtomicBool::new(false),
             alarmed: AtomicBool::new(false),
         };
-        shared.written(lengths.iter().map(|(log, length)| (log, *length)), &[]);
+        shared.reset(lengths);
         Arc::new(shared)
     }
 
@@ -105,7 +105,7 @@ impl PondShared {
         self.changed.notify_one();
     }
 
-    /// The region that writes was opened again, with these lengths in its last cut: no less than was shown.
+    /// The region that writes is opened, with these lengths in its last cut. When it was open before, no less than was shown.
     pub(crate) fn reset(&self, lengths: &Lengths) {
         self.lock().segments.clear();
         self.written(lengths.iter().map(|(log, length)| (log, *length)), &[]);

@@ -68,8 +68,10 @@ impl StageKind for PondKind {
 }
 
 impl State {
+    /// Segments lie one behind the other.
     fn bytes(&self) -> u64 {
-        self.segments.values().sum()
+        let first = self.segments.first_key_value().map_or(0, |(base, _)| *base);
+        self.segments.last_key_value().map_or(0, |(base, length)| base + length) - first
     }
 }
 
