@@ -4,6 +4,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+
 use crate::support::admin::{address, page};
 use crate::support::{Place, assert_exit, finish, python, said, wait_for};
 
@@ -104,13 +107,13 @@ fn finish_and_audit(place: &Place, topology: &Path) {
     assert_exit(&place.tidemill(&["verify", out.to_str().unwrap()]), 0);
 }
 
-/// Numbers from a seed (SplitMix64), so that a failing seed can be run again.
-pub(crate) fn random(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+/// So many numbers below a bound, ascending, from a seed that is printed, so that a failing one can be run again.
+pub(crate) fn seeded(seed: u64, count: usize, bound: u64) -> Vec<u64> {
+    println!("seed {seed}");
+    let mut random = SplitMix64::seed_from_u64(seed);
+    let mut numbers: Vec<u64> = (0..count).map(|_| random.next_u64() % bound).collect();
+    numbers.sort_unstable();
+    numbers
 }
 
 #[test]
@@ -118,14 +121,10 @@ fn five_million_events_survive_twenty_kills_at_seeded_points_of_progress() {
     const EVENTS: u64 = 5_000_000;
     let place = Place::new();
     let topology = generated(&place, EVENTS, 7, &["--files", "2"]);
-    let mut seed = 20_260_101;
-    println!("seed {seed}");
     let bytes: u64 =
         (0..2).map(|file| std::fs::metadata(place.path(&format!("data/events-0000{file}.tsv"))).unwrap().len()).sum();
     // Behind the last point is more than a run can read before it is seen to be there: what is not in a cut is bounded.
-    let mut points: Vec<u64> = (0..20).map(|_| random(&mut seed) % (bytes / 100 * 85)).collect();
-    points.sort_unstable();
-    points.into_iter().for_each(|point| kill_when_read(&place, &topology, point));
+    seeded(20_260_101, 20, bytes / 100 * 85).into_iter().for_each(|point| kill_when_read(&place, &topology, point));
     finish_and_audit(&place, &topology);
 }
 

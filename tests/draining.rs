@@ -4,7 +4,6 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use rustix::process::Signal;
 use tidemill::core::{
@@ -12,6 +11,7 @@ use tidemill::core::{
 };
 use tidemill_runtime::{RunConfig, RunError};
 
+use crate::support::inside::until;
 use crate::support::{Place, assert_exit, end_of, finish, lines, said, signal, wait_for};
 
 /// A sink that takes nothing, and can't be opened again after its first failure.
@@ -78,32 +78,10 @@ fn a_stop_ends_although_a_sink_can_not_be_restored_and_names_it() {
     place.write("data/first", lines(0..1_000));
     let mut registry = tidemill::registry();
     registry.add_sink(Gone::default());
-    let path = place.path("plays.toml");
-    let text = std::fs::read_to_string(&path).expect("the topology");
-    let plan = tidemill_topology::load(&text, &path, &registry, &|path| std::fs::read_to_string(path)).plan;
-    let config = RunConfig {
-        state_root: place.path("state"),
-        output_root: place.out(),
-        until_end: false,
-        cut_interval_ms: 5,
-        lane_bytes: 1 << 16,
-        replay_bytes: 1 << 20,
-        drain_ms: 300,
-        heartbeat_ms: 60_000,
-        clusters: Default::default(),
-        admin: None,
-    };
-    let ended = actix_rt::System::new().block_on(async {
-        let running = tidemill_runtime::start(plan.expect("a plan"), registry, config).expect("it starts");
-        let handle = running.handle();
-        let fails = async {
-            while !handle.status().stages.iter().any(|stage| stage.name == "last" && stage.restarts > 0) {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(60), fails).await.expect("the sink fails");
+    let config = RunConfig { drain_ms: 300, ..place.config(false) };
+    let ended = place.run_inside("plays.toml", &registry, config, async |handle| {
+        until(handle, |status| status.stages.iter().any(|stage| stage.name == "last" && stage.restarts > 0)).await;
         handle.stop();
-        tokio::time::timeout(Duration::from_secs(60), running.wait()).await.expect("it ends")
     });
     let error = ended.expect_err("there was no last cut");
     assert!(matches!(&error, RunError::Undrained { stages, .. } if stages.starts_with("`last`")), "{error}");

@@ -7,7 +7,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use tidemill_runtime::{Registry, RunConfig, Status};
 use tidemill_testkit::{Fault, Faulty, Trigger};
 
-use crate::support::{Place, assert_exit, python, root, said};
+use crate::support::{Place, assert_exit, python, root};
 
 /// Every kind of stage with a fault: sample flights through `tsv`, `filter`, `dedup`, `hourly` and `avro_files`.
 const TOPOLOGY: &str = r#"
@@ -89,31 +89,13 @@ fn run_watched(place: &Place, faulty: Option<(&str, Fault, Trigger)>, heartbeat_
             _ => {}
         }
     }
-    let path = place.path("topology.toml");
-    let text = std::fs::read_to_string(&path).expect("the topology");
-    let loaded = tidemill_topology::load(&text, &path, &registry, &|path| std::fs::read_to_string(path));
-    let said: Vec<String> = loaded.diagnostics.iter().map(|found| found.render(&text, false)).collect();
-    let plan = loaded.plan.unwrap_or_else(|| panic!("{}", said.join("\n")));
     let config = RunConfig {
-        state_root: place.path("state"),
-        output_root: place.out(),
-        until_end: true,
-        cut_interval_ms: 5,
-        lane_bytes: 1 << 16,
         // So little that the source waits for cuts: a fault at a late call goes back to a snapshot, not to the beginning.
         replay_bytes: 1 << 14,
-        drain_ms: 30_000,
         heartbeat_ms,
-        clusters: Default::default(),
-        admin: None,
+        ..place.config(true)
     };
-    actix_rt::System::new().block_on(async {
-        let running = tidemill_runtime::start(plan, registry, config).expect("it starts");
-        let handle = running.handle();
-        let ended = tokio::time::timeout(std::time::Duration::from_secs(120), running.wait()).await;
-        ended.unwrap_or_else(|_| panic!("it hangs: {:#?}", handle.status())).expect("it ends well");
-        handle.status()
-    })
+    place.run_inside("topology.toml", &registry, config, async |_| {}).expect("it ends well").1
 }
 
 /// What was published: count and id hash of every hour, from the manifests, and all rows, events and hourly ones, as somebody else
@@ -251,10 +233,10 @@ fn with_poison() -> String {
     let clean = input();
     let at = clean.lines().count() / 2;
     let mut lines: Vec<String> = clean.lines().map(str::to_owned).collect();
-    let mut fields: Vec<&str> = lines[at].split('\t').collect();
+    let poison = lines[at].replace("\tUA\t", "\tZZ\t").replace("\tB6\t", "\tZZ\t");
+    let mut fields: Vec<&str> = poison.split('\t').collect();
     fields[1] = "POISON-20130102";
-    let poison = fields.join("\t");
-    lines.insert(at, poison);
+    lines.insert(at, fields.join("\t"));
     lines.join("\n") + "\n"
 }
 
@@ -333,35 +315,16 @@ fn a_fault_in_json_or_avro_changes_nothing_either() {
 
 #[test]
 fn an_event_that_a_stage_always_fails_on_is_found_and_dead_lettered_and_all_others_come_out() {
-    let clean = input();
-    let poisoned_at = clean.lines().count() / 2;
+    let text = with_poison();
     for (kind, stage) in KINDS {
         for fault in [Fault::PanicAfter, Fault::Error] {
-            let mut lines: Vec<String> = clean.lines().map(str::to_owned).collect();
-            let poison = lines[poisoned_at].replace("\tUA\t", "\tZZ\t").replace("\tB6\t", "\tZZ\t");
-            let mut fields: Vec<&str> = poison.split('\t').collect();
-            fields[1] = "POISON-20130102";
-            lines.insert(poisoned_at, fields.join("\t"));
-            let place = place(&(lines.join("\n") + "\n"));
+            let place = place(&text);
             // `hourly` and the sink behind `dedup` see the same events; only the kind in question fails.
             let status = run(&place, Some((kind, fault, Trigger::Bytes(b"POISON".to_vec()))));
             let found = status.stages.iter().find(|found| found.name == stage).expect("the stage");
             assert_eq!(found.tally.dead, 1, "{kind} {fault:?}: {:?}", found.tally);
-            let letters = place.out().join("_dead_letters");
-            let mut dirs = vec![letters];
-            let mut payloads = Vec::new();
-            while let Some(dir) = dirs.pop() {
-                for entry in std::fs::read_dir(dir).expect("dead letters").map(|entry| entry.expect("an entry").path())
-                {
-                    if entry.is_dir() {
-                        dirs.push(entry);
-                    } else if entry.extension().is_some_and(|ending| ending == "avro") {
-                        let cat = place.tidemill(&["cat", entry.to_str().unwrap()]);
-                        payloads.push(said(&cat));
-                    }
-                }
-            }
-            let all = payloads.join("");
+            let letters = place.published("_dead_letters");
+            let all: String = letters.iter().map(|letter| format!("{letter}\n")).collect();
             assert_eq!(all.matches("stage_failed").count(), 1, "{kind} {fault:?}: {all}");
             assert!(all.contains(&format!("\"{stage}\"")), "{kind} {fault:?}: {all}");
         }

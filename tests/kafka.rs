@@ -5,7 +5,7 @@ use std::process::{Child, Stdio};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::crash::random;
+use crate::crash::seeded;
 use crate::flights;
 use crate::support::admin::{address, page, served_metrics};
 use crate::support::kafka::{Broker, produce, shared, tool, topic};
@@ -145,12 +145,8 @@ fn real_flights_from_three_partitions_come_out_once_in_6936_hours() {
 fn flights_survive_twenty_kills_at_seeded_points_of_progress() {
     let flights = Flights::new(shared());
     flights.send(shared(), 0..flights.lines.len());
-    let mut seed = 20_261_124;
-    println!("seed {seed}");
-    let mut points: Vec<u64> = (0..20).map(|_| random(&mut seed) % flights.lines.len() as u64).collect();
-    points.sort_unstable();
     let mut kills = 0;
-    for point in points {
+    for point in seeded(20_261_124, 20, flights.lines.len() as u64) {
         let mut child =
             flights.command(shared()).arg("--until-end").stderr(Stdio::null()).spawn().expect("the binary runs");
         wait_for("a kill or an end", || {

@@ -63,6 +63,10 @@ fn segments(place: &Place) -> Vec<PathBuf> {
     found
 }
 
+fn pond_bytes(place: &Place) -> u64 {
+    segments(place).iter().map(|path| path.metadata().expect("a segment").len()).sum()
+}
+
 #[test]
 fn a_sink_that_is_down_holds_back_no_hour_of_the_others_and_gets_everything_once_when_it_is_back() {
     let place = Place::new();
@@ -149,7 +153,7 @@ fn a_full_pond_makes_sources_wait_and_stays_within_its_bytes() {
                 last.1.elapsed() > std::time::Duration::from_millis(300)
             })
             .await;
-            let bytes: u64 = segments(&place).iter().map(|path| path.metadata().expect("a segment").len()).sum();
+            let bytes = pond_bytes(&place);
             assert!((4 << 20..8 << 20).contains(&bytes), "{bytes} bytes in the pond");
             assert!(sink(&handle.status(), "files").tally.received < 200_000, "the source has gone on");
             valve.kept().is_closed = false;
@@ -160,7 +164,7 @@ fn a_full_pond_makes_sources_wait_and_stays_within_its_bytes() {
     assert_eq!(place.verified_rows(), 200_000);
     // The last of it was delivered when the region before had made its last cut: the next one frees it.
     place.run_inside("plays.toml", &registry, place.config(true), async |_| {}).expect("it ends");
-    let bytes: u64 = segments(&place).iter().map(|path| path.metadata().expect("a segment").len()).sum();
+    let bytes = pond_bytes(&place);
     assert!(bytes <= 600_000, "{bytes} bytes were not removed although all was delivered");
 }
 
@@ -173,7 +177,7 @@ fn a_full_pond_that_is_to_makes_dead_letters_and_holds_back_nothing() {
     let (_, status) = place
         .run_inside("plays.toml", &registry, place.config(true), async |handle| {
             until(handle, |status| sink(status, "files").tally.received == 200_000).await;
-            let bytes: u64 = segments(&place).iter().map(|path| path.metadata().expect("a segment").len()).sum();
+            let bytes = pond_bytes(&place);
             assert!(bytes <= 8 << 20, "{bytes} bytes in the pond");
             valve.kept().is_closed = false;
         })

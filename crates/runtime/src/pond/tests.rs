@@ -9,6 +9,8 @@ use arrow_array::{
 };
 use arrow_buffer::{Buffer, OffsetBuffer};
 use arrow_schema::DataType;
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use tidemill_core::{
     Batch, Effects, EventType, Horizon, Hour, HourNote, Input, LogName, LogReader, Origin, RowOrigins, SealReason,
     Seals, Stage, StageContext, StageInput, StageKind,
@@ -173,15 +175,6 @@ fn writer(event_type: &Arc<EventType>, options: PondOptions, snapshot: Option<&[
     PondKind(options).build(&context).expect("a writer")
 }
 
-/// Numbers from a seed (SplitMix64).
-fn random(state: &mut u64, below: u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (z ^ (z >> 31)) % below
-}
-
 /// Snapshot, model and files at a barrier.
 type Cut = (Vec<u8>, Vec<u8>, BTreeMap<LogName, Vec<u8>>);
 
@@ -194,7 +187,8 @@ fn segments_hold_the_end_of_what_was_written_over_random_barriers_restarts_and_c
     let options = PondOptions { max_bytes: 1 << 20, when_full: WhenFull::DeadLetter };
     let (mut refused, mut retired) = (0, 0);
     for seed in 0..30 {
-        let mut state = seed;
+        let mut random = SplitMix64::seed_from_u64(seed);
+        let mut below = |bound: u64| random.next_u64() % bound;
         let mut stage = writer(&event_type, options, None);
         let mut text: Vec<u8> = Vec::new();
         let mut files: BTreeMap<LogName, Vec<u8>> = BTreeMap::new();
@@ -202,11 +196,11 @@ fn segments_hold_the_end_of_what_was_written_over_random_barriers_restarts_and_c
         let mut consumed = 0;
         for step in 0..120u64 {
             let mut effects = Effects::default();
-            let choice = random(&mut state, 10);
+            let choice = below(10);
             match choice {
                 0..6 => {
                     let mut many = batch(&event_type);
-                    let text = "x".repeat(random(&mut state, 60_000) as usize);
+                    let text = "x".repeat(below(60_000) as usize);
                     let mut columns = many.records.columns().to_vec();
                     columns[1] = Arc::new(StringViewArray::from(vec![text.as_str(); 3]));
                     many.records = RecordBatch::try_new(event_type.arrow.clone(), columns).expect("as before");
@@ -225,7 +219,7 @@ fn segments_hold_the_end_of_what_was_written_over_random_barriers_restarts_and_c
                     };
                     // Readers see what a cut has.
                     let committed = cut.as_ref().map_or(0, |(_, text, _)| text.len() as u64);
-                    consumed += random(&mut state, committed.saturating_sub(consumed) + 1);
+                    consumed += below(committed.saturating_sub(consumed) + 1);
                     let seals = Seals {
                         cut: step,
                         at_ms: 0,
