@@ -185,6 +185,7 @@ impl Settings {
             heartbeat_ms: parse_duration_ms(&self.runtime.heartbeat).map_err(bad("runtime.heartbeat"))?.max(100),
             clusters: Arc::new(self.clusters()),
             admin: None,
+            host: Arc::new(tidemill_runtime::System),
         })
     }
 

@@ -23,6 +23,7 @@ impl Place {
             heartbeat_ms: 60_000,
             clusters: Default::default(),
             admin: None,
+            host: std::sync::Arc::new(tidemill_runtime::System),
         }
     }
 

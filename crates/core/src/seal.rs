@@ -34,7 +34,7 @@ pub struct PartitionPosition {
     /// Position of the next record.
     pub next: u64,
     /// What else the source needs to go on from there (identity of a file, state of a generator); opaque to the runtime.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default)]
     pub resume: String,
     /// The partition has been read to an end that stays (a finite source); it holds no hour open.
     #[serde(default)]

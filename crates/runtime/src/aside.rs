@@ -88,7 +88,7 @@ mod tests {
     use crate::state_dir::StateDir;
 
     fn take(root: &Path, output: &Path) -> Result<StateDir, RunError> {
-        StateDir::take(StateLock::take(root)?, output)
+        StateDir::take(std::sync::Arc::new(crate::host::System), StateLock::take(root)?, root, output)
     }
 
     #[test]

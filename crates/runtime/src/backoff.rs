@@ -1,7 +1,10 @@
 //! Pauses between restarts: exponential, with full jitter, back to the start after a quiet minute.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::host::Host;
 
 const FIRST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(10);
@@ -15,16 +18,19 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// The pause after a failure at `now`: a random part of 10 ms, 20 ms, 40 ms, ... 10 s.
-    pub(crate) fn next(&mut self, now: Instant) -> Duration {
+    /// The pause after a failure now: a random part of 10 ms, 20 ms, 40 ms, ... 10 s. The whole of it when there is no random number.
+    pub(crate) fn next(&mut self, host: &dyn Host) -> Duration {
+        self.after(Instant::now(), host.random().unwrap_or(u64::MAX))
+    }
+
+    fn after(&mut self, now: Instant, random: u64) -> Duration {
         if self.last.is_some_and(|last| now.duration_since(last) > QUIET) {
             self.failures = 0;
         }
         self.last = Some(now);
         let ceiling = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
         self.failures += 1;
-        let random = RandomState::new().build_hasher().finish();
-        ceiling.mul_f64(random as f64 / u64::MAX as f64)
+        Duration::from_millis((ceiling.as_millis() as f64 * (random as f64 / u64::MAX as f64)) as u64)
     }
 }
 
@@ -38,8 +44,8 @@ mod tests {
         let start = Instant::now();
         for failure in 0..20 {
             let ceiling = Duration::from_millis(10 << failure.min(16)).min(LONGEST);
-            assert!(backoff.next(start) <= ceiling);
+            assert_eq!(backoff.after(start, u64::MAX), ceiling);
         }
-        assert!(backoff.next(start + Duration::from_secs(61)) <= FIRST);
+        assert!(backoff.after(start + Duration::from_secs(61), u64::MAX / 2) <= FIRST);
     }
 }

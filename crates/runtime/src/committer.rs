@@ -6,19 +6,19 @@
 //! 4. only then its effects: show ponds to those who read them, publish files, remove retired Logs and the snapshots of the cut before.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tidemill_core::{LogName, Publication};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::coordinator::{Committed as CommittedMessage, Fatal};
 use crate::error::RunError;
 use crate::failpoint;
+use crate::host::{Host, Open};
 use crate::ledger::{Committed, Ledger, Record};
 use crate::logs::{Logs, path_in, sync_all};
 use crate::publish::{publish, remove};
@@ -33,21 +33,37 @@ pub(crate) struct Job {
     pub(crate) read_bytes: u64,
 }
 
-/// Starts the thread. It ends when the sender is dropped, after what was sent.
-pub(crate) fn start(region: Arc<Region>, dir: RegionDir, ledger: Ledger) -> (Sender<Job>, JoinHandle<()>) {
-    let (sender, jobs) = channel();
-    let thread = std::thread::Builder::new().name("committer".into());
-    let thread = thread.spawn(move || run(&region, &dir, ledger, &jobs));
-    (sender, thread.expect("the system can start a thread"))
+/// Starts it, on a thread of its own if the host has any. It ends when the sender is dropped, after what was sent; then the receiver hears of it.
+pub(crate) fn start(
+    region: Arc<Region>,
+    dir: RegionDir,
+    ledger: Ledger,
+) -> (UnboundedSender<Job>, oneshot::Receiver<()>) {
+    let (sender, jobs) = unbounded_channel();
+    let (over, is_over) = oneshot::channel();
+    let has_threads = region.config.host.has_threads();
+    let work = async move {
+        run(region, dir, ledger, jobs).await;
+        let _ = over.send(());
+    };
+    if has_threads {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.expect("the system has room for another thread");
+        let thread = std::thread::Builder::new().name("committer".into());
+        thread.spawn(move || runtime.block_on(work)).expect("the system can start a thread");
+    } else {
+        actix_rt::spawn(work);
+    }
+    (sender, is_over)
 }
 
-fn run(region: &Arc<Region>, dir: &RegionDir, mut ledger: Ledger, jobs: &Receiver<Job>) {
+async fn run(region: Arc<Region>, dir: RegionDir, mut ledger: Ledger, mut jobs: UnboundedReceiver<Job>) {
     let _alarm = Alarm { region: region.clone(), whose: "committer" };
-    for job in jobs {
+    while let Some(job) = jobs.recv().await {
         let begin = Instant::now();
         let cut = job.record.cut;
         let read_bytes = job.read_bytes;
-        if let Err(error) = commit(region, dir, &mut ledger, job) {
+        if let Err(error) = commit(&region, &dir, &mut ledger, job).await {
             region.coordinator().do_send(Fatal(error));
             return;
         }
@@ -55,12 +71,13 @@ fn run(region: &Arc<Region>, dir: &RegionDir, mut ledger: Ledger, jobs: &Receive
     }
 }
 
-fn commit(region: &Region, dir: &RegionDir, ledger: &mut Ledger, mut job: Job) -> Result<(), RunError> {
+async fn commit(region: &Region, dir: &RegionDir, ledger: &mut Ledger, mut job: Job) -> Result<(), RunError> {
     failpoint::cut(&job.record);
-    failpoint::hit("cut-begins");
+    failpoint::at("cut-begins").await;
+    let host = &*dir.state.host;
     let paths = dirty_paths(region, &job.record);
-    sync_all(paths.iter().map(PathBuf::as_path))?;
-    failpoint::hit("logs-synced");
+    sync_all(host, paths.iter().map(PathBuf::as_path))?;
+    failpoint::at("logs-synced").await;
     let snapshot_path = dir.snapshot_path(job.record.cut);
     let mut packed = Vec::new();
     for (name, bytes) in &job.snapshots {
@@ -69,17 +86,17 @@ fn commit(region: &Region, dir: &RegionDir, ledger: &mut Ledger, mut job: Job) -
         packed.extend_from_slice(bytes);
     }
     packed.extend(crc32c::crc32c(&packed).to_le_bytes());
-    waiting_for_room(region, || write_snapshot(&snapshot_path, &packed))?;
-    failpoint::hit("snapshot-synced");
-    waiting_for_room(region, || ledger.append(&job.record))?;
-    failpoint::hit("ledger-synced");
+    waiting_for_room(region, || write_snapshot(host, &snapshot_path, &packed)).await?;
+    failpoint::at("snapshot-synced").await;
+    waiting_for_room(region, || ledger.append(&job.record)).await?;
+    failpoint::at("ledger-synced").await;
     let previous = region.committed().last.cut;
-    waiting_for_room(region, || effects(region, &job.record, &dir.state))?;
-    failpoint::hit("effects-done");
+    waiting_for_room(region, || effects(region, &job.record, &dir.state)).await?;
+    failpoint::at("effects-done").await;
     if previous != job.record.cut {
-        remove([dir.snapshot_path(previous)].into_iter())?;
+        remove(host, [dir.snapshot_path(previous)].into_iter())?;
     }
-    failpoint::hit("snapshot-removed");
+    failpoint::at("snapshot-removed").await;
     let mut committed = region.committed();
     committed.apply(job.record);
     if let Err(error) = ledger.rotate_if_large(&committed) {
@@ -105,15 +122,15 @@ fn dirty_paths(region: &Region, record: &Record) -> Vec<PathBuf> {
     paths
 }
 
-fn write_snapshot(path: &Path, packed: &[u8]) -> Result<(), RunError> {
-    let mut file = File::create(path).map_err(RunError::io("create", path))?;
-    file.write_all(packed).map_err(RunError::io("write", path))?;
-    file.sync_all().map_err(RunError::io("sync", path))?;
-    sync_all(path.parent().into_iter())
+fn write_snapshot(host: &dyn Host, path: &Path, packed: &[u8]) -> Result<(), RunError> {
+    let file = host.open(path, Open::Create).map_err(RunError::io("create", path))?;
+    file.write_at(packed, 0).map_err(RunError::io("write", path))?;
+    file.sync().map_err(RunError::io("sync", path))?;
+    sync_all(host, path.parent().into_iter())
 }
 
 /// Repeats what failed for want of room. Inputs wait meanwhile, because no cut frees what is held for replay.
-fn waiting_for_room(region: &Region, mut step: impl FnMut() -> Result<(), RunError>) -> Result<(), RunError> {
+async fn waiting_for_room(region: &Region, mut step: impl FnMut() -> Result<(), RunError>) -> Result<(), RunError> {
     let begin = Instant::now();
     let mut tries = 0u32;
     loop {
@@ -129,7 +146,7 @@ fn waiting_for_room(region: &Region, mut step: impl FnMut() -> Result<(), RunErr
                 if region.config.until_end && begin.elapsed() > NO_ROOM_MAX {
                     return Err(RunError::Io { action, path, source });
                 }
-                std::thread::sleep(Duration::from_millis(500));
+                tokio::time::sleep(Duration::from_millis(500)).await;
             }
             other => return other,
         }
@@ -153,17 +170,17 @@ fn effects(region: &Region, record: &Record, state: &StateDir) -> Result<(), Run
         }
         drop(logs);
         publish(state, &staged)?;
-        retire(retired)?;
+        retire(&*state.host, retired)?;
     }
     Ok(())
 }
 
 /// Removes Logs that are not needed any more.
-fn retire(logs: Vec<PathBuf>) -> Result<(), RunError> {
+fn retire(host: &dyn Host, logs: Vec<PathBuf>) -> Result<(), RunError> {
     if logs.is_empty() {
         return Ok(());
     }
-    remove(logs.into_iter())?;
+    remove(host, logs.into_iter())?;
     failpoint::hit("logs-removed");
     Ok(())
 }
@@ -187,7 +204,7 @@ pub(crate) fn recover(dir: &RegionDir, committed: &Committed) -> Result<BTreeMap
         let staged: Vec<_> =
             said.publications.iter().map(|publication| (path(&publication.log), publication)).collect();
         publish(&dir.state, &staged)?;
-        retire(said.retired.iter().map(path).collect())?;
+        retire(&*dir.state.host, said.retired.iter().map(path).collect())?;
     }
     failpoint::hit("effects-redone");
     let path = dir.snapshot_path(record.cut);
@@ -195,8 +212,8 @@ pub(crate) fn recover(dir: &RegionDir, committed: &Committed) -> Result<BTreeMap
     // A cut that was not committed leaves the snapshots of the very next number, never of a later one.
     let cuts = path.parent().unwrap_or(Path::new("."));
     let mut others = Vec::new();
-    for entry in std::fs::read_dir(cuts).map_err(RunError::io("list", cuts))? {
-        let other = entry.map_err(RunError::io("list", cuts))?.path();
+    let host = &*dir.state.host;
+    for other in host.list(cuts).map_err(RunError::io("list", cuts))? {
         let cut: Option<u64> = other.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
         if cut.is_some_and(|cut| cut > record.cut + 1) {
             return Err(corrupt(
@@ -208,11 +225,11 @@ pub(crate) fn recover(dir: &RegionDir, committed: &Committed) -> Result<BTreeMap
         }
     }
     if record.cut == 0 {
-        remove(others.into_iter())?;
+        remove(host, others.into_iter())?;
         return Ok(BTreeMap::new());
     }
     // The snapshots of a cut go away only after a later one was committed: if they are gone, the ledger has lost records.
-    let packed = match std::fs::read(&path) {
+    let packed = match host.read(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(corrupt(
                 "the snapshots of the ledger's last cut are gone: a later cut was committed and its record is lost",
@@ -232,7 +249,7 @@ pub(crate) fn recover(dir: &RegionDir, committed: &Committed) -> Result<BTreeMap
         let bytes = bytes.ok_or_else(|| corrupt("the snapshots of the last cut are cut short"))?;
         snapshots.insert(name.clone(), bytes.into());
     }
-    remove(others.into_iter())?;
+    remove(host, others.into_iter())?;
     failpoint::hit("snapshots-cleared");
     Ok(snapshots)
 }

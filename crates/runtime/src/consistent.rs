@@ -14,7 +14,7 @@ pub(crate) fn consistent(state: &StateDir, divided: &Regions, fingerprint: &Fing
     let mut ledgers: Vec<Option<Committed>> = Vec::new();
     for region in &divided.regions {
         let root = state.region_root(&region.name);
-        let peeked = if root.exists() { Ledger::peek(&root)? } else { None };
+        let peeked = if state.host.exists(&root) { Ledger::peek(&*state.host, &root)? } else { None };
         ledgers.push(peeked.map(|(committed, _)| committed));
     }
     if let Some(main) = &ledgers[0] {

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Sender;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
 use tidemill_core::{CutId, DEAD_LETTER_TYPE, Horizon, PartitionPosition, Positions, Seals};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::committer::Job;
 use crate::drain::Drain;
@@ -28,7 +29,7 @@ pub(crate) struct Coordinator {
     region: Arc<Region>,
     readers: Vec<Addr<Reader>>,
     /// Gone after the end.
-    committer: Option<Sender<Job>>,
+    committer: Option<UnboundedSender<Job>>,
     /// Event times and open hours as of the last barrier.
     cut_progress: Progress,
     in_flight: Option<InFlight>,
@@ -130,7 +131,7 @@ impl Coordinator {
     pub(crate) fn new(
         region: Arc<Region>,
         readers: Vec<Addr<Reader>>,
-        committer: Sender<Job>,
+        committer: UnboundedSender<Job>,
         done: oneshot::Sender<Result<Ended, RunError>>,
     ) -> Self {
         let next_cut = region.committed().last.cut + 1;
@@ -152,11 +153,8 @@ impl Coordinator {
     }
 
     fn end(&mut self, result: Result<Ended, RunError>) {
-        // After a good end nothing is on its way: the committer may end too, and with it the ownership of the state. A region behind ponds is
-        // opened again in this process, behind its committer's end.
-        if result.is_ok() || self.region.is_behind_ponds() {
-            self.committer = None;
-        }
+        // It ends with what it has in hand, and with it the ownership of the state. A region may be opened again in this process, behind that.
+        self.committer = None;
         if let Ok(Ended::Finished) = result {
             self.region.ponds_out.iter().for_each(|pond| pond.end());
         }
@@ -209,7 +207,7 @@ impl Coordinator {
             }
             Phase::Running => {
                 let said = Said::of(&self.region);
-                let horizons = propose(&self.region, &said, now_ms());
+                let horizons = propose(&self.region, &said, self.region.config.host.now_ms());
                 let interval = Duration::from_millis(self.region.config.cut_interval_ms);
                 let due = (has_read || self.region.can_free()) && self.last_cut_at.elapsed() >= interval;
                 let full = self.region.held_bytes() >= self.region.config.replay_bytes / 2;
@@ -225,7 +223,7 @@ impl Coordinator {
         let cut = self.next_cut;
         self.next_cut += 1;
         let consumed = self.region.ponds_out.iter().map(|pond| (pond.name.clone(), pond.consumed_offset())).collect();
-        let seals = Arc::new(Seals { cut, at_ms: now_ms(), horizons, positions: Positions::new(), consumed });
+        let seals = Arc::new(Seals { cut, at_ms: self.region.config.host.now_ms(), horizons, positions: Positions::new(), consumed });
         let nodes = (self.region.stages.iter().map(|stage| stage.node))
             .chain(self.region.sources.iter().map(|source| source.node))
             .collect();
@@ -290,11 +288,6 @@ impl Coordinator {
             self.end(Err(RunError::Internal("the committer is gone".into())));
         }
     }
-}
-
-/// Wall clock in milliseconds since 1970.
-pub(crate) fn now_ms() -> i64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
 impl Actor for Coordinator {

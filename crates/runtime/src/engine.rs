@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tidemill_core::{
     Batch, DeadLetter, DeliveryId, Effects, Input, Reason, Refused, Role, Seals, SinkContext, SinkError, Stage,
     StageContext, StageError, StageInput,
 };
+
+use tokio::time::Instant;
 
 use crate::error::error_chain;
 use crate::external::{ExternalSink, OpenHours};
@@ -191,7 +193,7 @@ impl Engine {
                 for (at, part) in parts.iter().enumerate() {
                     let caller = Caller { part: at, in_hand: in_hand.as_ref(), ..caller };
                     let id = match part {
-                        Part::Live(_) => None,
+                        Part::Live(_) | Part::Suspect(_) => None,
                         Part::Delivery(_, id) => Some(id),
                         Part::Poison(input, error) => {
                             bury(input, format!("the stage failed on this event, twice: {error}"), &mut effects);

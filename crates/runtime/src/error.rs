@@ -112,6 +112,11 @@ impl RunError {
         move |source| Self::Io { action, path, source }
     }
 
+    /// Whether it stays for as long as nobody changes something: the topology, the settings, what a source reads from.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, Self::Source { .. } | Self::Unavailable(_) | Self::Settings(_) | Self::Undrained { .. })
+    }
+
     /// The error with all its causes, on one line.
     #[must_use]
     pub fn chain(&self) -> String {

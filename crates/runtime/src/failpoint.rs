@@ -3,6 +3,7 @@
 //! `TIDEMILL_FAILPOINT` is `name:n`: the process kills itself with SIGKILL when `name` is reached for the n-th time. `name:n:kind` counts only
 //! while the cut in hand is of a kind: `sealing` when it publishes files, `last` when it ends the input. With `:stop` at its end the process
 //! stops (SIGSTOP) instead, as one that hangs.
+//! A simulation in the process can take part in every point instead, see [`decide_by`].
 //! `TIDEMILL_LEDGER_BYTES` is the size beyond which a new ledger file begins.
 
 use crate::ledger::Record;
@@ -13,6 +14,38 @@ pub(crate) fn hit(name: &str) {
     if let Some(plan) = &*on::PLAN {
         plan.hit(name);
     }
+    on::decide(name);
+}
+
+/// The same, in a place where others may come first.
+#[cfg(feature = "failpoints")]
+pub(crate) async fn at(name: &str) {
+    if let Some(plan) = &*on::PLAN {
+        plan.hit(name);
+    }
+    match on::decide(name) {
+        Decision::GoOn => {}
+        Decision::Wait(pause) => tokio::time::sleep(pause).await,
+        Decision::Panic => panic!("a planned panic of the runtime's own code at {name}"),
+    }
+}
+
+/// What happens at a point where others may come first.
+#[cfg(feature = "failpoints")]
+#[derive(Clone, Copy, Debug)]
+pub enum Decision {
+    /// Nothing.
+    GoOn,
+    /// Others come first, for so long.
+    Wait(std::time::Duration),
+    /// A panic of the runtime's own code.
+    Panic,
+}
+
+/// Has every point on this thread decided by a function; by none when it is gone.
+#[cfg(feature = "failpoints")]
+pub fn decide_by(decide: Option<Box<dyn FnMut(&str) -> Decision>>) {
+    on::DECIDE.set(decide);
 }
 
 /// Says which cut is in hand: the one that is being committed, or the last one when a run starts.
@@ -30,18 +63,27 @@ pub(crate) fn ledger_bytes(usual: u64) -> u64 {
 
 #[cfg(feature = "failpoints")]
 mod on {
-    use std::cell::Cell;
+    use std::cell::{Cell, RefCell};
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
     use std::thread::LocalKey;
 
     use rustix::process::{Signal, getpid, kill_process};
 
+    use super::Decision;
+
     thread_local! {
         // Each region commits on a thread of its own.
         pub(super) static SEALING: Cell<bool> = const { Cell::new(false) };
         pub(super) static LAST: Cell<bool> = const { Cell::new(false) };
+        pub(super) static DECIDE: RefCell<Option<Decide>> = const { RefCell::new(None) };
     }
+    pub(super) type Decide = Box<dyn FnMut(&str) -> Decision>;
+
+    pub(super) fn decide(name: &str) -> Decision {
+        DECIDE.with_borrow_mut(|decide| decide.as_mut().map_or(Decision::GoOn, |decide| decide(name)))
+    }
+
     pub(super) static PLAN: LazyLock<Option<Plan>> = LazyLock::new(|| {
         let text = std::env::var("TIDEMILL_FAILPOINT").ok()?;
         Some(Plan::of(&text).unwrap_or_else(|| panic!("TIDEMILL_FAILPOINT = {text:?} is no plan")))
@@ -89,6 +131,10 @@ mod on {
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
 pub(crate) fn hit(_name: &str) {}
+
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub(crate) async fn at(_name: &str) {}
 
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]

@@ -143,7 +143,7 @@ impl Inbox {
                 }
                 let number = state.next_number;
                 state.next_number += 1;
-                Numbered { number, item, failures: 0, outcome: None }
+                Numbered { number, item, outcome: None }
             }
         };
         state.leased.insert(item.number, item.clone());

@@ -20,6 +20,8 @@ pub(crate) enum Part {
     Live(Input),
     /// Events as they lie in a pond, under the name that they have there for ever.
     Delivery(Input, DeliveryId),
+    /// To be processed; a worker has failed on it.
+    Suspect(Input),
     /// To become a dead letter: the stage failed on it with this error, and there is nothing left to halve.
     Poison(Input, String),
 }
@@ -29,8 +31,6 @@ pub(crate) enum Part {
 pub(crate) struct Numbered {
     pub(crate) number: u64,
     pub(crate) item: Item,
-    /// How often a worker failed on it.
-    pub(crate) failures: u32,
     /// What became of its records when its effects were handed on; a replay must say the same.
     pub(crate) outcome: Option<Tally>,
 }
@@ -64,28 +64,39 @@ impl Item {
         }
     }
 
-    /// The item with its part `index` halved, or marked as poison when it can't be.
-    pub(crate) fn bisect(&self, index: usize, error: &str) -> Self {
-        let Self::Data(parts) = self else { return self.clone() };
+    /// The item after a worker has failed on its part `index`, and whether this is a search for the event to blame. A part is tried once more as it is; the
+    /// next time it is halved; what can't be halved becomes poison. So no event is given up that has not failed by itself, twice.
+    pub(crate) fn blame(&self, index: usize, error: &str) -> (Self, bool) {
+        let Self::Data(parts) = self else { return (self.clone(), false) };
+        let mut is_search = false;
         let mut finer = Vec::with_capacity(parts.len() + 1);
         for (at, part) in parts.iter().enumerate() {
             match part {
-                Part::Live(input) | Part::Delivery(input, _) if at == index => match input.split() {
-                    Some((head, tail)) => finer.extend([Part::Live(head), Part::Live(tail)]),
-                    None => finer.push(Part::Poison(input.clone(), error.to_owned())),
-                },
+                Part::Live(input) | Part::Delivery(input, _) if at == index => finer.push(Part::Suspect(input.clone())),
+                Part::Suspect(input) if at == index => {
+                    is_search = true;
+                    match input.split() {
+                        Some((head, tail)) => finer.extend([Part::piece(head), Part::piece(tail)]),
+                        None => finer.push(Part::Poison(input.clone(), error.to_owned())),
+                    }
+                }
                 _ => finer.push(part.clone()),
             }
         }
-        Self::Data(finer.into())
+        (Self::Data(finer.into()), is_search)
     }
 }
 
 impl Part {
     pub(crate) fn input(&self) -> &Input {
         match self {
-            Self::Live(input) | Self::Delivery(input, _) | Self::Poison(input, _) => input,
+            Self::Live(input) | Self::Delivery(input, _) | Self::Suspect(input) | Self::Poison(input, _) => input,
         }
+    }
+
+    /// A piece of a suspect: one event is innocent until it fails by itself.
+    fn piece(input: Input) -> Self {
+        if input.split().is_some() { Self::Suspect(input) } else { Self::Live(input) }
     }
 
     fn weight_bytes(&self) -> usize {

@@ -8,8 +8,6 @@
 //! Anything else is corruption, and is refused.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +17,7 @@ use tidemill_topology::Fingerprint;
 
 use crate::error::RunError;
 use crate::failpoint;
+use crate::host::{Host, HostFile, Open};
 use crate::logs::{Lengths, sync_all};
 
 const MAGIC: &[u8; 8] = b"TIDELDG1";
@@ -120,9 +119,10 @@ impl Committed {
 
 /// An open ledger.
 pub(crate) struct Ledger {
+    host: Arc<dyn Host>,
     dir: PathBuf,
     generation: u64,
-    file: File,
+    file: Box<dyn HostFile>,
     length: u64,
     /// An append failed midway: what is behind `length` has to go first.
     torn: bool,
@@ -138,11 +138,11 @@ pub(crate) struct Opened {
 
 impl Ledger {
     /// What the ledger in `dir` says, without touching anything; `None` when there is none.
-    pub(crate) fn peek(dir: &Path) -> Result<Option<(Committed, u64)>, RunError> {
-        let mut generations = generations(dir)?;
+    pub(crate) fn peek(host: &dyn Host, dir: &Path) -> Result<Option<(Committed, u64)>, RunError> {
+        let mut generations = generations(host, dir)?;
         while let Some(generation) = generations.pop() {
             let path = path_of(dir, generation);
-            let (records, dropped) = read(&path)?;
+            let (records, dropped) = read(host, &path)?;
             // A crash while a new file was begun leaves it without its base; the one before still holds.
             if records.is_empty() && !generations.is_empty() {
                 continue;
@@ -157,36 +157,36 @@ impl Ledger {
     /// Opens the ledger in `dir`, or begins one. `prepare` is called with what it says before anything is
     /// written.
     pub(crate) fn open(
+        host: &Arc<dyn Host>,
         dir: &Path,
         prepare: impl FnOnce(&mut Committed) -> Result<(), RunError>,
     ) -> Result<Opened, RunError> {
-        let (mut committed, dropped_bytes) = Self::peek(dir)?.unwrap_or_default();
+        let (mut committed, dropped_bytes) = Self::peek(&**host, dir)?.unwrap_or_default();
         prepare(&mut committed)?;
-        let generation = generations(dir)?.last().map_or(1, |last| last + 1);
-        let ledger = Self::begin(dir, generation, &committed)?;
+        let generation = generations(&**host, dir)?.last().map_or(1, |last| last + 1);
+        let ledger = Self::begin(host, dir, generation, &committed)?;
         ledger.remove_older()?;
         Ok(Opened { ledger, committed, dropped_bytes })
     }
 
-    fn begin(dir: &Path, generation: u64, committed: &Committed) -> Result<Self, RunError> {
+    fn begin(host: &Arc<dyn Host>, dir: &Path, generation: u64, committed: &Committed) -> Result<Self, RunError> {
         let path = path_of(dir, generation);
-        let file = OpenOptions::new().create(true).truncate(true).write(true).open(&path);
-        let mut file = file.map_err(RunError::io("create", &path))?;
+        let file = host.open(&path, Open::Create).map_err(RunError::io("create", &path))?;
         failpoint::hit("ledger-created");
         let mut bytes = MAGIC.to_vec();
         bytes.extend(frame(&committed.base())?);
-        file.write_all(&bytes).map_err(RunError::io("write", &path))?;
+        file.write_at(&bytes, 0).map_err(RunError::io("write", &path))?;
         failpoint::hit("base-written");
-        file.sync_all().map_err(RunError::io("sync", &path))?;
-        sync_all([dir].into_iter())?;
+        file.sync().map_err(RunError::io("sync", &path))?;
+        sync_all(&**host, [dir].into_iter())?;
         failpoint::hit("ledger-begun");
-        Ok(Self { dir: dir.to_owned(), generation, file, length: bytes.len() as u64, torn: false })
+        Ok(Self { host: host.clone(), dir: dir.to_owned(), generation, file, length: bytes.len() as u64, torn: false })
     }
 
     fn remove_older(&self) -> Result<(), RunError> {
-        for generation in generations(&self.dir)?.into_iter().filter(|generation| *generation < self.generation) {
+        for generation in generations(&*self.host, &self.dir)?.into_iter().filter(|generation| *generation < self.generation) {
             let path = path_of(&self.dir, generation);
-            std::fs::remove_file(&path).map_err(RunError::io("remove", &path))?;
+            self.host.remove(&path).map_err(RunError::io("remove", &path))?;
             failpoint::hit("ledger-removed");
         }
         Ok(())
@@ -199,16 +199,15 @@ impl Ledger {
         let bytes = frame(record)?;
         if self.torn {
             self.file.set_len(self.length).map_err(RunError::io("truncate", &path))?;
-            self.file.seek(SeekFrom::Start(self.length)).map_err(RunError::io("seek in", &path))?;
-            self.file.sync_all().map_err(RunError::io("sync", &path))?;
+            self.file.sync().map_err(RunError::io("sync", &path))?;
             self.torn = false;
         }
-        if let Err(error) = self.file.write_all(&bytes) {
+        if let Err(error) = self.file.write_at(&bytes, self.length) {
             self.torn = true;
             return Err(RunError::io("append to", path)(error));
         }
         failpoint::hit("ledger-written");
-        self.file.sync_all().map_err(RunError::io("sync", &path))?;
+        self.file.sync().map_err(RunError::io("sync", &path))?;
         self.length += bytes.len() as u64;
         Ok(())
     }
@@ -217,9 +216,9 @@ impl Ledger {
     pub(crate) fn rotate_if_large(&mut self, committed: &Committed) -> Result<(), RunError> {
         if self.length > failpoint::ledger_bytes(FILE_BYTES_MAX) {
             let next = self.generation + 1;
-            *self = Self::begin(&self.dir, next, committed).inspect_err(|_| {
+            *self = Self::begin(&self.host, &self.dir, next, committed).inspect_err(|_| {
                 // What is there of it would be taken for the newest by the next start, without what this one still gets.
-                let _ = std::fs::remove_file(path_of(&self.dir, next));
+                let _ = self.host.remove(&path_of(&self.dir, next));
             })?;
             self.remove_older()?;
         }
@@ -232,11 +231,10 @@ fn path_of(dir: &Path, generation: u64) -> PathBuf {
 }
 
 /// Generations of the ledger files in `dir`, ascending.
-fn generations(dir: &Path) -> Result<Vec<u64>, RunError> {
+fn generations(host: &dyn Host, dir: &Path) -> Result<Vec<u64>, RunError> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(RunError::io("list", dir))? {
-        let name = entry.map_err(RunError::io("list", dir))?.file_name();
-        let name = name.to_string_lossy();
+    for path in host.list(dir).map_err(RunError::io("list", dir))? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
         if let Some(number) = name.strip_prefix("ledger-").and_then(|rest| rest.strip_suffix(".log")) {
             found.extend(number.parse::<u64>());
         }
@@ -256,10 +254,9 @@ fn frame(record: &Record) -> Result<Vec<u8>, RunError> {
 }
 
 /// The records of a file, and how many bytes of an incomplete tail it ends with.
-fn read(path: &Path) -> Result<(Vec<Record>, u64), RunError> {
+fn read(host: &dyn Host, path: &Path) -> Result<(Vec<Record>, u64), RunError> {
     let corrupt = |what: String| RunError::Corrupt { what, path: path.to_owned() };
-    let mut bytes = Vec::new();
-    File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(RunError::io("read", path))?;
+    let bytes = host.read(path).map_err(RunError::io("read", path))?;
     if bytes.len() < MAGIC.len() {
         return Ok((Vec::new(), bytes.len() as u64));
     }
@@ -297,13 +294,17 @@ fn read(path: &Path) -> Result<(Vec<Record>, u64), RunError> {
 mod tests {
     use super::*;
 
+    fn host() -> Arc<dyn Host> {
+        Arc::new(crate::host::System)
+    }
+
     fn record(cut: CutId) -> Record {
         Record { cut, ..Record::default() }
     }
 
     fn written(cuts: u64) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
-        let mut opened = Ledger::open(dir.path(), |_| Ok(())).unwrap();
+        let mut opened = Ledger::open(&host(), dir.path(), |_| Ok(())).unwrap();
         for cut in 1..=cuts {
             opened.ledger.append(&record(cut)).unwrap();
         }
@@ -318,7 +319,7 @@ mod tests {
         let last = frame(&record(3)).unwrap().len();
         for lost in 1..=last {
             std::fs::write(&path, &whole[..whole.len() - lost]).unwrap();
-            let (committed, dropped) = Ledger::peek(dir.path()).unwrap().unwrap();
+            let (committed, dropped) = Ledger::peek(&*host(), dir.path()).unwrap().unwrap();
             assert_eq!(committed.last.cut, 2, "{lost} bytes lost");
             assert_eq!(dropped, (last - lost) as u64);
         }
@@ -334,13 +335,13 @@ mod tests {
         let mut bytes = whole.clone();
         bytes[payload_of_second + 3] ^= 1;
         std::fs::write(&path, bytes).unwrap();
-        assert!(matches!(Ledger::peek(dir.path()), Err(RunError::Corrupt { .. })));
+        assert!(matches!(Ledger::peek(&*host(), dir.path()), Err(RunError::Corrupt { .. })));
     }
 
     #[test]
     fn a_new_file_without_its_base_leaves_the_old_one_in_force() {
         let (dir, _) = written(2);
         std::fs::write(path_of(dir.path(), 2), b"TIDE").unwrap();
-        assert_eq!(Ledger::peek(dir.path()).unwrap().unwrap().0.last.cut, 2);
+        assert_eq!(Ledger::peek(&*host(), dir.path()).unwrap().unwrap().0.last.cut, 2);
     }
 }

@@ -1,15 +1,14 @@
 //! A region that runs: its actors, and what is done when it can't go on.
 //!
 //! What a worker can't mend itself (a panic in the runtime's own code, a replay that does something else, a Log that can't be synced) takes its
-//! region back to its last cut. A region behind ponds is opened again in the same process, after a pause as between workers: so it is
-//! parked, and tried now and then, while its ponds keep what comes. The region that has the sources ends the run instead.
+//! region back to its last cut. It is opened again in the same process, after a pause as between workers: so it is parked, and tried now and then,
+//! while the ponds before it keep what comes. Only what can't get better by itself ends the run: a source that would have to skip something, settings
+//! that do not fit, and whatever happens in a run to the end of its input.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
-use std::time::Instant;
 
-use actix::{Actor, Addr, Arbiter, AsyncContext, Message};
+use actix::{Actor, Addr, AsyncContext, Message};
 use tokio::sync::oneshot;
 
 use crate::backoff::Backoff;
@@ -21,6 +20,7 @@ use crate::pool::Pool;
 use crate::reader::Reader;
 use crate::region::Region;
 use crate::run::Handle;
+use crate::seat::Seat;
 use crate::watchdog;
 
 /// The region is torn down: the actor that gets this ends.
@@ -34,8 +34,8 @@ pub(crate) struct Live {
     done: oneshot::Receiver<Result<Ended, RunError>>,
     coordinator: Addr<Coordinator>,
     pools: Vec<Addr<Pool>>,
-    readers: Vec<Arbiter>,
-    committer: JoinHandle<()>,
+    readers: Vec<(Addr<Reader>, Seat)>,
+    committer: oneshot::Receiver<()>,
 }
 
 impl Ready {
@@ -43,19 +43,24 @@ impl Ready {
     pub(crate) fn run(self) -> Live {
         let Self { region, dir, ledger } = self;
         let (done, finished) = oneshot::channel();
-        let arbiters: Vec<_> = region.sources.iter().map(|_| Arbiter::new()).collect();
+        let host = region.config.host.clone();
+        let mut readers = Vec::new();
         let (jobs, committer) = committer::start(region.clone(), dir, ledger);
         let coordinator = Coordinator::create(|context| {
             // Whoever fails tells the coordinator, so it must be known before anybody runs.
             let _ = region.coordinator.set(context.address());
-            let sources = region.sources.iter().zip(&arbiters);
-            let readers =
-                sources.map(|(source, on)| Reader::start(region.clone(), source.clone(), &on.handle())).collect();
+            readers.extend(region.sources.iter().map(|source| {
+                let seat = Seat::take(&*host);
+                (Reader::start(region.clone(), source.clone(), &seat.handle()), seat)
+            }));
+            let readers = readers.iter().map(|(reader, _)| reader.clone()).collect();
             Coordinator::new(region.clone(), readers, jobs, done)
         });
-        watchdog::start(region.clone());
+        if host.has_threads() {
+            watchdog::start(region.clone());
+        }
         let pools = region.stages.iter().map(|stage| Pool::new(region.clone(), stage.clone()).start()).collect();
-        Live { region, done: finished, coordinator, pools, readers: arbiters, committer }
+        Live { region, done: finished, coordinator, pools, readers, committer }
     }
 }
 
@@ -74,10 +79,11 @@ impl Live {
             let ended = ended.unwrap_or_else(|_| Err(RunError::Internal("the coordinator is gone".into())));
             let error = match ended {
                 Ok(ended) => return Ok(ended),
-                // A run to the end is looked at by somebody, and what can't be built at the start is a mistake.
-                Err(error) if !self.region.is_behind_ponds() || opening.config.until_end => return Err(error),
+                // A run to the end is looked at by somebody.
+                Err(error) if opening.config.until_end => return Err(error),
+                // What can't be built at the start is a mistake, and what a source can't go on with does not get better by itself.
                 Err(error @ RunError::Start { .. }) if is_first => return Err(error),
-                Err(error @ RunError::Undrained { .. }) => return Err(error),
+                Err(error) if error.is_final() => return Err(error),
                 Err(error) => error,
             };
             is_first = false;
@@ -96,13 +102,13 @@ impl Live {
             stage.logs().close();
         }
         self.pools.iter().for_each(|pool| pool.do_send(Halt));
-        self.readers.iter().for_each(|reader| {
-            reader.stop();
-        });
+        for (reader, seat) in &self.readers {
+            reader.do_send(Halt);
+            seat.stop();
+        }
         self.coordinator.do_send(Halt);
         // It ends with what it has in hand.
-        let committer = self.committer;
-        let _ = actix_rt::task::spawn_blocking(move || committer.join()).await;
+        let _ = self.committer.await;
     }
 }
 
@@ -116,9 +122,9 @@ async fn open_again(
     mut error: RunError,
 ) -> Option<Live> {
     loop {
-        let pause = backoff.next(Instant::now());
+        let pause = backoff.next(&*opening.config.host);
         let (region, pause_ms) = (&old.name, pause.as_millis() as u64);
-        tracing::error!(%region, error = %error.chain(), pause_ms, "the region goes back to its last cut; its ponds keep what comes, the other regions go on");
+        tracing::error!(%region, error = %error.chain(), pause_ms, "the region goes back to its last cut; what comes is kept in ponds or stays in the sources, the other regions go on");
         *old.fault() = Some(error.chain());
         tokio::select! {
             biased;

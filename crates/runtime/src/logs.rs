@@ -4,14 +4,15 @@
 //! length is what the file system has. Going back to a cut truncates each Log to its length there and removes the ones that it does not have.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tidemill_core::{Home, LogName, LogReader};
 
 use crate::error::RunError;
 use crate::failpoint;
+use crate::host::{Host, HostFile, Open};
 
 /// Ending of files that are not for readers yet.
 const STAGED: &str = ".staged";
@@ -23,6 +24,7 @@ pub(crate) type Lengths = BTreeMap<LogName, u64>;
 
 /// The Logs of one stage.
 pub(crate) struct Logs {
+    host: Arc<dyn Host>,
     state_dir: PathBuf,
     output_dir: PathBuf,
     live: BTreeMap<LogName, Log>,
@@ -37,18 +39,24 @@ pub(crate) struct Logs {
 
 struct Log {
     length: u64,
-    file: Option<File>,
+    file: Option<Box<dyn HostFile>>,
     /// An append failed midway: what is behind `length` has to go first.
     torn: bool,
 }
 
 impl Logs {
     /// The Logs of a stage, set back to `lengths`: what is longer is truncated, what is not named is removed.
-    pub(crate) fn restore(state_dir: PathBuf, output_dir: PathBuf, lengths: &Lengths) -> Result<Self, RunError> {
+    pub(crate) fn restore(
+        host: Arc<dyn Host>,
+        state_dir: PathBuf,
+        output_dir: PathBuf,
+        lengths: &Lengths,
+    ) -> Result<Self, RunError> {
         for dir in [&state_dir, &output_dir] {
-            make_dirs(dir)?;
+            make_dirs(&*host, dir)?;
         }
         let mut logs = Self {
+            host,
             state_dir,
             output_dir,
             live: BTreeMap::new(),
@@ -71,19 +79,18 @@ impl Logs {
         self.open = 0;
         self.dirty.clear();
         for (home, dir) in [(Home::State, self.state_dir.clone()), (Home::Output, self.output_dir.clone())] {
-            for entry in std::fs::read_dir(&dir).map_err(RunError::io("list", &dir))? {
-                let path = entry.map_err(RunError::io("list", &dir))?.path();
+            for path in self.host.list(&dir).map_err(RunError::io("list", &dir))? {
                 let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(STAGED));
                 let kept = name.is_some_and(|name| lengths.contains_key(&LogName { home, name: name.to_owned() }));
                 if !kept {
-                    std::fs::remove_file(&path).map_err(RunError::io("remove", &path))?;
+                    self.host.remove(&path).map_err(RunError::io("remove", &path))?;
                 }
             }
         }
         for (name, length) in lengths {
             let path = self.path(name);
-            let file = OpenOptions::new().write(true).open(&path).map_err(RunError::io("open", &path))?;
-            let found = file.metadata().map_err(RunError::io("look at", &path))?.len();
+            let file = self.host.open(&path, Open::Write).map_err(RunError::io("open", &path))?;
+            let found = file.len().map_err(RunError::io("look at", &path))?;
             if found < *length {
                 let what = format!("a log has {found} bytes, but the last cut says {length}");
                 return Err(RunError::Corrupt { what, path });
@@ -130,16 +137,16 @@ impl Logs {
         let file = match &mut log.file {
             Some(file) => file,
             None => {
-                let file = OpenOptions::new().create(true).append(true).open(&path);
+                let file = self.host.open(&path, Open::Grow).map_err(RunError::io("open", &path))?;
                 self.open += 1;
-                log.file.insert(file.map_err(RunError::io("open", &path))?)
+                log.file.insert(file)
             }
         };
         if log.torn {
             file.set_len(log.length).map_err(RunError::io("truncate", &path))?;
             log.torn = false;
         }
-        if let Err(error) = file.write_all(bytes) {
+        if let Err(error) = file.write_at(bytes, log.length) {
             log.torn = file.set_len(log.length).is_err();
             return Err(RunError::io("append to", path)(error));
         }
@@ -189,45 +196,58 @@ impl LogReader for Reader<'_> {
         let length = self.lengths.get(log).ok_or_else(|| {
             std::io::Error::new(std::io::ErrorKind::NotFound, format!("log `{}` is not in the cut", log.name))
         })?;
-        let file = File::open(self.logs.path(log))?;
-        Ok(Box::new(std::io::BufReader::with_capacity(1 << 20, file.take(*length))))
+        let file = self.logs.host.open(&self.logs.path(log), Open::Read)?;
+        Ok(Box::new(std::io::BufReader::with_capacity(1 << 20, From { file, offset: 0 }.take(*length))))
+    }
+}
+
+/// What is in a file from an offset on.
+struct From {
+    file: Box<dyn HostFile>,
+    offset: u64,
+}
+
+impl Read for From {
+    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.file.read_at(bytes, self.offset)?;
+        self.offset += read as u64;
+        Ok(read)
     }
 }
 
 /// Makes a directory and those above it, durably.
-pub(crate) fn make_dirs(dir: &Path) -> Result<(), RunError> {
-    fn make(dir: &Path) -> std::io::Result<()> {
-        if dir.is_dir() {
+pub(crate) fn make_dirs(host: &dyn Host, dir: &Path) -> Result<(), RunError> {
+    fn make(host: &dyn Host, dir: &Path) -> std::io::Result<()> {
+        if host.exists(dir) {
             return Ok(());
         }
         let above = dir.parent().filter(|above| !above.as_os_str().is_empty());
-        above.map_or(Ok(()), make)?;
-        match std::fs::create_dir(dir) {
+        above.map_or(Ok(()), |above| make(host, above))?;
+        match host.create_dir(dir) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
-            _ => File::open(above.unwrap_or(Path::new(".")))?.sync_all(),
+            _ => host.sync(above.unwrap_or(Path::new("."))),
         }
     }
-    make(dir).map_err(RunError::io("create", dir))
+    make(host, dir).map_err(RunError::io("create", dir))
 }
 
 /// Makes files and directories durable: each of them, or the whole file system at once when they are many.
-pub(crate) fn sync_all<'a>(paths: impl Iterator<Item = &'a Path> + Clone) -> Result<(), RunError> {
+pub(crate) fn sync_all<'a>(
+    host: &dyn Host,
+    paths: impl Iterator<Item = &'a Path> + Clone,
+) -> Result<(), RunError> {
     /// Above this, one `syncfs` is cheaper than as many `fsync`: measured with 63 Logs a cut, 25 ms against 45 ms.
     const SINGLE_MAX: usize = 8;
     if paths.clone().count() <= SINGLE_MAX {
         for path in paths {
-            let file = File::open(path).map_err(RunError::io("open", path))?;
-            file.sync_all().map_err(RunError::io("sync", path))?;
+            host.sync(path).map_err(RunError::io("sync", path))?;
         }
         return Ok(());
     }
-    let mut devices = BTreeSet::new();
+    let mut synced = BTreeSet::new();
     for path in paths {
-        use std::os::unix::fs::MetadataExt;
-        let file = File::open(path).map_err(RunError::io("open", path))?;
-        let device = file.metadata().map_err(RunError::io("look at", path))?.dev();
-        if devices.insert(device) {
-            rustix::fs::syncfs(&file).map_err(|error| RunError::io("sync the file system of", path)(error.into()))?;
+        if synced.insert(host.file_system(path).map_err(RunError::io("look at", path))?) {
+            host.sync_file_system(path).map_err(RunError::io("sync the file system of", path))?;
         }
     }
     Ok(())
@@ -236,6 +256,7 @@ pub(crate) fn sync_all<'a>(paths: impl Iterator<Item = &'a Path> + Clone) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::System;
 
     fn name(text: &str) -> LogName {
         LogName { home: Home::State, name: text.to_owned() }
@@ -245,7 +266,7 @@ mod tests {
     fn going_back_truncates_what_grew_and_removes_what_is_new() {
         let dir = tempfile::tempdir().unwrap();
         let (state, output) = (dir.path().join("s"), dir.path().join("o"));
-        let mut logs = Logs::restore(state.clone(), output, &Lengths::new()).unwrap();
+        let mut logs = Logs::restore(Arc::new(System), state.clone(), output, &Lengths::new()).unwrap();
         logs.append(&name("a"), b"12345").unwrap();
         let cut = logs.take_dirty();
         logs.append(&name("a"), b"678").unwrap();
@@ -263,9 +284,9 @@ mod tests {
     fn a_log_shorter_than_its_cut_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let (state, output) = (dir.path().join("s"), dir.path().join("o"));
-        let mut logs = Logs::restore(state.clone(), output.clone(), &Lengths::new()).unwrap();
+        let mut logs = Logs::restore(Arc::new(System), state.clone(), output.clone(), &Lengths::new()).unwrap();
         logs.append(&name("a"), b"123").unwrap();
         let cut = Lengths::from([(name("a"), 4)]);
-        assert!(matches!(Logs::restore(state, output, &cut), Err(RunError::Corrupt { .. })));
+        assert!(matches!(Logs::restore(Arc::new(System), state, output, &cut), Err(RunError::Corrupt { .. })));
     }
 }

@@ -62,7 +62,7 @@ impl Opening {
         let dir = self.state.region(&name)?;
         let mut snapshots = Default::default();
         let mut logs: Vec<(usize, Logs)> = Vec::new();
-        let opened = Ledger::open(&dir.root, |committed| {
+        let opened = Ledger::open(&self.config.host, &dir.root, |committed| {
             if *name == *MAIN {
                 committed.fingerprint = Some(self.fingerprint.clone());
             }
@@ -118,7 +118,7 @@ impl Opening {
 fn restore_logs(state: &StateDir, node: &Node, committed: &Committed) -> Result<Logs, RunError> {
     let (state_logs, output_logs) = state.stage_logs(&node.name);
     let lengths = committed.logs.get(&node.name).cloned().unwrap_or_default();
-    Logs::restore(state_logs, output_logs, &lengths)
+    Logs::restore(state.host.clone(), state_logs, output_logs, &lengths)
 }
 
 /// All that a region is made of.

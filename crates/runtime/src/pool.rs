@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use actix::{Actor, ActorContext, Arbiter, AsyncContext, Context, Handler, Message};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message};
 
 use crate::backoff::Backoff;
 use crate::live::Halt;
 use crate::region::{Region, StageShared};
+use crate::seat::Seat;
 use crate::watchdog::Call;
 use crate::worker::{Worker, keeps_state};
 
@@ -22,7 +23,7 @@ pub(crate) struct Pool {
 
 struct Member {
     epoch: u64,
-    arbiter: Arbiter,
+    seat: Seat,
     backoff: Backoff,
 }
 
@@ -45,12 +46,12 @@ impl Pool {
     fn start_worker(&mut self, index: usize, ctx: &mut Context<Self>) {
         let backoff = self.workers.get(&index).map(|member| member.backoff.clone()).unwrap_or_default();
         let epoch = self.workers.get(&index).map_or(0, |member| member.epoch + 1);
-        let arbiter = Arbiter::new();
+        let seat = Seat::take(&*self.region.config.host);
         let (region, stage, pool) = (self.region.clone(), self.stage.clone(), ctx.address());
         let restores = epoch > 0 && keeps_state(&region, &stage);
         let call = Arc::new(Call::default());
         self.stage.calls.insert(index, call.clone());
-        Worker::start_in_arbiter(&arbiter.handle(), move |_| Worker {
+        Worker::start_in_arbiter(&seat.handle(), move |_| Worker {
             region,
             stage,
             pool,
@@ -60,8 +61,8 @@ impl Pool {
             call,
         });
         self.stage.epochs.insert(index, epoch);
-        if let Some(old) = self.workers.insert(index, Member { epoch, arbiter, backoff }) {
-            old.arbiter.stop();
+        if let Some(old) = self.workers.insert(index, Member { epoch, seat, backoff }) {
+            old.seat.stop();
         }
     }
 }
@@ -82,7 +83,7 @@ impl Handler<Halt> for Pool {
 
     fn handle(&mut self, _: Halt, ctx: &mut Self::Context) {
         for member in self.workers.values() {
-            member.arbiter.stop();
+            member.seat.stop();
         }
         ctx.stop();
     }
@@ -95,7 +96,7 @@ impl Handler<Failed> for Pool {
         let Some(member) = self.workers.get_mut(&failed.index).filter(|member| member.epoch == failed.epoch) else {
             return;
         };
-        let pause = if failed.at_once { Duration::ZERO } else { member.backoff.next(Instant::now()) };
+        let pause = if failed.at_once { Duration::ZERO } else { member.backoff.next(&*self.region.config.host) };
         let stage = &self.region.node(self.stage.node).name;
         let (worker, pause_ms) = (failed.index, pause.as_millis() as u64);
         tracing::error!(%stage, worker, error = %failed.message, pause_ms, "a worker failed and is restarted; the others go on");

@@ -1,13 +1,14 @@
 //! The effects of a committed record: Logs become files for readers, Logs that are not needed go. All of it can be redone.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tidemill_core::Publication;
 
 use crate::error::RunError;
 use crate::failpoint;
+use crate::host::Host;
 use crate::logs::sync_all;
 use crate::published::note;
 use crate::state_dir::StateDir;
@@ -21,52 +22,52 @@ pub(crate) fn publish(state: &StateDir, staged: &[(PathBuf, &Publication)]) -> R
         return Ok(());
     }
     let _publishing = state.publishing.lock().expect("no code panics while it publishes");
-    publish_below(&state.output, staged)
+    publish_below(&*state.host, &state.output, staged)
 }
 
-fn publish_below(output: &Path, staged: &[(PathBuf, &Publication)]) -> Result<(), RunError> {
+fn publish_below(host: &dyn Host, output: &Path, staged: &[(PathBuf, &Publication)]) -> Result<(), RunError> {
     for (_, publication) in staged {
         checked(publication)?;
     }
-    note(output, staged.iter().map(|(_, publication)| publication.path.as_str()))?;
+    note(host, output, staged.iter().map(|(_, publication)| publication.path.as_str()))?;
     failpoint::hit("index-synced");
     let mut touched: BTreeSet<PathBuf> = BTreeSet::new();
     for (from, publication) in staged {
         let to = output.join(checked(publication)?);
         let dir = to.parent().unwrap_or(output);
-        make_dirs(output, dir, &mut touched)?;
-        match renameat_with(CWD, from, CWD, &to, RenameFlags::NOREPLACE) {
+        make_dirs(host, output, dir, &mut touched)?;
+        match host.rename(from, &to, false) {
             Ok(()) => {
                 touched.insert(dir.to_owned());
                 touched.extend(from.parent().map(Path::to_owned));
             }
             // Published before; whether its directories were synced then is not known.
-            Err(rustix::io::Errno::NOENT) if to.exists() => {
+            Err(error) if error.kind() == ErrorKind::NotFound && host.exists(&to) => {
                 touched.extend(dir.ancestors().take_while(|above| above.starts_with(output)).map(Path::to_owned));
                 touched.extend(from.parent().map(Path::to_owned));
             }
-            Err(rustix::io::Errno::NOENT) => {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
                 let what = format!("{} is neither staged nor published", publication.path);
                 return Err(RunError::Corrupt { what, path: from.clone() });
             }
-            Err(rustix::io::Errno::EXIST) => {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 let what = format!("another file stands where {} is to be published", from.display());
                 return Err(RunError::Corrupt { what, path: to });
             }
-            Err(error) => return Err(RunError::io("publish", to)(error.into())),
+            Err(error) => return Err(RunError::io("publish", to)(error)),
         }
         failpoint::hit("file-published");
     }
-    sync_all(touched.iter().map(PathBuf::as_path))?;
+    sync_all(host, touched.iter().map(PathBuf::as_path))?;
     failpoint::hit("directories-synced");
     Ok(())
 }
 
 /// Removes files; one that is gone already is fine.
-pub(crate) fn remove(paths: impl Iterator<Item = PathBuf>) -> Result<(), RunError> {
+pub(crate) fn remove(host: &dyn Host, paths: impl Iterator<Item = PathBuf>) -> Result<(), RunError> {
     for path in paths {
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+        match host.remove(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(RunError::io("remove", path)(error));
             }
             _ => {}
@@ -76,16 +77,16 @@ pub(crate) fn remove(paths: impl Iterator<Item = PathBuf>) -> Result<(), RunErro
 }
 
 /// Makes a directory below `root` and notes every directory that got an entry.
-fn make_dirs(root: &Path, dir: &Path, touched: &mut BTreeSet<PathBuf>) -> Result<(), RunError> {
-    match std::fs::create_dir(dir) {
+fn make_dirs(host: &dyn Host, root: &Path, dir: &Path, touched: &mut BTreeSet<PathBuf>) -> Result<(), RunError> {
+    match host.create_dir(dir) {
         Ok(()) => {
             touched.extend(dir.parent().map(Path::to_owned));
             Ok(())
         }
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && dir != root => {
-            make_dirs(root, dir.parent().unwrap_or(root), touched)?;
-            make_dirs(root, dir, touched)
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound && dir != root => {
+            make_dirs(host, root, dir.parent().unwrap_or(root), touched)?;
+            make_dirs(host, root, dir, touched)
         }
         Err(error) => Err(RunError::io("create", dir)(error)),
     }
@@ -105,6 +106,7 @@ mod tests {
     use tidemill_core::{Home, LogName};
 
     use super::*;
+    use crate::host::System;
     use crate::published::{empty, index_path, published};
 
     fn publication(path: &str) -> Publication {
@@ -123,11 +125,11 @@ mod tests {
         let from = dir.path().join("x.staged");
         let publication = publication("a/b/x.avro");
         std::fs::write(&from, "1").unwrap();
-        publish_below(dir.path(), &[(from.clone(), &publication)]).unwrap();
-        publish_below(dir.path(), &[(from.clone(), &publication)]).unwrap();
+        publish_below(&System, dir.path(), &[(from.clone(), &publication)]).unwrap();
+        publish_below(&System, dir.path(), &[(from.clone(), &publication)]).unwrap();
         assert_eq!(std::fs::read(dir.path().join("a/b/x.avro")).unwrap(), b"1");
         std::fs::write(&from, "2").unwrap();
-        assert!(matches!(publish_below(dir.path(), &[(from, &publication)]), Err(RunError::Corrupt { .. })));
+        assert!(matches!(publish_below(&System, dir.path(), &[(from, &publication)]), Err(RunError::Corrupt { .. })));
         assert_eq!(std::fs::read(dir.path().join("a/b/x.avro")).unwrap(), b"1");
     }
 
@@ -137,7 +139,7 @@ mod tests {
         let from = dir.path().join("x.staged");
         for path in ["../x", "a/../../x", "/x", "a//x", "", "a\nb"] {
             std::fs::write(&from, "1").unwrap();
-            assert!(publish_below(dir.path(), &[(from.clone(), &publication(path))]).is_err(), "{path}");
+            assert!(publish_below(&System, dir.path(), &[(from.clone(), &publication(path))]).is_err(), "{path}");
         }
         assert!(published(dir.path()).unwrap().unwrap().paths.unwrap().is_empty(), "nothing is noted either");
     }

@@ -6,11 +6,10 @@
 //! publication mends it. It grows by a line of about 100 bytes for each published file.
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::RunError;
+use crate::host::{Host, HostFile, Open};
 
 const INDEX: &str = ".tidemill-published";
 const FORMAT: &str = "tidemill-published ";
@@ -57,13 +56,16 @@ pub(crate) fn empty() -> String {
 }
 
 /// Looks at the index of a root that a run goes on with, and mends its last line.
-pub(crate) fn take(output: &Path) -> Result<(), RunError> {
+pub(crate) fn take(host: &dyn Host, output: &Path) -> Result<(), RunError> {
     let index = index_path(output);
-    let mut file = open(&index)?;
-    let mut first = Vec::new();
+    let file = open(host, &index)?;
     // No line of ours is longer than a path may be.
-    let read = BufReader::new((&mut file).take(8 << 10)).read_until(b'\n', &mut first);
-    read.map_err(RunError::io("read", &index))?;
+    let mut first = vec![0; 8 << 10];
+    let read = file.read_at(&mut first, 0).map_err(RunError::io("read", &index))?;
+    first.truncate(read);
+    if let Some(end) = first.iter().position(|byte| *byte == b'\n') {
+        first.truncate(end + 1);
+    }
     if first != line(HEADER).as_bytes() {
         let what = match first.strip_suffix(b"\n").and_then(intact).filter(|text| text.starts_with(FORMAT)) {
             Some(other) => format!("the index of published files is `{other}`, and this version knows `{HEADER}`"),
@@ -71,24 +73,24 @@ pub(crate) fn take(output: &Path) -> Result<(), RunError> {
         };
         return Err(RunError::Corrupt { what, path: index });
     }
-    mend(&mut file).and_then(|()| file.sync_all()).map_err(RunError::io("mend", &index))
+    mend(&*file).and_then(|_| file.sync()).map_err(RunError::io("mend", &index))
 }
 
 /// Adds paths to the index, durably.
-pub(crate) fn note<'a>(output: &Path, paths: impl Iterator<Item = &'a str>) -> Result<(), RunError> {
+pub(crate) fn note<'a>(host: &dyn Host, output: &Path, paths: impl Iterator<Item = &'a str>) -> Result<(), RunError> {
     let lines: String = paths.map(line).collect();
     if lines.is_empty() {
         return Ok(());
     }
     let index = index_path(output);
-    let mut file = open(&index)?;
-    let written = mend(&mut file).and_then(|()| file.write_all(lines.as_bytes())).and_then(|()| file.sync_all());
+    let file = open(host, &index)?;
+    let written = mend(&*file).and_then(|end| file.write_at(lines.as_bytes(), end)).and_then(|()| file.sync());
     written.map_err(RunError::io("append to", &index))
 }
 
 /// Never makes one: an index that is gone took with it what only it knew.
-fn open(index: &Path) -> Result<File, RunError> {
-    OpenOptions::new().read(true).write(true).open(index).map_err(|error| match error.kind() {
+fn open(host: &dyn Host, index: &Path) -> Result<Box<dyn HostFile>, RunError> {
+    host.open(index, Open::Write).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => RunError::Corrupt {
             what: "the index of published files is gone from the output root".into(),
             path: index.to_owned(),
@@ -97,15 +99,16 @@ fn open(index: &Path) -> Result<File, RunError> {
     })
 }
 
-/// Leaves the file where the next line goes. A line that a crash has cut short goes: its file will be noted again. One that was whole
+/// Says where the next line goes. A line that a crash has cut short goes: its file will be noted again. One that was whole
 /// gets its line feed, also when it was damaged, because `verify` is to find that.
-fn mend(file: &mut File) -> std::io::Result<()> {
-    let end = file.seek(SeekFrom::End(0))?;
+fn mend(file: &dyn HostFile) -> std::io::Result<u64> {
+    let end = file.len()?;
     let (mut start, mut tail) = (end, Vec::new());
     while start > 0 {
         let mut byte = [0u8; 1];
-        file.seek(SeekFrom::Start(start - 1))?;
-        file.read_exact(&mut byte)?;
+        if file.read_at(&mut byte, start - 1)? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
         if byte == *b"\n" {
             break;
         }
@@ -114,12 +117,13 @@ fn mend(file: &mut File) -> std::io::Result<()> {
     }
     tail.reverse();
     let ends_as_it_should = tail.is_empty();
-    if ends_as_it_should || whole_length(&tail).is_some() {
-        file.seek(SeekFrom::Start(end))?;
-        return if ends_as_it_should { Ok(()) } else { file.write_all(b"\n") };
+    if ends_as_it_should {
+        return Ok(end);
     }
-    file.set_len(start)?;
-    file.seek(SeekFrom::Start(start)).map(|_| ())
+    if whole_length(&tail).is_some() {
+        return file.write_at(b"\n", end).map(|()| end + 1);
+    }
+    file.set_len(start).map(|()| start)
 }
 
 fn line(text: &str) -> String {
@@ -202,11 +206,12 @@ fn shown(line: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::System;
 
     fn root(paths: &[&str]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(index_path(dir.path()), empty()).unwrap();
-        note(dir.path(), paths.iter().copied()).unwrap();
+        note(&System, dir.path(), paths.iter().copied()).unwrap();
         dir
     }
 
@@ -239,7 +244,7 @@ mod tests {
             assert_eq!(others.len(), 3 - lost, "bit {bit} of byte {place}: {others:?}");
             // The run that goes on behind it does not hide it.
             std::fs::write(index_path(dir.path()), &bytes).unwrap();
-            note(dir.path(), ["g"].into_iter()).unwrap();
+            note(&System, dir.path(), ["g"].into_iter()).unwrap();
             let found = published(dir.path()).unwrap().unwrap();
             assert!(!found.damaged.is_empty() && found.paths.unwrap().contains("g"), "bit {bit} of byte {place}");
         }
@@ -253,11 +258,11 @@ mod tests {
         for length in last..whole.len() {
             std::fs::write(index_path(dir.path()), &whole[..length]).unwrap();
             assert_eq!((damaged(&whole[..length]), paths(&dir)), (vec![], vec!["a/b".to_owned()]));
-            take(dir.path()).unwrap();
+            take(&System, dir.path()).unwrap();
             let mended = std::fs::read(index_path(dir.path())).unwrap();
             assert!(mended == whole[..last] || mended == whole, "cut at {length}");
             std::fs::write(index_path(dir.path()), &whole[..length]).unwrap();
-            note(dir.path(), ["c", "d"].into_iter()).unwrap();
+            note(&System, dir.path(), ["c", "d"].into_iter()).unwrap();
             assert_eq!(paths(&dir), ["a/b", "c", "d"]);
             assert_eq!(published(dir.path()).unwrap().unwrap().damaged, []);
         }
@@ -277,9 +282,9 @@ mod tests {
     #[test]
     fn a_run_refuses_an_index_that_is_gone_or_of_another_version() {
         let dir = root(&["a"]);
-        take(dir.path()).unwrap();
+        take(&System, dir.path()).unwrap();
         let refused = |words: &str| {
-            let said = take(dir.path()).unwrap_err().to_string();
+            let said = take(&System, dir.path()).unwrap_err().to_string();
             assert!(said.contains(words), "{said}");
         };
         std::fs::write(index_path(dir.path()), line("tidemill-published 2")).unwrap();
@@ -288,7 +293,7 @@ mod tests {
         refused("first line");
         std::fs::remove_file(index_path(dir.path())).unwrap();
         refused("is gone");
-        assert!(matches!(note(dir.path(), ["b"].into_iter()), Err(RunError::Corrupt { .. })));
+        assert!(matches!(note(&System, dir.path(), ["b"].into_iter()), Err(RunError::Corrupt { .. })));
         assert!(!index_path(dir.path()).exists(), "it is not made again in silence");
     }
 }

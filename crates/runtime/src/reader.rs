@@ -3,18 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
+use actix::ActorContext;
 use tidemill_core::{Cure, CutId, PartitionPosition, Seals, SourceContext, SourceError};
 
 use crate::backoff::Backoff;
 use crate::coordinator::{Fatal, SourceAck};
 use crate::error::{RunError, error_chain};
+use crate::live::Halt;
 use crate::intake::{Intake, Place, Taken, caught};
 use crate::pond::reader::{PARTITION, PondReader};
 use crate::progress::Progress;
 use crate::region::{Alarm, Region, SourceShared};
+use tokio::time::Instant;
 
 /// How often a source is asked how far it is behind.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -70,6 +73,14 @@ impl Handler<Order> for Reader {
     fn handle(&mut self, order: Order, _: &mut Self::Context) {
         self.orders.lock().expect("no code panics while it holds the orders").push_back(order);
         self.source.control.notify_one();
+    }
+}
+
+impl Handler<Halt> for Reader {
+    type Result = ();
+
+    fn handle(&mut self, _: Halt, ctx: &mut Self::Context) {
+        ctx.stop();
     }
 }
 
@@ -162,7 +173,7 @@ impl Reading {
         let node = self.region.node(self.source.node);
         if let Some(pond) = &self.source.pond {
             let at = self.positions.get(PARTITION);
-            let reader = PondReader::open(pond.clone(), &self.region.state_id, node.sends.clone(), at)?;
+            let reader = PondReader::open(self.region.config.host.clone(), pond.clone(), &self.region.state_id, node.sends.clone(), at)?;
             return Ok(Intake::Pond(Box::new(reader)));
         }
         let context = SourceContext {
@@ -253,6 +264,7 @@ impl Reading {
                     }
                 };
                 tokio::select! {
+                    biased;
                     () = self.source.control.notified() => {}
                     () = more => {}
                     () = tokio::time::sleep(pause) => {}
@@ -322,7 +334,7 @@ impl Reading {
             self.source.state().ended = true;
             return;
         }
-        let pause = self.backoff.next(Instant::now());
+        let pause = self.backoff.next(&*self.region.config.host);
         tracing::error!(%source, error = %error_chain(&error), pause_ms = pause.as_millis() as u64, "the source failed and is opened again; nothing is skipped");
         self.source.counters.restarts.fetch_add(1, Ordering::Relaxed);
         self.source.epoch.fetch_add(1, Ordering::Relaxed);

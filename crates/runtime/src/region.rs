@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use crate::coordinator::{Coordinator, Fatal};
 use crate::error::RunError;
 use crate::horizon::Lineage;
+use crate::host::Host;
 use crate::inbox::Inbox;
 use crate::ledger::Committed;
 use crate::logs::Logs;
@@ -55,6 +56,8 @@ pub struct RunConfig {
     pub clusters: Arc<Clusters>,
     /// Address of the admin server, for others to find it.
     pub admin: Option<String>,
+    /// The machine that it runs on.
+    pub host: Arc<dyn Host>,
 }
 
 /// A stage or sink.

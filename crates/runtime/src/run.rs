@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use crate::consistent::consistent;
 use crate::coordinator::{Ended, Stop};
 use crate::error::RunError;
+use crate::host::System;
 use crate::ledger::Ledger;
 use crate::live::Live;
 use crate::opening::Opening;
@@ -130,7 +131,7 @@ pub fn last_cut(state_root: &Path) -> Result<Option<u64>, RunError> {
     if !state_root.exists() {
         return Ok(None);
     }
-    Ok(Ledger::peek(state_root)?.map(|(committed, _)| committed.last.cut))
+    Ok(Ledger::peek(&System, state_root)?.map(|(committed, _)| committed.last.cut))
 }
 
 /// Starts a topology. To be called inside an actix system.
@@ -147,12 +148,12 @@ pub fn start(plan: Plan, registry: Registry, config: RunConfig) -> Result<Runnin
 /// # Errors
 /// When the state can't be read or followed, or the outputs can't be written.
 pub fn start_locked(plan: Plan, registry: Registry, config: RunConfig, lock: StateLock) -> Result<Running, RunError> {
-    let mut state = StateDir::take(lock, &config.output_root)?;
+    let mut state = StateDir::take(config.host.clone(), lock, &config.state_root, &config.output_root)?;
     state.announce(&Owner { pid: std::process::id(), admin: config.admin.clone() })?;
     let fingerprint = plan.fingerprint();
     let divided = plan.regions();
     consistent(&state, &divided, &fingerprint)?;
-    let suspects = Arc::new(Suspects::take(&state.root)?);
+    let suspects = Arc::new(Suspects::take(config.host.clone(), &state.root)?);
     let carried = divided.regions.iter().map(|_| Arc::default()).collect();
     let opening = Opening {
         carried,

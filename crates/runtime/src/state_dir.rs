@@ -13,7 +13,7 @@
 //! ```
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{Read, Seek, Write};
+use std::io::{Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use tidemill_topology::MAIN;
 
 use crate::error::RunError;
+use crate::host::{Host, Open, System};
 use crate::logs::{make_dirs, sync_all};
 use crate::published;
 
@@ -43,12 +44,12 @@ pub struct Owner {
 /// The lock of a state directory: who has it owns the directory. It ends when it is dropped, and with the process.
 #[derive(Debug)]
 pub struct StateLock {
-    root: PathBuf,
     file: File,
 }
 
 /// An owned state directory.
 pub(crate) struct StateDir {
+    pub(crate) host: Arc<dyn Host>,
     pub(crate) root: PathBuf,
     pub(crate) output: PathBuf,
     pub(crate) id: Arc<str>,
@@ -92,7 +93,7 @@ impl StateLock {
     }
 
     fn open(root: &Path) -> Result<Option<File>, RunError> {
-        make_dirs(root)?;
+        make_dirs(&System, root)?;
         let path = lock_path(root);
         let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
         match file {
@@ -113,20 +114,20 @@ impl StateLock {
         let id = |file: Metadata| (file.dev(), file.ino());
         let ours = file.metadata().map(id).map_err(RunError::io("look at", &path))?;
         let is_there = std::fs::metadata(&path).is_ok_and(|there| id(there) == ours);
-        Ok(is_there.then(|| Self { root: root.to_owned(), file }))
+        Ok(is_there.then(|| Self { file }))
     }
 }
 
 impl StateDir {
-    /// Takes a state directory that is locked, and the output root, making what is not there.
-    pub(crate) fn take(lock: StateLock, output: &Path) -> Result<Self, RunError> {
-        let root = lock.root.clone();
+    /// Takes a state directory that is locked, and the output root, making what is not there. On the system itself, `root` is what `lock` locks.
+    pub(crate) fn take(host: Arc<dyn Host>, lock: StateLock, root: &Path, output: &Path) -> Result<Self, RunError> {
+        let root = root.to_owned();
         for dir in [root.join("logs"), output.join(STAGING)] {
-            make_dirs(&dir)?;
+            make_dirs(&*host, &dir)?;
         }
-        let id = identity(&root)?;
-        claim(output, &root, &id)?;
-        Ok(Self { root, output: output.to_owned(), id, publishing: Mutex::new(()), lock })
+        let id = identity(&*host, &root)?;
+        claim(&*host, output, &root, &id)?;
+        Ok(Self { host, root, output: output.to_owned(), id, publishing: Mutex::new(()), lock })
     }
 
     /// Writes into the lock file who holds it.
@@ -147,7 +148,7 @@ impl StateDir {
     /// The part of a region.
     pub(crate) fn region(self: &Arc<Self>, name: &str) -> Result<RegionDir, RunError> {
         let root = self.region_root(name);
-        make_dirs(&root.join("cuts"))?;
+        make_dirs(&*self.host, &root.join("cuts"))?;
         Ok(RegionDir { state: self.clone(), root })
     }
 
@@ -164,8 +165,8 @@ impl RegionDir {
 
 /// Whether an output root belongs to a state directory, which is locked.
 pub(crate) fn belongs(output: &Path, root: &Path) -> Result<bool, RunError> {
-    let id = identity(root)?;
-    Ok(read_claim(output)?.is_some_and(|claim| claim.state_id == *id))
+    let id = identity(&System, root)?;
+    Ok(read_claim(&System, output)?.is_some_and(|claim| claim.state_id == *id))
 }
 
 /// The process that owns the state directory now; `None` when nobody does.
@@ -192,20 +193,17 @@ pub(crate) fn described(root: &Path) -> String {
     announced(root).map_or_else(|| "its process id is not known".to_owned(), |owner| format!("process {}", owner.pid))
 }
 
-fn identity(root: &Path) -> Result<Arc<str>, RunError> {
+fn identity(host: &dyn Host, root: &Path) -> Result<Arc<str>, RunError> {
     let path = root.join("identity");
-    match std::fs::read_to_string(&path) {
-        Ok(text) if text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) => Ok(text.into()),
+    match host.read(&path).map(String::from_utf8) {
+        Ok(Ok(text)) if text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) => Ok(text.into()),
         Ok(_) => Err(RunError::Corrupt { what: "the identity is not 16 hex digits".into(), path }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let mut random = [0u8; 8];
-            File::open("/dev/urandom")
-                .and_then(|mut file| file.read_exact(&mut random))
-                .map_err(RunError::io("read", "/dev/urandom"))?;
-            let text = format!("{:016x}", u64::from_le_bytes(random));
-            match write_new(&path, text.as_bytes())? {
+            let random = host.random().map_err(RunError::io("make a random number for", &path))?;
+            let text = format!("{random:016x}");
+            match write_new(host, &path, text.as_bytes())? {
                 true => Ok(text.into()),
-                false => identity(root),
+                false => identity(host, root),
             }
         }
         Err(error) => Err(RunError::io("read", path)(error)),
@@ -218,9 +216,9 @@ pub fn is_claimed(output: &Path) -> bool {
     output.join(CLAIM).exists()
 }
 
-fn read_claim(output: &Path) -> Result<Option<Claim>, RunError> {
+fn read_claim(host: &dyn Host, output: &Path) -> Result<Option<Claim>, RunError> {
     let path = output.join(CLAIM);
-    match std::fs::read(&path) {
+    match host.read(&path) {
         Ok(text) => serde_json::from_slice(&text)
             .map(Some)
             .map_err(|error| RunError::Corrupt { what: format!("the claim can't be understood: {error}"), path }),
@@ -229,37 +227,37 @@ fn read_claim(output: &Path) -> Result<Option<Claim>, RunError> {
     }
 }
 
-fn claim(output: &Path, root: &Path, id: &str) -> Result<(), RunError> {
-    match read_claim(output)? {
-        Some(claim) if claim.state_id == id => published::take(output),
+fn claim(host: &dyn Host, output: &Path, root: &Path, id: &str) -> Result<(), RunError> {
+    match read_claim(host, output)? {
+        Some(claim) if claim.state_id == id => published::take(host, output),
         Some(claim) => Err(RunError::Claimed { path: output.to_owned(), owner: claim.state.display().to_string() }),
         None => {
             let state = std::path::absolute(root).map_err(RunError::io("resolve", root))?;
             let text = serde_json::to_vec(&Claim { state_id: id.to_owned(), state })
                 .map_err(|error| RunError::Internal(error.to_string()))?;
-            write_new(&published::index_path(output), published::empty().as_bytes())?;
-            match write_new(&output.join(CLAIM), &text)? {
-                true => published::take(output),
+            write_new(host, &published::index_path(output), published::empty().as_bytes())?;
+            match write_new(host, &output.join(CLAIM), &text)? {
+                true => published::take(host, output),
                 // Somebody was faster: it is theirs, or it was ours already.
-                false => claim(output, root, id),
+                false => claim(host, output, root, id),
             }
         }
     }
 }
 
 /// Writes a small file so that it is there whole or not at all; `false` when one is there already.
-fn write_new(path: &Path, bytes: &[u8]) -> Result<bool, RunError> {
+fn write_new(host: &dyn Host, path: &Path, bytes: &[u8]) -> Result<bool, RunError> {
     let temporary = path.with_extension(format!("new-{}", std::process::id()));
-    let mut file = File::create(&temporary).map_err(RunError::io("create", &temporary))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(RunError::io("write", &temporary))?;
-    let linked = std::fs::hard_link(&temporary, path);
-    std::fs::remove_file(&temporary).map_err(RunError::io("remove", &temporary))?;
+    let file = host.open(&temporary, Open::Create).map_err(RunError::io("create", &temporary))?;
+    file.write_at(bytes, 0).and_then(|()| file.sync()).map_err(RunError::io("write", &temporary))?;
+    let linked = host.link(&temporary, path);
+    host.remove(&temporary).map_err(RunError::io("remove", &temporary))?;
     match linked {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(false),
         linked => linked.map_err(RunError::io("create", path))?,
     }
     let dir = path.parent().unwrap_or(Path::new("."));
-    sync_all([dir].into_iter())?;
+    sync_all(host, [dir].into_iter())?;
     Ok(true)
 }
 
@@ -268,7 +266,7 @@ mod tests {
     use super::*;
 
     fn take(root: &Path, output: &Path) -> Result<StateDir, RunError> {
-        StateDir::take(StateLock::take(root)?, output)
+        StateDir::take(Arc::new(System), StateLock::take(root)?, root, output)
     }
 
     #[test]

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 use tidemill_core::{Role, Shape, Tally};
 
-use crate::coordinator::now_ms;
 use crate::horizon::watermark;
 use crate::pond::shared::PondShared;
 use crate::region::{DeadKey, Region};
@@ -264,7 +263,7 @@ impl Region {
         RegionStatus {
             name: self.name.to_string(),
             cut: committed.last.cut,
-            cut_age_ms: if committed.last.cut == 0 { 0 } else { now_ms() - committed.last.at_ms },
+            cut_age_ms: if committed.last.cut == 0 { 0 } else { self.config.host.now_ms() - committed.last.at_ms },
             cut_duration_ms: load(&self.cut_duration_ms),
             cut_commit_ms: load(&self.cut_commit_ms),
             read_bytes: load(&self.read_bytes),

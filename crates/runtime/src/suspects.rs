@@ -13,8 +13,6 @@
 //! The marks are in the page cache: they outlive the process, not the machine, which no event brings down. Cost: two writes of some
 //! 50 bytes, a microsecond each, for each item of a stage.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,7 +20,9 @@ use serde::{Deserialize, Serialize};
 use tidemill_core::Input;
 
 use crate::error::RunError;
+use crate::host::{Host, HostFile, Open};
 use crate::item::Part;
+use crate::logs::make_dirs;
 
 const KNOWN: &str = "known";
 /// Room for a mark is taken when its file is made: later writes need none.
@@ -53,14 +53,16 @@ struct Known {
 
 /// What is known of deaths before this start.
 pub(crate) struct Suspects {
+    host: Arc<dyn Host>,
     dir: PathBuf,
     known: Vec<Known>,
 }
 
 /// A worker's mark. It goes with the worker: one that fails is no death.
 pub(crate) struct Mark {
+    host: Arc<dyn Host>,
     path: PathBuf,
-    file: Option<File>,
+    file: Option<Box<dyn HostFile>>,
 }
 
 impl Range {
@@ -114,25 +116,24 @@ impl Range {
 
 impl Suspects {
     /// Takes account of the marks that the last process left, and begins anew.
-    pub(crate) fn take(state: &Path) -> Result<Self, RunError> {
+    pub(crate) fn take(host: Arc<dyn Host>, state: &Path) -> Result<Self, RunError> {
         let dir = state.join("suspects");
-        std::fs::create_dir_all(&dir).map_err(RunError::io("create", &dir))?;
-        let mut known: Vec<Known> = match std::fs::read(dir.join(KNOWN)) {
+        make_dirs(&*host, &dir)?;
+        let mut known: Vec<Known> = match host.read(&dir.join(KNOWN)) {
             // What can't be read is only lost evidence.
             Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
             Err(_) => Vec::new(),
         };
         let mut marks = Vec::new();
-        for entry in std::fs::read_dir(&dir).map_err(RunError::io("list", &dir))? {
-            let path = entry.map_err(RunError::io("list", &dir))?.path();
+        for path in host.list(&dir).map_err(RunError::io("list", &dir))? {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
             if name == KNOWN {
                 continue;
             }
-            if let (Some(stage), Some(range)) = (name.rsplitn(3, '.').nth(2), read_mark(&path)) {
+            if let (Some(stage), Some(range)) = (name.rsplitn(3, '.').nth(2), read_mark(&*host, &path)) {
                 marks.push((Arc::from(stage), range));
             }
-            std::fs::remove_file(&path).map_err(RunError::io("remove", &path))?;
+            host.remove(&path).map_err(RunError::io("remove", &path))?;
         }
         // One process can die of the same thing only once.
         let mut counted: Vec<(Arc<str>, Range)> = Vec::new();
@@ -144,7 +145,7 @@ impl Suspects {
         }
         let excess = known.len().saturating_sub(KNOWN_MAX);
         known.drain(..excess);
-        let suspects = Self { dir, known };
+        let suspects = Self { host, dir, known };
         suspects.keep()?;
         Ok(suspects)
     }
@@ -156,8 +157,9 @@ impl Suspects {
         }
         let new = self.dir.join("known.new");
         let bytes = serde_json::to_vec(&self.known).map_err(|error| RunError::Internal(error.to_string()))?;
-        std::fs::write(&new, bytes).map_err(RunError::io("write", &new))?;
-        std::fs::rename(&new, &path).map_err(RunError::io("write", &path))
+        let write = |bytes: &[u8]| self.host.open(&new, Open::Create)?.write_at(bytes, 0);
+        write(&bytes).map_err(RunError::io("write", &new))?;
+        self.host.rename(&new, &path, true).map_err(RunError::io("write", &path))
     }
 
     /// The run has ended well: nobody died.
@@ -172,13 +174,13 @@ impl Suspects {
 
     /// A worker hangs and was replaced: its mark is no evidence.
     pub(crate) fn forget_mark(&self, stage: &str, worker: usize, epoch: u64) {
-        let _ = std::fs::remove_file(self.path(stage, worker, epoch));
+        let _ = self.host.remove(&self.path(stage, worker, epoch));
     }
 
     fn remove(&self, which: impl Fn(&str) -> bool) {
-        for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
-            if entry.file_name().to_str().is_some_and(&which) {
-                let _ = std::fs::remove_file(entry.path());
+        for path in self.host.list(&self.dir).into_iter().flatten() {
+            if path.file_name().and_then(|name| name.to_str()).is_some_and(&which) {
+                let _ = self.host.remove(&path);
             }
         }
     }
@@ -190,11 +192,12 @@ impl Suspects {
     /// The mark of a new worker.
     pub(crate) fn mark(&self, stage: &str, worker: usize, epoch: u64) -> Mark {
         let path = self.path(stage, worker, epoch);
-        let made = File::create(&path).and_then(|file| file.write_all_at(&[0; MARK_BYTES], 0).map(|()| file));
+        let made = self.host.open(&path, Open::Create);
+        let made = made.and_then(|file| file.write_at(&[0; MARK_BYTES], 0).map(|()| file));
         if let Err(error) = &made {
             tracing::warn!(%stage, path = %path.display(), %error, "an event that kills the process will not be found");
         }
-        Mark { path, file: made.ok() }
+        Mark { host: self.host.clone(), path, file: made.ok() }
     }
 
     /// Whether there is any suspicion at all.
@@ -240,25 +243,25 @@ impl Mark {
         if let Ok(more) = postcard::to_stdvec(range) {
             bytes.extend(more);
         }
-        let _ = file.write_all_at(&bytes, 0);
+        let _ = file.write_at(&bytes, 0);
     }
 
     /// It has nothing in hand.
     pub(crate) fn clear(&self) {
         if let Some(file) = &self.file {
-            let _ = file.write_all_at(&[0], 0);
+            let _ = file.write_at(&[0], 0);
         }
     }
 }
 
 impl Drop for Mark {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        let _ = self.host.remove(&self.path);
     }
 }
 
-fn read_mark(path: &Path) -> Option<Range> {
-    let bytes = std::fs::read(path).ok()?;
+fn read_mark(host: &dyn Host, path: &Path) -> Option<Range> {
+    let bytes = host.read(path).ok()?;
     let (1, rest) = bytes.split_first().map(|(first, rest)| (*first, rest))? else { return None };
     postcard::take_from_bytes(rest).ok().map(|(range, _)| range)
 }
@@ -266,6 +269,7 @@ fn read_mark(path: &Path) -> Option<Range> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::System;
 
     fn range(first: u64, last: u64, single: Option<u32>) -> Range {
         Range { source: "s".into(), partition: "p".into(), first, last, single }
@@ -273,11 +277,11 @@ mod tests {
 
     /// A process that dies with this in hand; what the next start knows.
     fn dies(dir: &Path, in_hand: &Range) -> Suspects {
-        let suspects = Suspects::take(dir).unwrap();
+        let suspects = Suspects::take(Arc::new(System), dir).unwrap();
         let mark = suspects.mark("parse", 0, 0);
         mark.set(Some(in_hand));
         std::mem::forget(mark);
-        Suspects::take(dir).unwrap()
+        Suspects::take(Arc::new(System), dir).unwrap()
     }
 
     #[test]
@@ -297,14 +301,14 @@ mod tests {
         assert_eq!(known.convicts("parse", &event), Some(2));
         assert_eq!(known.convicts("parse", &range(41, 41, Some(0))), None);
         known.forget();
-        assert!(!Suspects::take(dir.path()).unwrap().is_suspect("parse", &event));
+        assert!(!Suspects::take(Arc::new(System), dir.path()).unwrap().is_suspect("parse", &event));
     }
 
     #[test]
     fn a_worker_that_has_nothing_in_hand_is_no_witness() {
         let dir = tempfile::tempdir().unwrap();
         for _ in 0..3 {
-            let suspects = Suspects::take(dir.path()).unwrap();
+            let suspects = Suspects::take(Arc::new(System), dir.path()).unwrap();
             let mark = suspects.mark("parse.with.points", 0, 7);
             mark.set(Some(&range(0, 9, None)));
             mark.clear();
@@ -317,7 +321,7 @@ mod tests {
             suspects.forget_mark("stuck", 1, 2);
             std::mem::forget(stuck);
         }
-        assert!(Suspects::take(dir.path()).unwrap().known.is_empty());
+        assert!(Suspects::take(Arc::new(System), dir.path()).unwrap().known.is_empty());
     }
 
     #[test]
@@ -327,15 +331,15 @@ mod tests {
         for event in [&third, &third, &fifth, &fifth] {
             dies(dir.path(), event);
         }
-        let known = Suspects::take(dir.path()).unwrap();
+        let known = Suspects::take(Arc::new(System), dir.path()).unwrap();
         assert_eq!((known.convicts("parse", &third), known.convicts("parse", &fifth)), (Some(2), Some(2)));
         let dir = tempfile::tempdir().unwrap();
-        let suspects = Suspects::take(dir.path()).unwrap();
+        let suspects = Suspects::take(Arc::new(System), dir.path()).unwrap();
         for worker in 0..3 {
             let mark = suspects.mark("parse", worker, 0);
             mark.set(Some(&range(0, 9, None)));
             std::mem::forget(mark);
         }
-        assert!(!Suspects::take(dir.path()).unwrap().is_suspect("parse", &range(0, 9, None)));
+        assert!(!Suspects::take(Arc::new(System), dir.path()).unwrap().is_suspect("parse", &range(0, 9, None)));
     }
 }

@@ -13,6 +13,7 @@ use tidemill_topology::Port;
 use crate::coordinator::{Ack, Fatal};
 use crate::engine::{Engine, Failure, Outcome};
 use crate::error::RunError;
+use crate::failpoint;
 use crate::item::{Item, Numbered, Part};
 use crate::pool::{Failed, Pool};
 use crate::progress::{Progress, Seen};
@@ -111,6 +112,7 @@ async fn work(region: Arc<Region>, stage: Arc<StageShared>, watch: Watch, restor
     let mark = region.suspects.mark(&name, watch.index, watch.epoch);
     loop {
         let item = stage.inbox.lease().await;
+        failpoint::at("item-leased").await;
         region.lives().await;
         watch.call.holds(item.number);
         let begin = Instant::now();
@@ -121,6 +123,7 @@ async fn work(region: Arc<Region>, stage: Arc<StageShared>, watch: Watch, restor
             return;
         }
         stage.counters.busy_ns.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        failpoint::at("item-done").await;
         let mut done = match outcome.map(|outcome| done(&region, &stage, &item, outcome)) {
             Ok(Ok(done)) => done,
             Ok(Err(error)) => {
@@ -181,7 +184,7 @@ fn differs(stage: &str, item: &Numbered) -> RunError {
     ))
 }
 
-/// Puts a failed item back: first as it is, then halved, down to the one record that can't be dealt with.
+/// Puts a failed item back; what may be to blame is suspected, then halved, down to the one record that can't be dealt with.
 /// Returns whether to go on without a pause, because this is a search and not a fault of its own.
 pub(crate) fn give_back(
     region: &Region,
@@ -193,13 +196,14 @@ pub(crate) fn give_back(
     if keeps_state(region, stage) {
         stage.inbox.hold();
     }
-    let failures = item.failures + 1;
-    let is_search = failures >= 2 && failure.may_be_the_data && matches!(item.item, Item::Data(_));
+    let (next, is_search) = match failure.may_be_the_data {
+        true => item.item.blame(failure.part, &failure.message),
+        false => (item.item.clone(), false),
+    };
     if is_search && item.outcome.is_some() {
         return Err(differs(&region.node(stage.node).name, &item));
     }
-    let next = if is_search { item.item.bisect(failure.part, &failure.message) } else { item.item };
-    stage.inbox.give_back(Numbered { item: next, failures, ..item });
+    stage.inbox.give_back(Numbered { item: next, ..item });
     Ok(is_search)
 }
 
@@ -262,6 +266,7 @@ async fn release(region: &Region, stage: &StageShared, number: u64, done: Done, 
     let Effects { batches, notes, appends, publications, retired, tally, .. } = effects;
     for (log, bytes) in &appends {
         append(region, stage, log, bytes).await;
+        failpoint::at("log-appended").await;
     }
     region.look_at_pond(stage);
     stage.tally().add(&tally);
@@ -288,6 +293,7 @@ async fn release(region: &Region, stage: &StageShared, number: u64, done: Done, 
             stage.counters.back_pressure_ns.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
         }
     }
+    failpoint::at("item-sent").await;
     let Some((seals, snapshot)) = barrier else { return stage.inbox.complete(number, tally) };
     stage.outlet.send_barrier(number, &seals);
     let logs = stage.logs().take_dirty().into_iter().collect();
@@ -302,7 +308,7 @@ async fn release(region: &Region, stage: &StageShared, number: u64, done: Done, 
 
 /// Appends to a Log; while there is no room, the stage's input waits.
 async fn append(region: &Region, stage: &StageShared, log: &LogName, bytes: &[u8]) {
-    let begin = Instant::now();
+    let begin = tokio::time::Instant::now();
     let mut tries = 0u32;
     loop {
         let Err(error) = stage.logs().append(log, bytes) else { return };

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 use tidemill_core::StageError;
 
-use crate::sink::codec::compress;
+use crate::sink::codec::{Codec, compress};
 use crate::sink::container::{Format, block};
 
 thread_local! {
@@ -65,7 +65,7 @@ impl Blocks {
     pub(super) fn give(&mut self, directory: usize, rows: u64, format: Arc<Format>, level: i32, raw: Vec<u8>) {
         let (sender, result) = channel();
         let codec = format.codec;
-        rayon::spawn(move || {
+        let work = move || {
             // A panic must not end the process, which is what rayon makes of one.
             let done = catch_unwind(AssertUnwindSafe(|| {
                 OUTPUT.with_borrow_mut(|out| {
@@ -76,7 +76,12 @@ impl Blocks {
             let done = done.unwrap_or_else(|_| Err(StageError::new("the compressor of a block panicked")));
             // The receiver is gone when the stage was dropped; then nobody wants the block.
             let _ = sender.send(done.map(|bytes| Compressed { bytes, raw }));
-        });
+        };
+        match codec {
+            // A copy costs less than to wake another thread.
+            Codec::Null => work(),
+            _ => rayon::spawn(work),
+        }
         self.jobs.push_back(Job { directory, rows, format, result });
     }
 

@@ -1,19 +1,26 @@
 //! The end of a pond that is read from.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tidemill_core::{Batch, Cure, DeliveryId, EventType, Horizon, HourNote, PartitionPosition, Positions, SourceError};
 
+use crate::host::{Host, HostFile, Open};
+
 use super::record::{self, Barrier, HEADER_BYTES, Record, RecordError};
 use super::shared::PondShared;
 
 /// The one partition of a pond.
 pub(crate) const PARTITION: &str = "0";
+
+fn read_exact(file: &dyn HostFile, bytes: &mut [u8], offset: u64) -> std::io::Result<()> {
+    match file.read_at(bytes, offset)? == bytes.len() {
+        true => Ok(()),
+        false => Err(std::io::ErrorKind::UnexpectedEof.into()),
+    }
+}
 
 /// Up to which offset a pond was read, by the positions of a cut of the region that reads it.
 pub(crate) fn offset_in(positions: &Positions, pond: &str) -> u64 {
@@ -62,6 +69,7 @@ impl Heard {
 /// See the module.
 pub(crate) struct PondReader {
     pub(crate) pond: Arc<PondShared>,
+    host: Arc<dyn Host>,
     id: Arc<str>,
     types: Vec<Arc<EventType>>,
     offset: u64,
@@ -70,13 +78,14 @@ pub(crate) struct PondReader {
     resume: String,
     /// The barrier with seals at `offset`, and the offset behind it.
     seals: Option<(Barrier, u64)>,
-    open: Option<(u64, PathBuf, File)>,
+    open: Option<(u64, PathBuf, Box<dyn HostFile>)>,
     payload: Vec<u8>,
 }
 
 impl PondReader {
     /// Opens a pond at a position that [`PondReader::position`] gave.
     pub(crate) fn open(
+        host: Arc<dyn Host>,
         pond: Arc<PondShared>,
         state_id: &str,
         types: Vec<Arc<EventType>>,
@@ -96,7 +105,7 @@ impl PondReader {
         let id = pond.id(state_id);
         let resume = heard.as_resume();
         let heard = Arc::new(heard);
-        Ok(Self { pond, id, types, offset, heard, resume, seals: None, open: None, payload: Vec::new() })
+        Ok(Self { pond, host, id, types, offset, heard, resume, seals: None, open: None, payload: Vec::new() })
     }
 
     /// Behind what was drawn; seals that were not passed are not drawn.
@@ -129,7 +138,7 @@ impl PondReader {
             return Ok(if self.pond.has_ended_at(self.offset) { Drawn::Ended } else { Drawn::Empty });
         };
         if self.open.as_ref().is_none_or(|(open, ..)| *open != base) {
-            let file = File::open(&path).map_err(|error| self.unreadable("open", &path, error))?;
+            let file = self.host.open(&path, Open::Read).map_err(|error| self.unreadable("open", &path, error))?;
             self.open = Some((base, path, file));
         }
         let Some((_, path, file)) = &self.open else { return Ok(Drawn::Empty) };
@@ -140,7 +149,7 @@ impl PondReader {
         if left < HEADER_BYTES as u64 {
             return Err(self.damaged(path, at, cut_short));
         }
-        file.read_exact_at(&mut header, at).map_err(|error| self.unreadable("read", path, error))?;
+        read_exact(&**file, &mut header, at).map_err(|error| self.unreadable("read", path, error))?;
         let length = record::payload_bytes(&header);
         let total = (HEADER_BYTES + length) as u64;
         if left < total {
@@ -148,7 +157,7 @@ impl PondReader {
         }
         let mut payload = std::mem::take(&mut self.payload);
         payload.resize(length, 0);
-        file.read_exact_at(&mut payload, at + HEADER_BYTES as u64)
+        read_exact(&**file, &mut payload, at + HEADER_BYTES as u64)
             .map_err(|error| self.unreadable("read", path, error))?;
         let record = record::read(&header, &payload, &self.types).map_err(|error| self.damaged(path, at, error))?;
         self.payload = payload;

@@ -1,0 +1,306 @@
+//! What must hold when a simulation is over: every event once, in its hour or among the dead letters, and the same everywhere.
+//!
+//! The files are read by `apache-avro` and `serde_json`, which did not write them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use apache_avro::types::Value;
+use serde_json::Value as Json;
+
+use crate::disk::Disk;
+use crate::input::{Event, HOUR_MS};
+use crate::outside::is_refused;
+use crate::world::{World, public_paths};
+
+/// A sealed hour of a type as one sink wrote it.
+struct Sealed {
+    ids: Vec<String>,
+    /// Of `counts`.
+    events: i64,
+    manifest: Json,
+}
+
+type Hours = BTreeMap<(String, i64), Sealed>;
+
+#[derive(Debug)]
+struct Letter {
+    stage: String,
+    reason: String,
+    message: String,
+    partition: usize,
+    position: u64,
+    /// Of the event in it, where there is one.
+    id: String,
+}
+
+struct Checking<'a> {
+    world: &'a World,
+    violations: &'a mut Vec<String>,
+    letters: Vec<Letter>,
+}
+
+/// See the module. What does not hold is added to `violations`.
+pub(crate) fn check(world: &World, disk: &Disk, violations: &mut Vec<String>) {
+    let mut sinks: BTreeMap<String, Hours> = BTreeMap::new();
+    let mut letters = Vec::new();
+    let mut dirs: BTreeSet<&Path> = BTreeSet::new();
+    for path in public_paths(world, disk) {
+        dirs.insert(path.parent().expect("it is in a directory"));
+    }
+    for dir in dirs {
+        match read(disk, dir) {
+            Ok((manifest, rows)) => {
+                let event_type = text(&manifest, "/event_type");
+                let start_ms = hour_ms(&manifest);
+                if event_type == "dead_letter" {
+                    letters.extend(rows.iter().map(letter));
+                    continue;
+                }
+                let sink = text(&manifest, "/sink");
+                let ids = rows.iter().filter_map(|row| field(row, "id").map(string)).collect();
+                if sink == "count_files" {
+                    for row in &rows {
+                        let Some(Value::Long(events)) = field(row, "events") else { continue };
+                        let counted = string(field(row, "event_type").unwrap_or(&Value::Null));
+                        let sealed = Sealed { ids: Vec::new(), events: *events, manifest: manifest.clone() };
+                        if sinks.entry(sink.clone()).or_default().insert((counted, start_ms), sealed).is_some() {
+                            violations.push(format!("two rows of counts for one type and hour in {}", dir.display()));
+                        }
+                    }
+                    continue;
+                }
+                let sealed = Sealed { ids, events: 0, manifest };
+                if sinks.entry(sink).or_default().insert((event_type, start_ms), sealed).is_some() {
+                    violations.push(format!("{} is another directory for the same hour", dir.display()));
+                }
+            }
+            Err(what) => violations.push(format!("{}: {what}", dir.display())),
+        }
+    }
+    let mut checking = Checking { world, violations, letters };
+    let empty = Hours::new();
+    let hours = |name: &str| sinks.get(name).unwrap_or(&empty);
+    checking.broken_and_poisoned();
+    checking.files("files", hours("files"));
+    if world.shape.again {
+        checking.files("again", hours("again"));
+        checking.same(hours("files"), hours("again"));
+    }
+    if world.shape.counts {
+        checking.counts(hours("files"), hours("count_files"));
+    }
+    let outside = world.outside.lock().expect("nobody panicked");
+    if world.shape.atomic {
+        checking.delivered("atomic", outside.shown.iter().flat_map(|(_, rows)| rows));
+    }
+    if world.shape.keyed {
+        checking.delivered("keyed", outside.kept.values().flatten());
+    }
+}
+
+fn text(json: &Json, pointer: &str) -> String {
+    json.pointer(pointer).and_then(Json::as_str).unwrap_or_default().to_owned()
+}
+
+/// Start of the hour. Times of a manifest are RFC 3339; those of simulations are all within some days of 2025.
+fn hour_ms(manifest: &Json) -> i64 {
+    let start = text(manifest, "/hour/start");
+    let number = |range: std::ops::Range<usize>| start.get(range).and_then(|text| text.parse::<i64>().ok()).unwrap_or(0);
+    let days = number(8..10) - 1;
+    crate::machine::EPOCH_MS + ((days * 24 + number(11..13)) * 60 + number(14..16)) * 60_000
+}
+
+/// Manifest and rows of a directory; what is in it must be what the manifest says.
+fn read(disk: &Disk, dir: &Path) -> Result<(Json, Vec<Value>), String> {
+    let get = |name: &str| disk.read(&dir.join(name)).map_err(|error| format!("{name}: {error}"));
+    get("_SUCCESS")?;
+    let manifest: Json = serde_json::from_slice(&get("_manifest.json")?).map_err(|error| error.to_string())?;
+    let mut rows = Vec::new();
+    let named = manifest.pointer("/files").and_then(Json::as_array).ok_or("the manifest names no files")?;
+    for file in named {
+        let bytes = get(&text(file, "/name"))?;
+        let reader = apache_avro::Reader::new(&bytes[..]).map_err(|error| error.to_string())?;
+        for row in reader {
+            rows.push(row.map_err(|error| error.to_string())?);
+        }
+    }
+    let files = disk.list(dir).map_err(|error| error.to_string())?.len();
+    if files != named.len() + 2 {
+        return Err(format!("{files} files, of which the manifest names {}", named.len()));
+    }
+    let count = manifest.pointer("/count").and_then(Json::as_u64);
+    if count != Some(rows.len() as u64) {
+        return Err(format!("{} rows, but the manifest says {count:?}", rows.len()));
+    }
+    Ok((manifest, rows))
+}
+
+fn field<'a>(row: &'a Value, name: &str) -> Option<&'a Value> {
+    let Value::Record(fields) = row else { return None };
+    fields.iter().find(|(field, _)| field == name).map(|(_, value)| value)
+}
+
+fn string(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Union(_, inner) => string(inner),
+        Value::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        _ => String::new(),
+    }
+}
+
+fn letter(row: &Value) -> Letter {
+    let text = |name: &str| field(row, name).map(string).unwrap_or_default();
+    let position = if let Some(Value::Long(position)) = field(row, "position") { *position as u64 } else { u64::MAX };
+    Letter {
+        stage: text("stage"),
+        reason: text("reason"),
+        message: text("message"),
+        partition: text("partition").trim_start_matches('p').parse().unwrap_or(usize::MAX),
+        position,
+        id: text("payload").split('\t').nth(1).unwrap_or_default().to_owned(),
+    }
+}
+
+impl Checking<'_> {
+    fn wrong(&mut self, what: String) {
+        self.violations.push(what);
+    }
+
+    /// Whether an event never gets to a stage of this name: it is late, or poison to this or an earlier stage.
+    fn is_gone_before(&self, stage: &str, id: &str) -> bool {
+        let is_poison = self.world.input.poison.contains(id);
+        let early = matches!(self.world.shape.poisons, Some("tsv" | "dedup"));
+        // A late event gets no further than the deduplication, each time that it comes.
+        let is_late = self.count("dedup", "late", id) == self.world.input.events[id].comes.len();
+        is_late || is_poison && (early || (self.world.shape.poisons == Some("avro_files") && matches!(stage, "files" | "again")))
+    }
+
+    fn count(&self, stage: &str, reason: &str, id: &str) -> usize {
+        let is = |letter: &&Letter| letter.stage == stage && letter.reason == reason && letter.id == id;
+        self.letters.iter().filter(is).count()
+    }
+
+    fn broken_and_poisoned(&mut self) {
+        let world = self.world;
+        let parsed = |letter: &&Letter| letter.stage == "parse" && letter.reason != "stage_failed";
+        let mut found: Vec<(usize, u64)> =
+            self.letters.iter().filter(parsed).map(|letter| (letter.partition, letter.position)).collect();
+        found.sort_unstable();
+        if !found.iter().eq(&world.input.broken) {
+            self.wrong(format!("broken lines {:?}, their letters {found:?}", world.input.broken));
+        }
+        for id in &world.input.poison {
+            let comes = world.input.events[id].comes.len();
+            let stages: &[(&str, usize)] = match world.shape.poisons {
+                None => &[],
+                Some("tsv") => &[("parse", comes)],
+                Some("dedup") => &[("dedup", comes)],
+                Some(_) => &[("files", 1), ("again", world.shape.again as usize)],
+            };
+            if self.count("dedup", "late", id) > 0 {
+                continue;
+            }
+            for (stage, wanted) in stages {
+                let found = self.count(stage, "stage_failed", id);
+                if found != *wanted {
+                    self.wrong(format!("{found} letters of the poisonous event from `{stage}`, not {wanted}"));
+                }
+            }
+        }
+        let known = ["parse", "dedup", "files", "again", "counts", "atomic", "keyed"];
+        let reasons = ["late", "stage_failed", "refused"];
+        let strange: Vec<String> = (self.letters.iter())
+            .filter(|letter| letter.stage != "parse")
+            .filter(|letter| !known.contains(&&*letter.stage) || !reasons.contains(&&*letter.reason))
+            .map(|letter| format!("a letter of `{}`: {}", letter.stage, letter.reason))
+            .collect();
+        self.violations.extend(strange);
+    }
+
+    /// Every event is in its hour or late, once; and an hour has exactly the events before the positions of its manifest.
+    fn files(&mut self, sink: &str, hours: &Hours) {
+        let world = self.world;
+        let mut found: BTreeMap<&str, usize> = BTreeMap::new();
+        for ((event_type, start_ms), sealed) in hours {
+            for id in &sealed.ids {
+                *found.entry(id).or_default() += 1;
+                let event = world.input.events.get(id);
+                if !event.is_some_and(|event| event.event_type == event_type && hour_of(event) == *start_ms) {
+                    self.wrong(format!("`{sink}`: {id} is in the wrong hour or type, {event_type} {start_ms}"));
+                }
+            }
+        }
+        for (id, event) in &world.input.events {
+            let wanted = usize::from(!self.is_gone_before(sink, id));
+            let (there, late) = (found.get(&**id).copied().unwrap_or(0), self.count(sink, "late", id));
+            if there + late != wanted {
+                let letters: Vec<&Letter> = self.letters.iter().filter(|letter| letter.id == *id).collect();
+                self.wrong(format!(
+                    "`{sink}`: {id} is there {there} times and late {late} times, not {wanted} in all: {event:?}, {letters:?}"
+                ));
+            }
+            let Some(sealed) = hours.get(&(event.event_type.to_owned(), hour_of(event))) else { continue };
+            let before = |(partition, position): &(usize, u64)| {
+                let source = if world.shape.two_sources && partition % 2 == 1 { "b" } else { "a" };
+                let at = sealed.manifest.pointer(&format!("/positions/{source}/p{partition}"));
+                at.and_then(Json::as_u64).is_some_and(|at| *position < at)
+            };
+            if wanted == 1 && event.comes.iter().any(before) != (there == 1) {
+                self.wrong(format!("`{sink}`: whether {id} is in its hour does not fit the positions of the manifest"));
+            }
+        }
+    }
+
+    fn same(&mut self, files: &Hours, again: &Hours) {
+        let sets = |hours: &Hours| -> BTreeMap<(String, i64), BTreeSet<String>> {
+            hours.iter().map(|(key, sealed)| (key.clone(), sealed.ids.iter().cloned().collect())).collect()
+        };
+        if sets(files) != sets(again) {
+            self.wrong("hours behind a pond are not the same as before it".to_owned());
+        }
+    }
+
+    fn counts(&mut self, files: &Hours, counts: &Hours) {
+        let world = self.world;
+        let mut wanted: BTreeMap<(String, i64), i64> =
+            files.iter().map(|(key, sealed)| (key.clone(), sealed.ids.len() as i64)).collect();
+        // What is poison to files only is counted.
+        for id in world.input.poison.iter().filter(|_| world.shape.poisons == Some("avro_files")) {
+            let event = &world.input.events[id];
+            if !self.is_gone_before("counts", id) {
+                *wanted.entry((event.event_type.to_owned(), hour_of(event))).or_default() += 1;
+            }
+        }
+        let found: BTreeMap<(String, i64), i64> =
+            counts.iter().map(|(key, sealed)| (key.clone(), sealed.events)).collect();
+        if found != wanted {
+            self.wrong(format!("counts are {found:?}, but files have {wanted:?}"));
+        }
+    }
+
+    /// Every event once.
+    fn delivered<'i>(&mut self, sink: &str, ids: impl Iterator<Item = &'i String>) {
+        let mut found: BTreeMap<&str, usize> = BTreeMap::new();
+        for id in ids {
+            *found.entry(id).or_default() += 1;
+        }
+        for id in self.world.input.events.keys() {
+            let gone = self.is_gone_before(sink, id);
+            let (there, refused) = (found.get(&**id).copied().unwrap_or(0), self.count(sink, "refused", id));
+            let wanted = match (gone, is_refused(id)) {
+                (true, _) => (0, 0),
+                (false, true) => (0, 1),
+                (false, false) => (1, 0),
+            };
+            if (there, refused) != wanted {
+                self.wrong(format!("`{sink}`: {id} is there {there} times and refused {refused} times, not {wanted:?}"));
+            }
+        }
+    }
+}
+
+fn hour_of(event: &Event) -> i64 {
+    event.at_ms.div_euclid(HOUR_MS) * HOUR_MS
+}

@@ -1,0 +1,91 @@
+//! The events of a simulation: what a perfect pipeline would make of them is known.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::dice::Dice;
+use crate::machine::EPOCH_MS;
+
+/// Width of an hour. Short, so that a few hundred events fill several.
+pub(crate) const HOUR_MS: i64 = 60_000;
+/// What a stage that is to fail on an event looks for.
+pub(crate) const POISON: &str = "poison";
+/// The types, and how they are written in the first column.
+pub(crate) const TYPES: [&str; 2] = ["play", "stop"];
+
+/// All events, and the truth about them.
+#[derive(Debug, Default)]
+pub(crate) struct Input {
+    /// Bytes of each partition; the first source has the even ones, the second, if there is one, the odd ones.
+    pub(crate) partitions: Vec<Vec<u8>>,
+    /// Offset at which each line of a partition begins.
+    pub(crate) starts: Vec<Vec<usize>>,
+    /// What can be parsed, by id.
+    pub(crate) events: BTreeMap<String, Event>,
+    /// What can't: partition and position.
+    pub(crate) broken: BTreeSet<(usize, u64)>,
+    /// Events that some stage fails on, if one is told to.
+    pub(crate) poison: BTreeSet<String>,
+}
+
+/// An event that may come several times.
+#[derive(Debug)]
+pub(crate) struct Event {
+    pub(crate) event_type: &'static str,
+    pub(crate) at_ms: i64,
+    /// Partitions and positions.
+    pub(crate) comes: Vec<(usize, u64)>,
+}
+
+impl Input {
+    pub(crate) fn roll(dice: &mut Dice) -> Self {
+        let mut input = Self::default();
+        let partitions = dice.between(1, 4) as usize;
+        input.partitions.resize(partitions, Vec::new());
+        input.starts.resize(partitions, Vec::new());
+        let count = dice.between(20, 400);
+        let poison = dice.below(count);
+        let step_ms = dice.between(200, 3_000) as i64;
+        for number in 0..count {
+            if dice.one_in(40) {
+                input.put_broken(number, dice);
+            }
+            // Mostly forward, sometimes far behind.
+            let back_ms = if dice.one_in(12) { dice.below(200_000) } else { dice.below(8_000) } as i64;
+            let at_ms = EPOCH_MS + (number as i64 * step_ms - back_ms).max(0);
+            let who = if number == poison { POISON.to_owned() } else { "w".repeat(dice.below(120) as usize) };
+            let id = format!("id{number:05}");
+            if number == poison {
+                input.poison.insert(id.clone());
+            }
+            let event_type = *dice.pick(&TYPES);
+            let line = format!("{event_type}\t{id}\t{at_ms}\t{who}\n");
+            let comes = (0..if dice.one_in(10) { dice.between(2, 3) } else { 1 })
+                .map(|_| {
+                    let partition = dice.below(partitions as u64) as usize;
+                    (partition, input.put(partition, &line))
+                })
+                .collect();
+            input.events.insert(id, Event { event_type, at_ms, comes });
+        }
+        input
+    }
+
+    fn put(&mut self, partition: usize, line: &str) -> u64 {
+        let bytes = &mut self.partitions[partition];
+        let start = bytes.len();
+        self.starts[partition].push(start);
+        bytes.extend_from_slice(line.as_bytes());
+        start as u64
+    }
+
+    fn put_broken(&mut self, number: u64, dice: &mut Dice) {
+        let partition = dice.below(self.partitions.len() as u64) as usize;
+        let line = match dice.below(3) {
+            0 => format!("play\tid{number:05}\tyesterday\tx\n"),
+            1 => "nothing\n".to_owned(),
+            _ => format!("stop\tid{number:05}\n"),
+        };
+        let position = self.put(partition, &line);
+        self.broken.insert((partition, position));
+    }
+}

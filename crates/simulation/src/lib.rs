@@ -1,0 +1,18 @@
+//! Runs topologies on a simulated machine whose power fails, and checks that nothing was lost, doubled or seen too early.
+//!
+//! What runs is the real runtime with the real stages, on one thread and a clock of its own: an order of events is chosen by the seed, and so is what
+//! goes wrong. The disk, the input and what is outside are simulated. A seed gives the same simulation every time.
+
+mod check;
+mod dice;
+mod disk;
+mod input;
+mod life;
+mod machine;
+mod outside;
+mod shaky;
+mod shape;
+mod source;
+mod world;
+
+pub use world::{Outcome, simulate};

@@ -1,0 +1,154 @@
+//! The kind of source that gives a simulation's events.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arrow_buffer::Buffer;
+use tidemill_core::{
+    Cure, Framing, KindSpec, OptionSpec, OptionType, Origin, PartitionPosition, Polled, RawChunk, Role, Shape, Source,
+    SourceContext, SourceError, SourceKind, State,
+};
+
+use crate::dice::Dice;
+use crate::input::Input;
+use crate::machine::EPOCH_MS;
+
+static SPEC: KindSpec = KindSpec {
+    name: "rolled",
+    role: Role::Source,
+    summary: "Gives the events of a simulation.",
+    details: "",
+    options: &[OptionSpec::required(
+        "takes",
+        OptionType::Choice(&["all", "even", "odd"]),
+        "Which partitions are its own.",
+    )],
+    input: Shape::Nothing,
+    output: Shape::Lines,
+    state: State::Stateful,
+    guarantee: None,
+};
+
+/// See the module.
+pub(crate) struct Rolled {
+    pub(crate) input: Arc<Input>,
+    pub(crate) dice: Mutex<Dice>,
+    /// How often it still fails.
+    pub(crate) errors_left: Arc<AtomicU64>,
+    /// The greatest positions that were said to be committed: no later process may begin before them.
+    pub(crate) told: Arc<Mutex<BTreeMap<Arc<str>, u64>>>,
+    /// What must not happen and did.
+    pub(crate) violations: Arc<Mutex<Vec<String>>>,
+}
+
+struct Reading {
+    name: Arc<str>,
+    input: Arc<Input>,
+    dice: Dice,
+    errors_left: Arc<AtomicU64>,
+    until_end: bool,
+    /// Partition and offset.
+    at: BTreeMap<usize, u64>,
+    told: Arc<Mutex<BTreeMap<Arc<str>, u64>>>,
+}
+
+fn name(partition: usize) -> Arc<str> {
+    format!("p{partition}").into()
+}
+
+impl SourceKind for Rolled {
+    fn spec(&self) -> &'static KindSpec {
+        &SPEC
+    }
+
+    fn open(&self, context: &SourceContext) -> Result<Box<dyn Source>, SourceError> {
+        let takes = context.options.parse::<BTreeMap<String, String>>().map(|options| options["takes"].clone());
+        let takes = takes.unwrap_or_else(|_| "all".into());
+        let is_own = |partition: &usize| match &*takes {
+            "even" => partition.is_multiple_of(2),
+            "odd" => !partition.is_multiple_of(2),
+            _ => true,
+        };
+        let at: BTreeMap<usize, u64> = (0..self.input.partitions.len())
+            .filter(is_own)
+            .map(|partition| (partition, context.positions.get(&name(partition)).map_or(0, |position| position.next)))
+            .collect();
+        for (partition, at) in &at {
+            let told = self.told.lock().expect("nobody panicked").get(&name(*partition)).copied().unwrap_or(0);
+            if *at < told {
+                let what = format!("I4: partition {partition} is opened at {at}, but {told} was said to be committed");
+                self.violations.lock().expect("nobody panicked").push(what);
+            }
+        }
+        Ok(Box::new(Reading {
+            name: context.name.clone(),
+            input: self.input.clone(),
+            dice: self.dice.lock().expect("nobody panicked").split(),
+            errors_left: self.errors_left.clone(),
+            until_end: context.until_end,
+            at,
+            told: self.told.clone(),
+        }))
+    }
+}
+
+impl Reading {
+    fn is_over(&self, partition: usize, at: u64) -> bool {
+        at as usize >= self.input.partitions[partition].len()
+    }
+}
+
+impl Source for Reading {
+    fn poll(&mut self) -> Result<Polled, SourceError> {
+        let is_left = |left: u64| left.checked_sub(1);
+        if self.dice.one_in(60) && self.errors_left.fetch_update(SeqCst, SeqCst, is_left).is_ok() {
+            return Err(SourceError { message: "a planned error".into(), cure: Cure::Reopen, source: None });
+        }
+        if self.dice.one_in(8) {
+            return Ok(Polled::Idle(Duration::from_millis(self.dice.between(1, 30))));
+        }
+        let left: Vec<usize> =
+            self.at.iter().filter(|(partition, at)| !self.is_over(**partition, **at)).map(|(p, _)| *p).collect();
+        if left.is_empty() {
+            return Ok(if self.until_end { Polled::Ended } else { Polled::Idle(Duration::from_millis(50)) });
+        }
+        let partition = *self.dice.pick(&left);
+        let first = self.at[&partition];
+        let starts = &self.input.starts[partition];
+        let line = starts.partition_point(|start| (*start as u64) < first);
+        let behind = line + self.dice.between(1, 16) as usize;
+        let bytes = &self.input.partitions[partition];
+        let next = starts.get(behind).copied().unwrap_or(bytes.len());
+        self.at.insert(partition, next as u64);
+        Ok(Polled::Chunk(RawChunk {
+            origin: Arc::new(Origin {
+                source: self.name.clone(),
+                partition: name(partition),
+                first,
+                next: next as u64,
+            }),
+            bytes: Buffer::from(&bytes[first as usize..next]),
+            framing: Framing::Lines,
+            arrived_at_ms: EPOCH_MS,
+        }))
+    }
+
+    fn positions(&self) -> BTreeMap<Arc<str>, PartitionPosition> {
+        let position = |(partition, at): (&usize, &u64)| {
+            let ended = self.until_end && self.is_over(*partition, *at);
+            (name(*partition), PartitionPosition { next: *at, resume: String::new(), ended })
+        };
+        self.at.iter().map(position).collect()
+    }
+
+    fn committed(&mut self, positions: &BTreeMap<Arc<str>, PartitionPosition>) {
+        let mut told = self.told.lock().expect("nobody panicked");
+        for (partition, position) in positions {
+            let known = told.entry(partition.clone()).or_default();
+            *known = (*known).max(position.next);
+        }
+    }
+}
