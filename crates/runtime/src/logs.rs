@@ -218,14 +218,19 @@ impl Read for From {
 /// Makes a directory and those above it, durably.
 pub(crate) fn make_dirs(host: &dyn Host, dir: &Path) -> Result<(), RunError> {
     fn make(host: &dyn Host, dir: &Path) -> std::io::Result<()> {
+        let Some(above) = dir.parent() else { return Ok(()) };
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
         if host.exists(dir) {
-            return Ok(());
+            // Who made it may have died before this. What is not ours may not be ours to open either.
+            return match host.sync(above) {
+                Err(error) if error.kind() != std::io::ErrorKind::PermissionDenied => Err(error),
+                _ => Ok(()),
+            };
         }
-        let above = dir.parent().filter(|above| !above.as_os_str().is_empty());
-        above.map_or(Ok(()), |above| make(host, above))?;
+        make(host, above)?;
         match host.create_dir(dir) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
-            _ => host.sync(above.unwrap_or(Path::new("."))),
+            _ => host.sync(above),
         }
     }
     make(host, dir).map_err(RunError::io("create", dir))

@@ -35,17 +35,14 @@ fn publish_below(host: &dyn Host, output: &Path, staged: &[(PathBuf, &Publicatio
     for (from, publication) in staged {
         let to = output.join(checked(publication)?);
         let dir = to.parent().unwrap_or(output);
-        make_dirs(host, output, dir, &mut touched)?;
+        make_dirs(host, output, dir)?;
+        // Those above, too: who made them may have died before they were synced.
+        touched.extend(dir.ancestors().take_while(|above| above.starts_with(output)).map(Path::to_owned));
+        touched.extend(from.parent().map(Path::to_owned));
         match host.rename(from, &to, false) {
-            Ok(()) => {
-                touched.insert(dir.to_owned());
-                touched.extend(from.parent().map(Path::to_owned));
-            }
+            Ok(()) => {}
             // Published before; whether its directories were synced then is not known.
-            Err(error) if error.kind() == ErrorKind::NotFound && host.exists(&to) => {
-                touched.extend(dir.ancestors().take_while(|above| above.starts_with(output)).map(Path::to_owned));
-                touched.extend(from.parent().map(Path::to_owned));
-            }
+            Err(error) if error.kind() == ErrorKind::NotFound && host.exists(&to) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let what = format!("{} is neither staged nor published", publication.path);
                 return Err(RunError::Corrupt { what, path: from.clone() });
@@ -76,17 +73,14 @@ pub(crate) fn remove(host: &dyn Host, paths: impl Iterator<Item = PathBuf>) -> R
     Ok(())
 }
 
-/// Makes a directory below `root` and notes every directory that got an entry.
-fn make_dirs(host: &dyn Host, root: &Path, dir: &Path, touched: &mut BTreeSet<PathBuf>) -> Result<(), RunError> {
+/// Makes a directory below `root`.
+fn make_dirs(host: &dyn Host, root: &Path, dir: &Path) -> Result<(), RunError> {
     match host.create_dir(dir) {
-        Ok(()) => {
-            touched.extend(dir.parent().map(Path::to_owned));
-            Ok(())
-        }
+        Ok(()) => Ok(()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) if error.kind() == ErrorKind::NotFound && dir != root => {
-            make_dirs(host, root, dir.parent().unwrap_or(root), touched)?;
-            make_dirs(host, root, dir, touched)
+            make_dirs(host, root, dir.parent().unwrap_or(root))?;
+            make_dirs(host, root, dir)
         }
         Err(error) => Err(RunError::io("create", dir)(error)),
     }

@@ -27,7 +27,6 @@ type Hours = BTreeMap<(String, i64), Sealed>;
 struct Letter {
     stage: String,
     reason: String,
-    message: String,
     partition: usize,
     position: u64,
     /// Of the event in it, where there is one.
@@ -156,7 +155,6 @@ fn letter(row: &Value) -> Letter {
     Letter {
         stage: text("stage"),
         reason: text("reason"),
-        message: text("message"),
         partition: text("partition").trim_start_matches('p').parse().unwrap_or(usize::MAX),
         position,
         id: text("payload").split('\t').nth(1).unwrap_or_default().to_owned(),

@@ -1,9 +1,9 @@
 //! A disk in memory: what a process sees of it, and what of that is durable.
 //!
 //! What is written is seen at once and durable when it is synced. When the power fails, of all that was not synced some is kept and some is not: writes to
-//! a file in any part and order, entries of a directory up to any one of them. As on a journaling file system, renaming is one step, and a directory is there if
-//! anything in it is. A sync
-//! that fails leaves what was written visible, but it will never be written: a second sync that succeeds says nothing about it, as on Linux.
+//! a file in any part and order, entries of a directory up to any one of them. As on journaling file systems, renaming is one step, and a file that was moved is
+//! where it was moved to. A sync that fails leaves what was written visible, but it will never be written: a second sync that succeeds says nothing about it, as on
+//! Linux.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
@@ -254,10 +254,20 @@ impl Disk {
     }
 
     /// What is chosen of the changes becomes durable; the others wait.
-    fn keep_changes(&mut self, mut is_kept: impl FnMut(&Change) -> bool) {
+    fn keep_changes(&mut self, is_kept: impl FnMut(&Change) -> bool) {
+        let changes = std::mem::take(&mut self.changes);
+        let mut kept: Vec<bool> = changes.iter().map(is_kept).collect();
+        // A journal has a directory before what was moved there.
+        for at in (0..changes.len()).rev().filter(|at| matches!(changes[*at], Change::Renamed(..))) {
+            let [_, to] = changes[at].dirs();
+            for before in 0..at {
+                let leads_there = matches!(&changes[before], Change::Made(dir, Entry::Dir) if to.starts_with(dir));
+                kept[before] |= kept[at] && leads_there;
+            }
+        }
         let mut waiting: Vec<Change> = Vec::new();
-        for change in std::mem::take(&mut self.changes) {
-            if is_kept(&change) {
+        for (change, is_kept) in changes.into_iter().zip(kept) {
+            if is_kept {
                 // What was renamed from is not there any more, whenever it was made.
                 if let Change::Renamed(from, ..) = &change {
                     waiting.retain(|other| !matches!(other, Change::Made(path, _) if path == from));
@@ -303,14 +313,6 @@ impl Disk {
                 *left = left.saturating_sub(1);
             }
             kept_here.push(is_kept);
-        }
-        // A journal has a directory before what is in it.
-        for at in (0..self.changes.len()).rev() {
-            let dirs = self.changes[at].dirs().map(Path::to_owned);
-            let made = |change: &Change| matches!(change, Change::Made(path, Entry::Dir) if dirs.contains(path));
-            for before in 0..at {
-                kept_here[before] |= kept_here[at] && made(&self.changes[before]);
-            }
         }
         let mut kept_here = kept_here.into_iter();
         self.keep_changes(|_| kept_here.next().expect("one for each"));
