@@ -259,6 +259,10 @@ impl Coordinator {
             self.region.progress().sealed(name, before_ms, bucket_ms);
             *self.region.carried.hours_sealed.entry(name.clone()).or_default() += sealed;
         }
+        // A letter that came while its hour was being sealed went into the next one: what stages say of it holds.
+        if let Some(letters) = progress.open.get(DEAD_LETTER_TYPE) {
+            self.region.progress().open.entry(DEAD_LETTER_TYPE.into()).or_default().extend(letters);
+        }
         let mut record = Record {
             base: false,
             cut: cut.cut,

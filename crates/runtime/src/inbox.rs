@@ -155,7 +155,7 @@ impl Inbox {
         let mut state = self.lock();
         let item = state.leased.remove(&number);
         if let (true, Some(item)) = (self.keeps_replay, item) {
-            state.replay.push_back(Numbered { outcome: Some(outcome), ..item });
+            state.replay.push_back(Numbered { outcome: Some(outcome), item: item.item.absolved(), ..item });
         }
         drop(state);
         self.ready.notify_waiters();

@@ -64,6 +64,20 @@ impl Item {
         }
     }
 
+    /// The item once it was dealt with: nothing in it is suspect any more.
+    pub(crate) fn absolved(self) -> Self {
+        match self {
+            Self::Data(parts) if parts.iter().any(|part| matches!(part, Part::Suspect(_))) => {
+                let live = |part: &Part| match part {
+                    Part::Suspect(input) => Part::Live(input.clone()),
+                    part => part.clone(),
+                };
+                Self::Data(parts.iter().map(live).collect())
+            }
+            item => item,
+        }
+    }
+
     /// The item after a worker has failed on its part `index`, and whether this is a search for the event to blame. A part is tried once more as it is; the
     /// next time it is halved; what can't be halved becomes poison. So no event is given up that has not failed by itself, twice.
     pub(crate) fn blame(&self, index: usize, error: &str) -> (Self, bool) {

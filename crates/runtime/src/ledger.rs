@@ -97,7 +97,7 @@ impl Committed {
         self.last = record;
     }
 
-    /// One record that says everything.
+    /// One record that says everything, with the effects of the last one.
     fn base(&self) -> Record {
         let mut record = Record { base: true, fingerprint: self.fingerprint.clone(), ..self.last.clone() };
         record.horizons = (self.sealed_before_ms.iter())
@@ -110,6 +110,14 @@ impl Committed {
         for (stage, logs) in &self.logs {
             let said = record.stages.entry(stage.clone()).or_default();
             said.logs = logs.iter().map(|(name, length)| (name.clone(), *length)).collect();
+        }
+        record
+    }
+
+    /// The same when the effects of the last record are done.
+    fn base_without_effects(&self) -> Record {
+        let mut record = self.base();
+        for said in record.stages.values_mut() {
             said.publications.clear();
             said.retired.clear();
         }
@@ -154,27 +162,41 @@ impl Ledger {
         Ok(None)
     }
 
-    /// Opens the ledger in `dir`, or begins one. `prepare` is called with what it says before anything is
-    /// written.
+    /// Opens the ledger in `dir`, or begins one, for a topology with this fingerprint. `prepare` is called with what it says; it does the effects
+    /// of the last record. That record may be one that is not durable, because its process died or its sync failed, and syncing it now would prove nothing:
+    /// it is written anew before anything is done about it.
     pub(crate) fn open(
         host: &Arc<dyn Host>,
         dir: &Path,
-        prepare: impl FnOnce(&mut Committed) -> Result<(), RunError>,
+        fingerprint: Option<&Fingerprint>,
+        prepare: impl FnOnce(&Committed) -> Result<(), RunError>,
     ) -> Result<Opened, RunError> {
-        let (mut committed, dropped_bytes) = Self::peek(&**host, dir)?.unwrap_or_default();
-        prepare(&mut committed)?;
-        let generation = generations(&**host, dir)?.last().map_or(1, |last| last + 1);
-        let ledger = Self::begin(host, dir, generation, &committed)?;
+        let found = Self::peek(&**host, dir)?;
+        let mut generation = generations(&**host, dir)?.last().map_or(1, |last| last + 1);
+        let is_new = found.is_none();
+        let (mut committed, dropped_bytes) = found.unwrap_or_default();
+        committed.fingerprint = fingerprint.cloned().or(committed.fingerprint);
+        if !is_new {
+            Self::begin(host, dir, generation, &committed.base())?;
+        }
+        prepare(&committed).inspect_err(|_| {
+            // Starts that fail again and again leave nothing.
+            if !is_new {
+                let _ = host.remove(&path_of(dir, generation));
+            }
+        })?;
+        generation += u64::from(!is_new);
+        let ledger = Self::begin(host, dir, generation, &committed.base_without_effects())?;
         ledger.remove_older()?;
         Ok(Opened { ledger, committed, dropped_bytes })
     }
 
-    fn begin(host: &Arc<dyn Host>, dir: &Path, generation: u64, committed: &Committed) -> Result<Self, RunError> {
+    fn begin(host: &Arc<dyn Host>, dir: &Path, generation: u64, base: &Record) -> Result<Self, RunError> {
         let path = path_of(dir, generation);
         let file = host.open(&path, Open::Create).map_err(RunError::io("create", &path))?;
         failpoint::hit("ledger-created");
         let mut bytes = MAGIC.to_vec();
-        bytes.extend(frame(&committed.base())?);
+        bytes.extend(frame(base)?);
         file.write_at(&bytes, 0).map_err(RunError::io("write", &path))?;
         failpoint::hit("base-written");
         file.sync().map_err(RunError::io("sync", &path))?;
@@ -216,7 +238,7 @@ impl Ledger {
     pub(crate) fn rotate_if_large(&mut self, committed: &Committed) -> Result<(), RunError> {
         if self.length > failpoint::ledger_bytes(FILE_BYTES_MAX) {
             let next = self.generation + 1;
-            *self = Self::begin(&self.host, &self.dir, next, committed).inspect_err(|_| {
+            *self = Self::begin(&self.host, &self.dir, next, &committed.base_without_effects()).inspect_err(|_| {
                 // What is there of it would be taken for the newest by the next start, without what this one still gets.
                 let _ = self.host.remove(&path_of(&self.dir, next));
             })?;
@@ -304,7 +326,7 @@ mod tests {
 
     fn written(cuts: u64) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
-        let mut opened = Ledger::open(&host(), dir.path(), |_| Ok(())).unwrap();
+        let mut opened = Ledger::open(&host(), dir.path(), None, |_| Ok(())).unwrap();
         for cut in 1..=cuts {
             opened.ledger.append(&record(cut)).unwrap();
         }

@@ -62,10 +62,8 @@ impl Opening {
         let dir = self.state.region(&name)?;
         let mut snapshots = Default::default();
         let mut logs: Vec<(usize, Logs)> = Vec::new();
-        let opened = Ledger::open(&self.config.host, &dir.root, |committed| {
-            if *name == *MAIN {
-                committed.fingerprint = Some(self.fingerprint.clone());
-            }
+        let fingerprint = (*name == *MAIN).then_some(&self.fingerprint);
+        let opened = Ledger::open(&self.config.host, &dir.root, fingerprint, |committed| {
             snapshots = committer::recover(&dir, committed)?;
             for (index, node) in plan.nodes.iter().enumerate().filter(|(_, node)| node.role != Role::Source) {
                 logs.push((index, restore_logs(&self.state, node, committed)?));
