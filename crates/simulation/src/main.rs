@@ -26,6 +26,9 @@ struct Arguments {
     /// Seeds side by side.
     #[arg(long, default_value_t = 2)]
     threads: usize,
+    /// Ends when something is wrong.
+    #[arg(long)]
+    until_violation: bool,
     /// Prints each seed's digest.
     #[arg(long)]
     digests: bool,
@@ -60,8 +63,9 @@ fn many(arguments: &Arguments) -> ExitCode {
             scope.spawn(|| {
                 let dir = tempfile::tempdir().expect("a directory");
                 while begin.elapsed() < Duration::from_secs(arguments.seconds) {
+                    let is_enough = arguments.until_violation && !totals.lock().expect("nobody panicked").2.is_empty();
                     let seed = next.fetch_add(1, Ordering::SeqCst);
-                    if seed >= arguments.from + arguments.seeds {
+                    if is_enough || seed >= arguments.from + arguments.seeds {
                         return;
                     }
                     let outcome = simulate(seed, dir.path());
