@@ -386,6 +386,7 @@ impl Handler<Stop> for Coordinator {
     fn handle(&mut self, _: Stop, _: &mut Self::Context) {
         let region = &self.region;
         self.drain.get_or_insert_with(|| Drain::begin(region, Instant::now()));
+        region.stages.iter().for_each(|stage| stage.caps.lift());
         if !matches!(self.phase, Phase::Last(_)) {
             self.phase = Phase::Stopping;
         }

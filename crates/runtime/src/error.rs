@@ -101,6 +101,14 @@ pub enum RunError {
     /// The topology asks for something that the settings do not have, or have wrongly.
     #[error("{0}")]
     Settings(String),
+    /// A stage made more dead letters than the topology allows.
+    #[error("`{node}`: {why}. Nothing is lost: `tidemill dead-letters` says what is wrong with them; mend it, or raise the cap, and start again")]
+    DeadLetters {
+        /// The stage or sink.
+        node: String,
+        /// How many there were.
+        why: String,
+    },
     /// A fault of Tidemill itself.
     #[error("internal fault: {0}")]
     Internal(String),

@@ -12,6 +12,8 @@
 
 mod aside;
 mod backoff;
+mod caps;
+mod circuit;
 mod committer;
 mod consistent;
 mod coordinator;

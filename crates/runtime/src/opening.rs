@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use dashmap::DashMap;
 use tidemill_core::Role;
-use tidemill_topology::{Fingerprint, MAIN, Node, Plan, Pond};
+use tidemill_topology::{DeadLetterCaps, Fingerprint, MAIN, Node, Plan, Pond};
 use tokio::sync::Notify;
 
+use crate::caps::Caps;
 use crate::committer;
 use crate::error::RunError;
 use crate::failpoint;
@@ -157,6 +158,7 @@ impl Wiring {
             }
             targets
         };
+        let is_pond = |index: usize| fills.iter().any(|pond| pond.name == plan.nodes[index].name);
         let mut stages = Vec::new();
         for (index, logs) in logs {
             let Some(inbox) = inboxes[index].clone() else { continue };
@@ -178,6 +180,8 @@ impl Wiring {
                 calls: DashMap::new(),
                 stuck_threads: AtomicUsize::new(0),
                 pool: OnceLock::new(),
+                // Who fills a pond that may refuse events has said so.
+                caps: Caps::new(if is_pond(index) { DeadLetterCaps::default() } else { plan.caps }),
             }));
         }
         let sources = (plan.nodes.iter().enumerate().filter(|(_, node)| node.role == Role::Source))

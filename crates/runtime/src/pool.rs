@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message};
 
+use tokio::time::Instant;
+
 use crate::backoff::Backoff;
+use crate::circuit::{Circuit, PROBE};
 use crate::live::Halt;
 use crate::region::{Region, StageShared};
 use crate::seat::Seat;
@@ -19,6 +22,7 @@ pub(crate) struct Pool {
     pub(crate) region: Arc<Region>,
     pub(crate) stage: Arc<StageShared>,
     workers: BTreeMap<usize, Member>,
+    circuit: Circuit,
 }
 
 struct Member {
@@ -38,9 +42,14 @@ pub(crate) struct Failed {
     pub(crate) at_once: bool,
 }
 
+/// A worker that took the place of one that failed has got something done.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Works;
+
 impl Pool {
     pub(crate) fn new(region: Arc<Region>, stage: Arc<StageShared>) -> Self {
-        Self { region, stage, workers: BTreeMap::new() }
+        Self { region, stage, workers: BTreeMap::new(), circuit: Circuit::default() }
     }
 
     fn start_worker(&mut self, index: usize, ctx: &mut Context<Self>) {
@@ -89,6 +98,18 @@ impl Handler<Halt> for Pool {
     }
 }
 
+impl Handler<Works> for Pool {
+    type Result = ();
+
+    fn handle(&mut self, _: Works, _: &mut Self::Context) {
+        if self.circuit.works() {
+            *self.stage.waits_for() = None;
+            let stage = &self.region.node(self.stage.node).name;
+            tracing::info!(%stage, "a worker got something done: the circuit is closed");
+        }
+    }
+}
+
 impl Handler<Failed> for Pool {
     type Result = ();
 
@@ -96,10 +117,20 @@ impl Handler<Failed> for Pool {
         let Some(member) = self.workers.get_mut(&failed.index).filter(|member| member.epoch == failed.epoch) else {
             return;
         };
-        let pause = if failed.at_once { Duration::ZERO } else { member.backoff.next(&*self.region.config.host) };
+        let opens = !failed.at_once && self.circuit.failed(Instant::now());
+        let is_open = self.circuit.is_open();
+        let pause = if is_open {
+            PROBE
+        } else if failed.at_once { Duration::ZERO } else { member.backoff.next(&*self.region.config.host) };
         let stage = &self.region.node(self.stage.node).name;
         let (worker, pause_ms) = (failed.index, pause.as_millis() as u64);
         tracing::error!(%stage, worker, error = %failed.message, pause_ms, "a worker failed and is restarted; the others go on");
+        if opens {
+            tracing::error!(%stage, probe_s = PROBE.as_secs(), "it fails again and again: its circuit is open, and a worker is tried now and then until one gets something done");
+        }
+        if is_open {
+            *self.stage.waits_for() = Some(format!("it fails again and again: {}", failed.message));
+        }
         self.stage.counters.restarts.fetch_add(1, Ordering::Relaxed);
         ctx.run_later(pause, move |pool, ctx| pool.start_worker(failed.index, ctx));
     }

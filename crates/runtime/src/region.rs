@@ -12,6 +12,7 @@ use tidemill_core::{Clusters, CutId, Horizon, Lag, LogName, PartitionPosition, P
 use tidemill_topology::{Node, Plan};
 use tokio::sync::Notify;
 
+use crate::caps::Caps;
 use crate::coordinator::{Coordinator, Fatal};
 use crate::error::RunError;
 use crate::horizon::Lineage;
@@ -89,6 +90,7 @@ pub(crate) struct StageShared {
     /// Threads of workers that were replaced because they hung, and that have not come back.
     pub(crate) stuck_threads: AtomicUsize,
     pub(crate) pool: OnceLock<Addr<Pool>>,
+    pub(crate) caps: Caps,
 }
 
 /// What dead letters are counted by.

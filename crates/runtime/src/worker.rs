@@ -15,7 +15,7 @@ use crate::engine::{Engine, Failure, Outcome};
 use crate::error::RunError;
 use crate::failpoint;
 use crate::item::{Item, Numbered, Part};
-use crate::pool::{Failed, Pool};
+use crate::pool::{Failed, Pool, Works};
 use crate::progress::{Progress, Seen};
 use crate::region::{Alarm, DeadKey, NO_ROOM_MAX, Region, StageShared};
 use crate::watchdog::Call;
@@ -110,7 +110,9 @@ async fn work(region: Arc<Region>, stage: Arc<StageShared>, watch: Watch, restor
         tracing::info!(stage = %name, items, "restored from the last cut; replaying what came since");
     }
     let mark = region.suspects.mark(&name, watch.index, watch.epoch);
+    let mut has_worked = watch.epoch == 0;
     loop {
+        stage.caps.let_pass().await;
         let item = stage.inbox.lease().await;
         failpoint::at("item-leased").await;
         region.lives().await;
@@ -152,7 +154,12 @@ async fn work(region: Arc<Region>, stage: Arc<StageShared>, watch: Watch, restor
         }
         if stage.outlet.is_repeat(item.number) {
             release(&region, &stage, item.number, done, true).await;
-        } else if stage.outlet.leave(item.number, done) {
+            continue;
+        }
+        if !std::mem::replace(&mut has_worked, true) {
+            watch.pool.do_send(Works);
+        }
+        if stage.outlet.leave(item.number, done) {
             while let Some((number, done)) = stage.outlet.next() {
                 release(&region, &stage, number, done, false).await;
             }
@@ -282,6 +289,9 @@ async fn release(region: &Region, stage: &StageShared, number: u64, done: Done, 
             region.progress().see(seen, bucket_ms);
             stage.progress().see(seen, bucket_ms);
         }
+        if let Some(why) = stage.caps.count(&tally) {
+            pause(region, stage, why);
+        }
         for (key, count) in dead_counts {
             *region.carried.dead_letters.entry(key).or_default() += count;
         }
@@ -304,6 +314,17 @@ async fn release(region: &Region, stage: &StageShared, number: u64, done: Done, 
     // The lease ends before the word goes out: the cut may be committed as soon as it does.
     stage.inbox.complete(number, tally);
     region.coordinator().do_send(Ack { node: stage.node, cut: seals.cut, left });
+}
+
+/// Too many dead letters: the stage is paused. A run to the end is looked at by somebody, and ends.
+fn pause(region: &Region, stage: &StageShared, why: String) {
+    let name = &region.node(stage.node).name;
+    if region.config.until_end {
+        let node = name.to_string();
+        return region.coordinator().do_send(Fatal(RunError::DeadLetters { node, why }));
+    }
+    tracing::error!(stage = %name, "paused: {why}; its input waits, and nothing is lost. `tidemill dead-letters` says what is wrong with them; mend it, or raise the cap, and start again");
+    *stage.waits_for() = Some(format!("paused: {why}"));
 }
 
 /// Appends to a Log; while there is no room, the stage's input waits.

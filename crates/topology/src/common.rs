@@ -60,6 +60,18 @@ pub const TOPOLOGY_KEYS: &[OptionSpec] = &[
         DefaultValue::Toml("\"1MiB\""),
         "Longest record. Longer ones become dead letters.",
     ),
+    option(
+        "max_dead_in_a_row",
+        OptionType::Integer { min: 1, max: i64::MAX },
+        DefaultValue::Absent,
+        "A stage that makes more dead letters than this, with nothing good in between, is paused. Counted by portions.",
+    ),
+    option(
+        "max_dead_percent",
+        OptionType::Integer { min: 1, max: 99 },
+        DefaultValue::Absent,
+        "A stage that makes dead letters of a greater share of 10,000 records or more is paused.",
+    ),
 ];
 
 /// Keys of `[types.NAME]`.

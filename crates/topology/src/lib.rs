@@ -29,7 +29,7 @@ pub use fingerprint::{Change, Fingerprint};
 pub use graph::{GraphFormat, graph};
 pub use json_schema::json_schema;
 pub use load::{Loaded, load};
-pub use plan::{Edge, Kinds, Node, Plan, Port};
+pub use plan::{DeadLetterCaps, Edge, Kinds, Node, Plan, Port};
 pub use pond::{POND_IN, POND_OUT, PondOptions, WhenFull};
 pub use regions::{MAIN, Pond, RegionPlan, Regions};
 pub use unread::{not_utf8, unreadable};

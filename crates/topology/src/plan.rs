@@ -16,10 +16,21 @@ pub struct Plan {
     pub base_dir: PathBuf,
     /// Widths and limits.
     pub limits: Arc<Limits>,
+    /// What a stage may put aside before it is paused.
+    pub caps: DeadLetterCaps,
     /// The declared types, in order of name.
     pub types: Vec<Arc<EventType>>,
     /// Sources, stages and sinks in topological order: every node comes after all that it takes from.
     pub nodes: Vec<Node>,
+}
+
+/// How many dead letters a stage may make; no bound where there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeadLetterCaps {
+    /// With nothing good in between.
+    pub in_a_row: Option<u64>,
+    /// Of what came, in percent.
+    pub percent: Option<u64>,
 }
 
 /// A source, stage or sink.

@@ -70,6 +70,7 @@ impl Plan {
                     name: self.name.clone(),
                     base_dir: self.base_dir.clone(),
                     limits: self.limits.clone(),
+                    caps: self.caps,
                     types: self.types.clone(),
                     nodes: Vec::new(),
                 },

@@ -21,7 +21,7 @@ use toml::de::DeTable;
 
 use crate::common::{self, DAY_MS};
 use crate::diagnostic::Diagnostic;
-use crate::plan::{Edge, Kinds, Node, Plan, Port};
+use crate::plan::{DeadLetterCaps, Edge, Kinds, Node, Plan, Port};
 use crate::{codes, suggest, units};
 use cx::{Cx, Key, Problem, Span, entries};
 use flow::{Flow, Planner};
@@ -46,7 +46,7 @@ pub fn load(text: &str, path: &Path, kinds: &dyn Kinds, read: &dyn Fn(&Path) -> 
     let (document, errors) = DeTable::parse_recoverable(text);
     let holes = syntax::report(&cx, &document, &errors);
     let sections = sections(&cx, document.get_ref());
-    let (name, limits) = topology(&cx, sections.topology, &sections.header);
+    let (name, limits, caps) = topology(&cx, sections.topology, &sections.header);
     let types = types::declare(&cx, &sections.types, read);
     let mut drafts: Vec<Draft<'_, '_>> =
         sections.nodes.iter().map(|(role, key, table)| nodes::draft(&cx, *role, key, table, kinds)).collect();
@@ -72,6 +72,7 @@ pub fn load(text: &str, path: &Path, kinds: &dyn Kinds, read: &dyn Fn(&Path) -> 
         name: name.into(),
         base_dir: path.parent().unwrap_or(Path::new("")).to_owned(),
         limits,
+        caps,
         types: types.into_values().filter_map(|declared| declared.event_type).collect(),
         nodes,
     });
@@ -150,7 +151,7 @@ fn sections<'t, 'i>(cx: &Cx<'_>, document: &'t DeTable<'i>) -> Sections<'t, 'i> 
 const USUAL_MINUTES: [u64; 17] = [1, 2, 3, 5, 6, 10, 15, 20, 30, 60, 120, 180, 240, 360, 480, 720, 1_440];
 
 /// Name and limits. Limits that are wrong are replaced by their defaults, so that the rest can be checked.
-fn topology(cx: &Cx<'_>, table: Option<&DeTable<'_>>, header: &Span) -> (Option<String>, Limits) {
+fn topology(cx: &Cx<'_>, table: Option<&DeTable<'_>>, header: &Span) -> (Option<String>, Limits, DeadLetterCaps) {
     let owner = Owner { name: "`[topology]`".to_owned(), span: header.clone(), kind: None };
     let specs: Vec<_> = common::TOPOLOGY_KEYS.iter().collect();
     let checked = table.map(|table| check(cx, &owner, table, &specs, &|_, _| Verdict::Unknown));
@@ -181,7 +182,9 @@ fn topology(cx: &Cx<'_>, table: Option<&DeTable<'_>>, header: &Span) -> (Option<
         max_path_values: size(number("max_path_values", 1_000)),
         max_event_bytes: size(number("max_event", 1 << 20)),
     };
-    (name.map(str::to_owned), limits)
+    let cap = |key: &str| checked.as_ref().and_then(|checked| checked.number(key));
+    let caps = DeadLetterCaps { in_a_row: cap("max_dead_in_a_row"), percent: cap("max_dead_percent") };
+    (name.map(str::to_owned), limits, caps)
 }
 
 /// The drafts as nodes of a plan; `None` when one of them is wrong.
