@@ -122,7 +122,7 @@ impl RunError {
 
     /// Whether it stays for as long as nobody changes something: the topology, the settings, what a source reads from.
     pub(crate) fn is_final(&self) -> bool {
-        matches!(self, Self::Source { .. } | Self::Unavailable(_) | Self::Settings(_) | Self::Undrained { .. })
+        matches!(self, Self::Source { .. } | Self::Unavailable(_) | Self::Settings(_))
     }
 
     /// The error with all its causes, on one line.

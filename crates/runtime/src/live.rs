@@ -83,7 +83,8 @@ impl Live {
                 Err(error) if opening.config.until_end => return Err(error),
                 // What can't be built at the start is a mistake, and what a source can't go on with does not get better by itself.
                 Err(error @ RunError::Start { .. }) if is_first => return Err(error),
-                Err(error) if error.is_final() => return Err(error),
+                Err(error) if error.is_final() && !self.region.is_behind_ponds() => return Err(error),
+                Err(error @ RunError::Undrained { .. }) => return Err(error),
                 Err(error) => error,
             };
             is_first = false;

@@ -168,11 +168,20 @@ impl Checking<'_> {
 
     /// Whether an event never gets to a stage of this name: it is late, or poison to this or an earlier stage.
     fn is_gone_before(&self, stage: &str, id: &str) -> bool {
-        let is_poison = self.world.input.poison.contains(id);
-        let early = matches!(self.world.shape.poisons, Some("tsv" | "dedup"));
         // A late event gets no further than the deduplication, each time that it comes.
         let is_late = self.count("dedup", "late", id) == self.world.input.events[id].comes.len();
-        is_late || is_poison && (early || (self.world.shape.poisons == Some("avro_files") && matches!(stage, "files" | "again")))
+        is_late || self.is_poison_to(stage, id)
+    }
+
+    /// Whether an event is poison to a stage of this name, or an earlier one.
+    fn is_poison_to(&self, stage: &str, id: &str) -> bool {
+        let is_file = matches!(stage, "files" | "again");
+        self.world.input.poison.contains(id)
+            && match self.world.shape.poisons {
+                Some("tsv" | "dedup") => true,
+                Some("avro_files") => is_file,
+                _ => false,
+            }
     }
 
     fn count(&self, stage: &str, reason: &str, id: &str) -> usize {
@@ -245,7 +254,8 @@ impl Checking<'_> {
                 let at = sealed.manifest.pointer(&format!("/positions/{source}/p{partition}"));
                 at.and_then(Json::as_u64).is_some_and(|at| *position < at)
             };
-            if wanted == 1 && event.comes.iter().any(before) != (there == 1) {
+            // What is late came behind the seal, each time.
+            if !self.is_poison_to(sink, id) && event.comes.iter().any(before) != (there == 1) {
                 self.wrong(format!("`{sink}`: whether {id} is in its hour does not fit the positions of the manifest"));
             }
         }

@@ -1,0 +1,435 @@
+"""The rows of the matrix: what is done to Tidemill, and what has to be true afterwards.
+
+Each row returns a list of lines for the table: what was injected, how often, over how many events, and what was lost or doubled.
+"""
+
+import json
+import pathlib
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import threading
+import time
+
+from confluent_kafka import Consumer
+
+from kit import ROOT, Broker, Place, audit, ended, free_port, get, killed, metric, percentile, seeded, wait_until
+
+# Steps of a commit, of a start, of a pond and of a worker, as `failpoint` calls in the runtime name them.
+POINTS = sorted(
+    {
+        name
+        for path in (ROOT / "crates/runtime/src").rglob("*.rs")
+        if path.name != "failpoint.rs"
+        for name in re.findall(r'failpoint::(?:hit|at)\("([a-z-]+)"\)', path.read_text())
+    }
+)
+
+
+def line(injected, count, events, lost, doubled, stall="", recovery="", note=""):
+    return {
+        "injected": injected,
+        "count": count,
+        "events": events,
+        "lost": lost,
+        "doubled": doubled,
+        "stall": stall,
+        "recovery": recovery,
+        "note": note,
+    }
+
+
+def from_kafka(place, broker, topic, out):
+    """Events of a topic, deduplicated, to hourly files, to counts, and once more to a topic in transactions."""
+    place.write(
+        f"""
+[topology]
+name = "matrix"
+{place.types()}
+[sources.events]
+kind = "kafka"
+cluster = "main"
+topics = ["{topic}"]
+idle_timeout = "1s"
+[stages.parse]
+kind = "tsv"
+from = ["events"]
+workers = 2
+type_from = {{ column = 0 }}
+time = "epoch_ms"
+[stages.dedup]
+kind = "dedup"
+from = ["parse"]
+[stages.counts]
+kind = "hourly"
+from = ["dedup"]
+group_by = ["country"]
+measures = {{ events = "count()" }}
+[sinks.warehouse]
+kind = "avro_files"
+from = ["dedup"]
+codec = "snappy"
+[sinks.count_files]
+kind = "avro_files"
+from = ["counts"]
+[sinks.out]
+kind = "kafka"
+from = ["dedup"]
+cluster = "main"
+topic = "{out}"
+delivery = "exactly_once"
+"""
+    )
+    # Slow enough to be in the middle whenever something happens.
+    return (f"kafka.main.bootstrap_servers={broker.address}", "cut.interval=50ms", "runtime.replay=256KiB")
+
+
+def both(place, broker, truth, out):
+    """Lost and doubled in files and in the topic together."""
+    files, topic = audit(truth, place.file_ids()), audit(truth, broker.ids(out))
+    return files[0] + topic[0], files[1] + topic[1]
+
+
+def kills(scale, seed):
+    """Row 1: `kill -9` at every fail point, and at points of progress, from a real Kafka."""
+    dice = seeded(seed)
+    rounds, points = (20, 500) if scale == "full" else (1, 8)
+    events = 600_000 if scale == "full" else 150_000
+    broker = Broker()
+    plan = [(name, None) for name in POINTS for _ in range(rounds)] + [(None, dice.uniform(0.0, 1.2)) for _ in range(points)]
+    dice.shuffle(plan)
+    hits, epochs, lost, doubled, total, ready = dict.fromkeys([*POINTS, "progress"], 0), 0, 0, 0, 0, []
+    while plan:
+        epochs += 1
+        # Kills where a point was not reached count for those that were to come anyhow.
+        over = hits["progress"] + sum(name is None for name, _ in plan) - points
+        for _ in range(max(0, over)):
+            at = next((at for at, (name, _) in enumerate(plan) if name is None), None)
+            plan.pop(at) if at is not None else None
+        print(f"  epoch {epochs}: {len(plan)} kills to come", flush=True)
+        with Place() as place:
+            topic, out = f"in-{epochs}", f"out-{epochs}"
+            truth = place.generate(events, seed + epochs, broker, topic)
+            broker.create(out, 2)
+            settings = from_kafka(place, broker, topic, out)
+            port = free_port()
+            is_over = False
+            while plan and not is_over:
+                point, after_s = plan.pop()
+                # Points of a start come once; others are hit somewhere on the way.
+                number = dice.randint(1, 12) if point in ("item-leased", "item-done", "item-sent", "log-appended") else dice.randint(1, 2)
+                failpoint = None if point is None else f"{point}:{number}"
+                begin = time.monotonic()
+                run = place.start("--until-end", settings=(*settings, "output.root=out"), failpoint=failpoint, admin=port)
+                if point is None:
+                    wait_until("ready", lambda: get(port, "/ready") is not None or run.poll() is not None, pause_s=0.005)
+                    if run.poll() is None:
+                        ready.append(time.monotonic() - begin)
+                    time.sleep(after_s)
+                    if run.poll() is None:
+                        killed(run)
+                        hits["progress"] += 1
+                        continue
+                # Where the point is not reached soon, the kill is one of progress, and the point's turn comes again.
+                try:
+                    code = run.wait(dice.uniform(0.5, 2.0))
+                except subprocess.TimeoutExpired:
+                    killed(run)
+                    hits["progress"] += 1
+                    plan.insert(dice.randrange(len(plan) + 1), (point, after_s))
+                    continue
+                if code == -signal.SIGKILL:
+                    hits[point] += 1
+                elif code == 0:
+                    is_over = True
+                    if point is not None and hits[point] < rounds:
+                        plan.insert(dice.randrange(len(plan) + 1), (point, after_s))
+                else:
+                    raise SystemExit(f"exit {code}: {place.log()[-2_000:]}")
+            end = place.start("--until-end", settings=(*settings, "output.root=out"))
+            if ended(end) != 0:
+                raise SystemExit(place.log()[-2_000:])
+            found = both(place, broker, truth, out)
+            lost, doubled, total = lost + found[0], doubled + found[1], total + 2 * len(truth)
+    broker.remove()
+    fewest = min(hits[name] for name in POINTS)
+    recovery = f"{percentile(ready, 0.5) * 1000:.0f} / {percentile(ready, 0.99) * 1000:.0f} ms"
+    at_points = sum(hits[name] for name in POINTS)
+    return [
+        line(f"`kill -9` at each of {len(POINTS)} fail points, {fewest} times or more", at_points, total, lost, doubled, note=f"{epochs} runs to the end"),
+        line("`kill -9` at seeded points of progress", hits["progress"], "in these", lost, doubled, recovery=f"{recovery} to ready"),
+    ]
+
+
+def broker_trouble(scale, seed):
+    """Row 3: the broker dies, others storm the group, our process is stopped past every timeout."""
+    times, storm_s, stop_s = (20, 300, 75) if scale == "full" else (2, 10, 12)
+    events = 2_000_000 if scale == "full" else 200_000
+    dice = seeded(seed)
+    lines = []
+    broker = Broker()
+    with Place() as place:
+        truth = place.generate(events, seed, broker, "in")
+        broker.create("out", 2)
+        settings = from_kafka(place, broker, "in", "out")
+        settings = (*settings, "output.root=out")
+        port, back = free_port(), []
+        run = place.start(settings=settings, admin=port)
+        wait_until("the first events", lambda: metric(port, "tidemill_stage_sent_total", stage="out") > 0)
+        for _ in range(times):
+            time.sleep(dice.uniform(0.1, 1.0))
+            broker.kill()
+            time.sleep(dice.uniform(0.1, 1.0))
+            broker.start()
+            before, begin = metric(port, "tidemill_cuts_total", region="out"), time.monotonic()
+            wait_until("a cut", lambda: metric(port, "tidemill_cuts_total", region="out") > before)
+            back.append(time.monotonic() - begin)
+        done = lambda: metric(port, "tidemill_stage_sent_total", stage="out") >= len(truth)
+        wait_until("all events", done, limit_s=900, pause_s=0.2)
+        run.send_signal(signal.SIGTERM)
+        assert ended(run) == 0, place.log()[-2_000:]
+        end = place.start("--until-end", settings=settings)
+        assert ended(end) == 0, place.log()[-2_000:]
+        lost, doubled = both(place, broker, truth, "out")
+        recovery = f"{percentile(back, 0.5):.1f} / {percentile(back, 0.99):.1f} s to the next cut"
+        lines.append(line("broker killed (`kill -9`) and started again, also in the middle of our transactions", times, 2 * len(truth), lost, doubled, recovery=recovery))
+    with Place() as place:
+        truth = place.generate(events, seed + 1, broker, "in2")
+        broker.create("out2", 2)
+        settings = (*from_kafka(place, broker, "in2", "out2"), "output.root=out")
+        over = threading.Event()
+        joined = []
+
+        def storm():
+            while not over.is_set():
+                config = {"bootstrap.servers": broker.address, "group.id": "tidemill-matrix", "session.timeout.ms": 6000}
+                member = Consumer(config)
+                member.subscribe(["in2"])
+                member.poll(0.5)
+                joined.append(1)
+                over.wait(5)
+                member.close()
+
+        members = [threading.Thread(target=storm) for _ in range(2)]
+        begin = time.monotonic()
+        run = place.start(settings=settings, admin=(port := free_port()))
+        [member.start() for member in members]
+        wait_until("all events", lambda: metric(port, "tidemill_stage_sent_total", stage="out") >= len(truth), limit_s=900, pause_s=0.2)
+        time.sleep(max(0.0, storm_s - (time.monotonic() - begin)))
+        over.set()
+        [member.join() for member in members]
+        run.send_signal(signal.SIGTERM)
+        assert ended(run) == 0, place.log()[-2_000:]
+        assert ended(place.start("--until-end", settings=settings)) == 0, place.log()[-2_000:]
+        lost, doubled = both(place, broker, truth, "out2")
+        lines.append(line(f"foreign members join and leave the consumer group every 5 s, for {storm_s} s", len(joined), 2 * len(truth), lost, doubled))
+    with Place() as place:
+        truth = place.generate(events, seed + 2, broker, "in3")
+        broker.create("out3", 2)
+        settings = (*from_kafka(place, broker, "in3", "out3"), "output.root=out")
+        run = place.start(settings=settings, admin=(port := free_port()))
+        wait_until("the first events", lambda: metric(port, "tidemill_stage_sent_total", stage="out") > 0)
+        run.send_signal(signal.SIGSTOP)
+        time.sleep(stop_s)
+        run.send_signal(signal.SIGCONT)
+        begin = time.monotonic()
+        before = metric(port, "tidemill_cuts_total", region="out")
+        wait_until("a cut", lambda: metric(port, "tidemill_cuts_total", region="out") > before)
+        took = time.monotonic() - begin
+        wait_until("all events", lambda: metric(port, "tidemill_stage_sent_total", stage="out") >= len(truth), limit_s=900, pause_s=0.2)
+        run.send_signal(signal.SIGTERM)
+        assert ended(run) == 0, place.log()[-2_000:]
+        assert ended(place.start("--until-end", settings=settings)) == 0, place.log()[-2_000:]
+        lost, doubled = both(place, broker, truth, "out3")
+        lines.append(line(f"our process stopped (SIGSTOP) for {stop_s} s and continued", 1, 2 * len(truth), lost, doubled, recovery=f"{took:.1f} s to the next cut"))
+    broker.remove()
+    return lines
+
+
+def dead_sink(scale, seed):
+    """Row 4: one of four sinks is dead; the others must not notice."""
+    pairs, events = (7, 3_000_000) if scale == "full" else (1, 300_000)
+    broker = Broker()
+    rates = {"alive": [], "dead": []}
+    stalls, total, lost, doubled = [], 0, 0, 0
+    with Place() as data:
+        truth = data.generate(events, seed)
+        for number in range(pairs):
+            for kind in ("alive", "dead") if number % 2 == 0 else ("dead", "alive"):
+                with Place() as place:
+                    shutil.copytree(data.dir / "data", place.dir / "data")
+                    topics = [f"{kind}-{number}-{sink}" for sink in ("a", "b")]
+                    [broker.create(topic, 2) for topic in topics]
+                    closed = free_port()
+                    place.write(four_sinks(place, topics, "main" if kind == "alive" else "down"))
+                    settings = (
+                        f"kafka.main.bootstrap_servers={broker.address}",
+                        f"kafka.down.bootstrap_servers=127.0.0.1:{closed}",
+                        "output.root=out",
+                        "cut.interval=200ms",
+                    )
+                    port = free_port()
+                    begin = time.monotonic()
+                    run = place.start(settings=settings, admin=port)
+                    sinks = ["warehouse", "again", "a"] + (["b"] if kind == "alive" else [])
+                    cuts, stall, moved = 0, 0.0, time.monotonic()
+                    while not all(metric(port, "tidemill_stage_received_total", stage=sink) >= len(truth) for sink in sinks[:3]):
+                        now, seen = time.monotonic(), metric(port, "tidemill_cuts_total", region="main")
+                        if seen != cuts:
+                            cuts, moved = seen, now
+                        stall = max(stall, now - moved)
+                        time.sleep(0.02)
+                    rates[kind].append(len(truth) / (time.monotonic() - begin))
+                    if kind == "dead":
+                        stalls.append(stall)
+                        # It heals: what waited in its pond comes, once.
+                        run.send_signal(signal.SIGTERM)
+                        assert ended(run) == 0, place.log()[-2_000:]
+                        settings = (settings[0], f"kafka.down.bootstrap_servers={broker.address}", *settings[2:])
+                    else:
+                        run.send_signal(signal.SIGTERM)
+                        assert ended(run) == 0, place.log()[-2_000:]
+                    assert ended(place.start("--until-end", settings=settings)) == 0, place.log()[-2_000:]
+                    for found in (place.file_ids("warehouse"), place.file_ids("again"), *(broker.ids(topic) for topic in topics)):
+                        missing, twice = audit(truth, found)
+                        lost, doubled, total = lost + missing, doubled + twice, total + len(truth)
+    broker.remove()
+    ratios = [dead / alive for dead, alive in zip(rates["dead"], rates["alive"])]
+    note = f"throughput of the others against a run without the fault: median {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}, {pairs} pairs in turns)"
+    return [line("one of four sinks dead from the start, then healed", pairs, total, lost, doubled, stall=f"{max(stalls):.2f} s between two cuts", note=note)]
+
+
+def four_sinks(place, topics, cluster):
+    return f"""
+[topology]
+name = "matrix"
+{place.types()}
+[sources.events]
+kind = "file"
+paths = ["data/events-*.tsv"]
+[stages.parse]
+kind = "tsv"
+from = ["events"]
+workers = 2
+type_from = {{ column = 0 }}
+time = "epoch_ms"
+[stages.dedup]
+kind = "dedup"
+from = ["parse"]
+[sinks.warehouse]
+kind = "avro_files"
+from = ["dedup"]
+codec = "snappy"
+[sinks.again]
+kind = "avro_files"
+from = ["dedup"]
+codec = "snappy"
+path = "again/{{event_type}}/{{year}}/{{month}}/{{day}}/{{hour}}"
+pond = {{}}
+[sinks.a]
+kind = "kafka"
+from = ["dedup"]
+cluster = "main"
+topic = "{topics[0]}"
+delivery = "exactly_once"
+[sinks.b]
+kind = "kafka"
+from = ["dedup"]
+cluster = "{cluster}"
+topic = "{topics[1]}"
+delivery = "exactly_once"
+"""
+
+
+def damage(scale, seed):
+    """Row 5, the disk itself: ledgers, segments of ponds and snapshots that are cut short or have a flipped bit."""
+    dice = seeded(seed)
+    rounds = 20 if scale == "full" else 2
+    lines = []
+    with Place() as first:
+        truth = first.generate(60_000, seed)
+        closed = free_port()
+        text = four_sinks(first, ["none", "none"], "down").split("[sinks.a]")[0]
+        first.write(text + '[sinks.b]\nkind = "kafka"\nfrom = ["dedup"]\ncluster = "down"\ntopic = "b"\n')
+        settings = (f"kafka.down.bootstrap_servers=127.0.0.1:{closed}", "output.root=out", "cut.interval=20ms", "state.root=state")
+        run = first.start(settings=settings, admin=(port := free_port()))
+        wait_until("all events", lambda: metric(port, "tidemill_stage_received_total", stage="again") >= len(truth))
+        run.send_signal(signal.SIGTERM)
+        assert ended(run) == 0, first.log()[-2_000:]
+        kinds = {"ledger": "ledger-*.log", "snapshot": "cuts/*.snap", "pond segment": "segment-*.staged"}
+        for what, pattern in kinds.items():
+            for how in ("cut short", "one bit flipped"):
+                refused = went_on = wrong = 0
+                for _ in range(rounds):
+                    outcome = damaged(first, dice, pattern, how, settings, truth)
+                    refused += outcome == "refused"
+                    went_on += outcome == "right"
+                    wrong += outcome == "wrong"
+                note = f"{refused} refused with what to do, {went_on} went on and were right, {wrong} wrong"
+                lines.append(line(f"{what}: {how}", rounds, len(truth), wrong, 0, note=note))
+    return lines
+
+
+def damaged(first, dice, pattern, how, settings, truth):
+    with Place() as place:
+        shutil.copytree(first.dir, place.dir, dirs_exist_ok=True)
+        (place.dir / "log").unlink()
+        path = dice.choice(sorted(path for path in (place.dir / "state").rglob(pathlib.Path(pattern).name) if path.stat().st_size))
+        content = bytearray(path.read_bytes())
+        at = dice.randrange(len(content))
+        if how == "cut short":
+            del content[at:]
+        else:
+            content[at] ^= 1 << dice.randrange(8)
+        path.write_bytes(content)
+        # Without the sink that is down, its pond would not be read.
+        text = (place.dir / "matrix.toml").read_text()
+        (place.dir / "matrix.toml").write_text(text.replace('kind = "kafka"', 'kind = "blackhole"').replace('cluster = "down"\ntopic = "b"\n', ""))
+        code = ended(place.start("--until-end", settings=settings))
+        said = place.log()
+        if code != 0:
+            named = path.name in said or str(path.parent.name) in said or "ledger" in said or "pond" in said
+            return "refused" if named and code in (65, 69, 70, 74, 75, 78) else "wrong"
+        both_right = all(audit(truth, place.file_ids(sink)) == (0, 0) for sink in ("warehouse", "again"))
+        return "right" if both_right else "wrong"
+
+
+def of_tests(title, names, scale, count):
+    """Rows that are tests of the suite: they say nothing but that they hold."""
+    command = ["cargo", "test", "--workspace", "--locked", "--test", "it", "--", *names, "--test-threads", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    passed = re.search(r"(\d+) passed; (\d+) failed", done.stdout)
+    if passed is None or passed.group(2) != "0":
+        raise SystemExit(done.stdout[-4_000:])
+    return [line(title, f"{passed.group(1)} tests", count, 0, 0)]
+
+
+def in_process(scale, seed):
+    """Row 2: a program of its own, because it plants failures in stages."""
+    seeds = 1_000 if scale == "full" else 20
+    out = ROOT / "target" / "tmp" / "matrix-workers.json"
+    environment = {"TIDEMILL_MATRIX_SEEDS": str(seeds), "TIDEMILL_MATRIX_OUT": str(out), "TIDEMILL_MATRIX_SEED": str(seed)}
+    import os
+
+    command = ["cargo", "test", "--workspace", "--locked", "--test", "it", "--", "workers::"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | environment)
+    if done.returncode != 0:
+        raise SystemExit(done.stdout[-4_000:])
+    lines = []
+    for told in json.loads(out.read_text()):
+        recovery = f"{told['recovery_p50_ms']:.1f} / {told['recovery_p99_ms']:.1f} ms"
+        lines.append(line(told["injected"], told["count"], told["events"], told["lost"], told["doubled"], recovery=recovery, note=told["note"]))
+    return lines
+
+
+def simulated(scale, seed):
+    """Row 5 and power loss: the simulation."""
+    seeds = 20_000 if scale == "full" else 300
+    command = ["cargo", "run", "-q", "--workspace", "--locked", "--bin", "tidemill-simulation", "--", "--seeds", str(seeds), "--from", str(seed)]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    told = re.search(r"(\d+) seeds from \d+, (\d+) events, (\d+) deaths of processes, (\d+) power cuts in (\d+) s: (\d+) seeds with", said)
+    seeds, events, deaths, cuts, took_s, wrong = map(int, told.groups())
+    note = f"{deaths} deaths of processes, {cuts} power cuts, full disks, failing syncs, panics, dead sinks; {seeds * 60 // max(took_s, 1)} seeds a minute"
+    return [line("simulated machines, each with a topology of up to five regions", f"{seeds} seeds", events, wrong, 0, note=note)]
