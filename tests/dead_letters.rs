@@ -8,6 +8,7 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use crate::bad_input::peak_kib;
+use crate::support::inside::until;
 use crate::support::{HOUR, Place, assert_exit, finish, json_lines, lines, said, wait_for};
 
 const RUN: [&str; 2] = ["plays.toml", "--until-end"];
@@ -257,4 +258,38 @@ fn show_holds_little_of_much() {
         .output()
         .expect("a shell runs");
     assert_eq!((head.stdout.len(), head.stderr.len()), (10, 0), "{}", said(&head));
+}
+
+#[test]
+fn a_stage_that_makes_too_many_is_paused_before_everything_is_put_aside_and_goes_on_when_that_is_allowed() {
+    let place = Place::new();
+    place.plays("");
+    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
+    let text = text.replace("rescan =", "read_size = \"4KiB\"\nrescan =");
+    place.write("without.toml", &text);
+    place.write("plays.toml", text.replace("[types.play]", "max_dead_in_a_row = 1_000\n[types.play]"));
+    place.write("data/first", [lines(0..500), "nothing\n".repeat(20_000), lines(500..600)].concat());
+    let registry = tidemill::registry();
+    let parse = |status: &tidemill_runtime::Status| {
+        status.stages.iter().find(|stage| stage.name == "parse").cloned().expect("the stage")
+    };
+    let (_, status) = place
+        .run_inside("plays.toml", &registry, place.config(false), async |handle| {
+            until(handle, |status| parse(status).waits_for.is_some()).await;
+            let why = parse(&handle.status()).waits_for.expect("it is paused");
+            assert!(why.contains("in a row became dead letters") && why.contains("1000"), "{why}");
+            handle.stop();
+        })
+        .expect("a stop lets what is on its way come to its end");
+    let dead = parse(&status).tally.dead;
+    assert!(dead > 1_000 && dead < 20_000, "{dead} were put aside");
+    // A run to the end is looked at by somebody.
+    let run =
+        place.run(&["plays.toml", "--until-end", "--set", "state.root=state-of-another", "--set", "output.root=out2"]);
+    assert_exit(&run, 75);
+    assert!(said(&run).contains("max_dead_in_a_row"), "{}", said(&run));
+    let (ended, status) =
+        place.run_inside("without.toml", &registry, place.config(true), async |_| {}).expect("it goes on");
+    assert_eq!(ended, tidemill_runtime::Ended::Finished);
+    assert_eq!((parse(&status).tally.dead, parse(&status).tally.sent), (20_000, 600), "nothing is lost or doubled");
 }

@@ -7,7 +7,8 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use tidemill_runtime::{Registry, RunConfig, Status};
 use tidemill_testkit::{Fault, Faulty, Trigger};
 
-use crate::support::{Place, assert_exit, python, root};
+use crate::support::inside::until;
+use crate::support::{Place, assert_exit, lines, python, root};
 
 /// Every kind of stage with a fault: sample flights through `tsv`, `filter`, `dedup`, `hourly` and `avro_files`.
 const TOPOLOGY: &str = r#"
@@ -49,10 +50,10 @@ kind = "avro_files"
 from = ["carriers"]
 "#;
 
-const KINDS: [(&str, &str); 5] =
+pub(crate) const KINDS: [(&str, &str); 5] =
     [("tsv", "parse"), ("filter", "flown"), ("dedup", "dedup"), ("hourly", "carriers"), ("avro_files", "flights")];
 
-fn place(lines: &str) -> Place {
+pub(crate) fn place(lines: &str) -> Place {
     let place = Place::new();
     let schema = root().join("topologies/schemas/flight.avsc");
     place.write("topology.toml", TOPOLOGY.replace("SCHEMA", &schema.display().to_string()));
@@ -61,7 +62,7 @@ fn place(lines: &str) -> Place {
 }
 
 /// The sample with every fifth line twice.
-fn input() -> String {
+pub(crate) fn input() -> String {
     let sample = std::fs::read_to_string(root().join("topologies/flights/flights-sample.tsv")).expect("the sample");
     let mut text = String::new();
     for (at, line) in sample.lines().enumerate() {
@@ -100,13 +101,13 @@ fn run_watched(place: &Place, faulty: Option<(&str, Fault, Trigger)>, heartbeat_
 
 /// What was published: count and id hash of every hour, from the manifests, and all rows, events and hourly ones, as somebody else
 /// reads and audits them.
-struct Published {
-    hours: BTreeMap<String, (u64, String)>,
+pub(crate) struct Published {
+    pub(crate) hours: BTreeMap<String, (u64, String)>,
     rows: Vec<String>,
 }
 
 impl Published {
-    fn below(out: &Path) -> Self {
+    pub(crate) fn below(out: &Path) -> Self {
         let audit = python("audit_files.py", &[out.to_str().unwrap(), "--rows", "--expect-unique-field", "flight_id"]);
         assert_exit(&audit, 0);
         let text = String::from_utf8(audit.stdout).expect("UTF-8");
@@ -115,7 +116,7 @@ impl Published {
     }
 
     #[track_caller]
-    fn assert_is(&self, expected: &Self, case: &str) {
+    pub(crate) fn assert_is(&self, expected: &Self, case: &str) {
         assert_eq!(self.hours, expected.hours, "{case}");
         for (found, expected) in self.rows.iter().zip(&expected.rows) {
             assert_eq!(found, expected, "{case}");
@@ -129,7 +130,7 @@ impl Published {
     }
 }
 
-fn hours(out: &Path) -> BTreeMap<String, (u64, String)> {
+pub(crate) fn hours(out: &Path) -> BTreeMap<String, (u64, String)> {
     let mut found = BTreeMap::new();
     let mut dirs = vec![out.to_owned()];
     while let Some(dir) = dirs.pop() {
@@ -364,4 +365,37 @@ fn no_cut_knows_an_event_time_beyond_its_positions_although_the_parser_runs_ahea
         checked += 1;
     }
     assert!(checked >= 2, "{checked} cuts");
+}
+
+#[test]
+fn what_no_worker_can_mend_takes_its_region_back_to_its_last_cut_and_the_process_stays() {
+    let place = Place::new();
+    place.plays("");
+    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
+    place.write("plays.toml", text.replace("rescan =", "read_size = \"16KiB\"\nrescan ="));
+    place.write("data/first", lines(0..20_000));
+    let mut registry = tidemill::registry();
+    let dedup = tidemill_actors::stage_kinds().into_iter().find(|kind| kind.spec().name == "dedup").expect("the kind");
+    registry.add_stage(std::sync::Arc::new(Faulty::new(dedup, Fault::Miscount, Trigger::Call(20))));
+    let main =
+        |status: &Status| status.regions.iter().find(|region| region.name == "main").cloned().expect("it is there");
+    let (_, status) = place
+        .run_inside("plays.toml", &registry, place.config(false), async |handle| {
+            until(handle, |status| main(status).restarts == 1 && main(status).fault.is_none()).await;
+            place.write("data/second", lines(20_000..21_000));
+            until(handle, |status| {
+                status.stages.iter().any(|stage| stage.name == "files" && stage.tally.sent == 21_000)
+            })
+            .await;
+            handle.stop();
+        })
+        .expect("it runs");
+    assert_eq!(main(&status).restarts, 1);
+    place.run_inside("plays.toml", &tidemill::registry(), place.config(true), async |_| {}).expect("it ends well");
+    let files = python("audit_files.py", &[place.out().to_str().unwrap(), "--rows", "--expect-unique-field", "id"]);
+    assert_exit(&files, 0);
+    assert_eq!(
+        String::from_utf8_lossy(&files.stdout).lines().filter(|line| line.starts_with("ROW play")).count(),
+        21_000
+    );
 }

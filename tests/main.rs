@@ -25,3 +25,4 @@ mod suspects;
 mod take_over;
 mod terminal;
 mod tools;
+mod workers;

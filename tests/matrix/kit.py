@@ -164,8 +164,9 @@ class Place:
             environment["TIDEMILL_FAILPOINT"] = failpoint
         settings = (*settings, f"admin.listen={'' if admin is None else f'127.0.0.1:{admin}'}")
         log = open(self.dir / "log", "ab")
+        # It dies with the matrix.
         return subprocess.Popen(
-            self.command(*more, settings=settings), cwd=self.dir, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            ["setpriv", "--pdeathsig", "KILL", *self.command(*more, settings=settings)], cwd=self.dir, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
 
     def log(self):

@@ -3,16 +3,18 @@
 
     tests/matrix/matrix.py [--short] [--seed N] [--rows NAME,NAME] [--write docs/faults.md]
 
+Rows may be run one by one; `--write` writes all that were run here.
+
 Needs what the tests need (Java, Python packages of `tests/audit/requirements.txt`), and a build: `cargo build --workspace --all-targets`; run
 `cargo test --workspace` once, which fetches the rest. Exits with 1 when anything was lost or doubled.
 """
 
 import argparse
 import datetime
+import json
 import os
 import pathlib
 import platform
-import subprocess
 import sys
 import time
 
@@ -23,6 +25,7 @@ if PYTHON.exists() and pathlib.Path(sys.prefix) != PYTHON.parents[1]:
 import rows  # noqa: E402
 from kit import ROOT  # noqa: E402
 
+KEPT = ROOT / "target" / "tmp" / "matrix.json"
 TAKE_OVER = ["take_over::"]
 POISON = ["suspects::", "faults::a_poison", "faults::an_event_that"]
 NO_ROOM = ["no_room::"]
@@ -44,6 +47,17 @@ def machine():
     return f"{os.cpu_count()} cores, {memory} GiB, {platform.system()} {platform.release()}"
 
 
+def read_kept():
+    return json.loads(KEPT.read_text()) if KEPT.exists() else {}
+
+
+def page(kept):
+    """All rows that were ever run here, each as of its last run."""
+    runs = sorted({(run["when"], run["seed"], run["scale"]) for run in kept.values()})
+    told = "".join(f"Run on {when} with seed {seed} ({scale}): {machine()}; optimised build with debug information and fail points.\n" for when, seed, scale in runs)
+    return told + "\n" + table([(name, each) for name in ROWS if name in kept for each in kept[name]["lines"]])
+
+
 def table(lines):
     head = "| row | injected | times | events | lost | doubled | longest stall of other branches | recovery p50 / p99 | |\n"
     head += "| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
@@ -61,18 +75,19 @@ def main():
     scale = "short" if arguments.short else "full"
     print(f"seed {arguments.seed}, {scale}", flush=True)
     lines = []
-    for name in arguments.rows.split(","):
+    for name in filter(None, arguments.rows.split(",")):
         begin = time.monotonic()
-        for told in ROWS[name](scale, arguments.seed):
-            lines.append((name, told))
-            print(f"{name} ({time.monotonic() - begin:.0f} s): {told}", flush=True)
+        told = ROWS[name](scale, arguments.seed)
+        kept = read_kept()
+        kept[name] = {"when": datetime.date.today().isoformat(), "seed": arguments.seed, "scale": scale, "lines": told}
+        KEPT.write_text(json.dumps(kept, indent=1))
+        lines += [(name, each) for each in told]
+        for each in told:
+            print(f"{name} ({time.monotonic() - begin:.0f} s): {each}", flush=True)
     if arguments.write:
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-        when = datetime.date.today().isoformat()
         path = ROOT / arguments.write
         before = path.read_text().split("<!-- table -->")[0]
-        told = f"Run on {when} at {commit} with seed {arguments.seed}: {machine()}, debug build with fail points.\n\n"
-        path.write_text(f"{before}<!-- table -->\n\n{told}{table(lines)}")
+        path.write_text(f"{before}<!-- table -->\n\n{page(read_kept())}")
     wrong = [name for name, told in lines if told["lost"] or told["doubled"]]
     if wrong:
         print(f"something was lost or doubled: {sorted(set(wrong))}", file=sys.stderr)

@@ -41,7 +41,7 @@ def line(injected, count, events, lost, doubled, stall="", recovery="", note="")
     }
 
 
-def from_kafka(place, broker, topic, out):
+def from_kafka(place, broker, topic, out, replay="256KiB"):
     """Events of a topic, deduplicated, to hourly files, to counts, and once more to a topic in transactions."""
     place.write(
         f"""
@@ -83,7 +83,7 @@ delivery = "exactly_once"
 """
     )
     # Slow enough to be in the middle whenever something happens.
-    return (f"kafka.main.bootstrap_servers={broker.address}", "cut.interval=50ms", "runtime.replay=256KiB")
+    return (f"kafka.main.bootstrap_servers={broker.address}", "cut.interval=50ms", f"runtime.replay={replay}")
 
 
 def both(place, broker, truth, out):
@@ -96,7 +96,7 @@ def kills(scale, seed):
     """Row 1: `kill -9` at every fail point, and at points of progress, from a real Kafka."""
     dice = seeded(seed)
     rounds, points = (20, 500) if scale == "full" else (1, 8)
-    events = 600_000 if scale == "full" else 150_000
+    events = 400_000 if scale == "full" else 150_000
     broker = Broker()
     plan = [(name, None) for name in POINTS for _ in range(rounds)] + [(None, dice.uniform(0.0, 1.2)) for _ in range(points)]
     dice.shuffle(plan)
@@ -108,12 +108,12 @@ def kills(scale, seed):
         for _ in range(max(0, over)):
             at = next((at for at, (name, _) in enumerate(plan) if name is None), None)
             plan.pop(at) if at is not None else None
-        print(f"  epoch {epochs}: {len(plan)} kills to come", flush=True)
+        print(f"  {len(plan)} kills to come", flush=True)
         with Place() as place:
             topic, out = f"in-{epochs}", f"out-{epochs}"
             truth = place.generate(events, seed + epochs, broker, topic)
             broker.create(out, 2)
-            settings = from_kafka(place, broker, topic, out)
+            settings = from_kafka(place, broker, topic, out, replay="64KiB")
             port = free_port()
             is_over = False
             while plan and not is_over:

@@ -223,7 +223,13 @@ impl Coordinator {
         let cut = self.next_cut;
         self.next_cut += 1;
         let consumed = self.region.ponds_out.iter().map(|pond| (pond.name.clone(), pond.consumed_offset())).collect();
-        let seals = Arc::new(Seals { cut, at_ms: self.region.config.host.now_ms(), horizons, positions: Positions::new(), consumed });
+        let seals = Arc::new(Seals {
+            cut,
+            at_ms: self.region.config.host.now_ms(),
+            horizons,
+            positions: Positions::new(),
+            consumed,
+        });
         let nodes = (self.region.stages.iter().map(|stage| stage.node))
             .chain(self.region.sources.iter().map(|source| source.node))
             .collect();

@@ -102,7 +102,9 @@ pub enum RunError {
     #[error("{0}")]
     Settings(String),
     /// A stage made more dead letters than the topology allows.
-    #[error("`{node}`: {why}. Nothing is lost: `tidemill dead-letters` says what is wrong with them; mend it, or raise the cap, and start again")]
+    #[error(
+        "`{node}`: {why}. Nothing is lost: `tidemill dead-letters` says what is wrong with them; mend it, or raise the cap, and start again"
+    )]
     DeadLetters {
         /// The stage or sink.
         node: String,

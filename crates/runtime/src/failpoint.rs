@@ -42,9 +42,13 @@ pub enum Decision {
     Panic,
 }
 
+/// What decides, given a point's name.
+#[cfg(feature = "failpoints")]
+pub type Decide = Box<dyn FnMut(&str) -> Decision>;
+
 /// Has every point on this thread decided by a function; by none when it is gone.
 #[cfg(feature = "failpoints")]
-pub fn decide_by(decide: Option<Box<dyn FnMut(&str) -> Decision>>) {
+pub fn decide_by(decide: Option<Decide>) {
     on::DECIDE.set(decide);
 }
 
@@ -70,7 +74,7 @@ mod on {
 
     use rustix::process::{Signal, getpid, kill_process};
 
-    use super::Decision;
+    use super::{Decide, Decision};
 
     thread_local! {
         // Each region commits on a thread of its own.
@@ -78,8 +82,6 @@ mod on {
         pub(super) static LAST: Cell<bool> = const { Cell::new(false) };
         pub(super) static DECIDE: RefCell<Option<Decide>> = const { RefCell::new(None) };
     }
-    pub(super) type Decide = Box<dyn FnMut(&str) -> Decision>;
-
     pub(super) fn decide(name: &str) -> Decision {
         DECIDE.with_borrow_mut(|decide| decide.as_mut().map_or(Decision::GoOn, |decide| decide(name)))
     }

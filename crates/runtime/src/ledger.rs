@@ -206,7 +206,9 @@ impl Ledger {
     }
 
     fn remove_older(&self) -> Result<(), RunError> {
-        for generation in generations(&*self.host, &self.dir)?.into_iter().filter(|generation| *generation < self.generation) {
+        for generation in
+            generations(&*self.host, &self.dir)?.into_iter().filter(|generation| *generation < self.generation)
+        {
             let path = path_of(&self.dir, generation);
             self.host.remove(&path).map_err(RunError::io("remove", &path))?;
             failpoint::hit("ledger-removed");

@@ -54,7 +54,7 @@ pub use aside::set_aside;
 pub use coordinator::Ended;
 pub use error::RunError;
 #[cfg(feature = "failpoints")]
-pub use failpoint::{Decision, decide_by};
+pub use failpoint::{Decide, Decision, decide_by};
 pub use host::{Host, HostFile, Open, System};
 pub use metrics::{METRICS, MetricKind, MetricSpec, describe, export};
 pub use published::{DamagedLine, Published, index_path, published};

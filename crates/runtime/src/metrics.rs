@@ -110,7 +110,7 @@ pub const METRICS: &[MetricSpec] = &[
         "tidemill_region_restarts_total",
         Counter,
         &["region"],
-        "Times that a region behind ponds was opened again because it could not go on.",
+        "Times that a region was opened again because it could not go on.",
     ),
     spec(
         "tidemill_source_back_pressure_seconds_total",

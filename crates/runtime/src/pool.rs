@@ -60,15 +60,7 @@ impl Pool {
         let restores = epoch > 0 && keeps_state(&region, &stage);
         let call = Arc::new(Call::default());
         self.stage.calls.insert(index, call.clone());
-        Worker::start_in_arbiter(&seat.handle(), move |_| Worker {
-            region,
-            stage,
-            pool,
-            index,
-            epoch,
-            restores,
-            call,
-        });
+        Worker::start_in_arbiter(&seat.handle(), move |_| Worker { region, stage, pool, index, epoch, restores, call });
         self.stage.epochs.insert(index, epoch);
         if let Some(old) = self.workers.insert(index, Member { epoch, seat, backoff }) {
             old.seat.stop();
@@ -121,7 +113,11 @@ impl Handler<Failed> for Pool {
         let is_open = self.circuit.is_open();
         let pause = if is_open {
             PROBE
-        } else if failed.at_once { Duration::ZERO } else { member.backoff.next(&*self.region.config.host) };
+        } else if failed.at_once {
+            Duration::ZERO
+        } else {
+            member.backoff.next(&*self.region.config.host)
+        };
         let stage = &self.region.node(self.stage.node).name;
         let (worker, pause_ms) = (failed.index, pause.as_millis() as u64);
         tracing::error!(%stage, worker, error = %failed.message, pause_ms, "a worker failed and is restarted; the others go on");

@@ -5,15 +5,15 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use actix::ActorContext;
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use tidemill_core::{Cure, CutId, PartitionPosition, Seals, SourceContext, SourceError};
 
 use crate::backoff::Backoff;
 use crate::coordinator::{Fatal, SourceAck};
 use crate::error::{RunError, error_chain};
-use crate::live::Halt;
 use crate::intake::{Intake, Place, Taken, caught};
+use crate::live::Halt;
 use crate::pond::reader::{PARTITION, PondReader};
 use crate::progress::Progress;
 use crate::region::{Alarm, Region, SourceShared};
@@ -173,7 +173,13 @@ impl Reading {
         let node = self.region.node(self.source.node);
         if let Some(pond) = &self.source.pond {
             let at = self.positions.get(PARTITION);
-            let reader = PondReader::open(self.region.config.host.clone(), pond.clone(), &self.region.state_id, node.sends.clone(), at)?;
+            let reader = PondReader::open(
+                self.region.config.host.clone(),
+                pond.clone(),
+                &self.region.state_id,
+                node.sends.clone(),
+                at,
+            )?;
             return Ok(Intake::Pond(Box::new(reader)));
         }
         let context = SourceContext {

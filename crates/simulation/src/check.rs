@@ -105,7 +105,8 @@ fn text(json: &Json, pointer: &str) -> String {
 /// Start of the hour. Times of a manifest are RFC 3339; those of simulations are all within some days of 2025.
 fn hour_ms(manifest: &Json) -> i64 {
     let start = text(manifest, "/hour/start");
-    let number = |range: std::ops::Range<usize>| start.get(range).and_then(|text| text.parse::<i64>().ok()).unwrap_or(0);
+    let number =
+        |range: std::ops::Range<usize>| start.get(range).and_then(|text| text.parse::<i64>().ok()).unwrap_or(0);
     let days = number(8..10) - 1;
     crate::machine::EPOCH_MS + ((days * 24 + number(11..13)) * 60 + number(14..16)) * 60_000
 }
@@ -303,7 +304,9 @@ impl Checking<'_> {
                 (false, false) => (1, 0),
             };
             if (there, refused) != wanted {
-                self.wrong(format!("`{sink}`: {id} is there {there} times and refused {refused} times, not {wanted:?}"));
+                self.wrong(format!(
+                    "`{sink}`: {id} is there {there} times and refused {refused} times, not {wanted:?}"
+                ));
             }
         }
     }

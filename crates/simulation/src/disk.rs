@@ -331,8 +331,11 @@ impl Disk {
         }
         self.durable.clone_from(&found);
         self.seen = found;
-        let named: BTreeSet<u64> =
-            self.seen.values().filter_map(|entry| if let Entry::File(file) = entry { Some(*file) } else { None }).collect();
+        let named: BTreeSet<u64> = self
+            .seen
+            .values()
+            .filter_map(|entry| if let Entry::File(file) = entry { Some(*file) } else { None })
+            .collect();
         self.files.retain(|file, _| named.contains(file));
     }
 }

@@ -197,7 +197,13 @@ fn became(ended: Result<Ended, RunError>, fate: &Fate, process: &Process) -> Bec
 
 fn registry(world: &World, fate: &Fate, process: &Process, dice: &mut Dice) -> Registry {
     let mut registry = Registry::default();
-    let trouble = Trouble { dice: dice.split(), left: fate.troubles, one_in: fate.trouble_one_in, struck: Default::default(), cuts_up: world.shape.poisons.is_some() };
+    let trouble = Trouble {
+        dice: dice.split(),
+        left: fate.troubles,
+        one_in: fate.trouble_one_in,
+        struck: Default::default(),
+        cuts_up: world.shape.poisons.is_some(),
+    };
     let trouble = Arc::new(Mutex::new(trouble));
     for inner in stage_kinds() {
         let spec = inner.spec();

@@ -7,9 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tidemill_core::{
-    Batch, CutId, DeliveryId, Guarantee, KindSpec, Resume, Sink, SinkContext, SinkError, SinkKind,
-};
+use tidemill_core::{Batch, CutId, DeliveryId, Guarantee, KindSpec, Resume, Sink, SinkContext, SinkError, SinkKind};
 
 use crate::dice::Dice;
 use crate::machine::Process;

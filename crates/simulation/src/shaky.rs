@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use tidemill_core::{
-    DEAD_LETTER_TYPE, Effects, EventType, Finding, Input, KindSpec, Origin, Seals, Stage, StageContext, StageError, StageInput, StageKind,
+    DEAD_LETTER_TYPE, Effects, EventType, Finding, Input, KindSpec, Origin, Seals, Stage, StageContext, StageError,
+    StageInput, StageKind,
 };
 
 use crate::dice::Dice;
@@ -35,7 +36,9 @@ impl Trouble {
         if self.left == 0 || !self.dice.one_in(self.one_in) {
             return false;
         }
-        let what = origin.map_or_else(Default::default, |origin| (origin.partition.to_string(), if self.cuts_up { 0 } else { origin.first }));
+        let what = origin.map_or_else(Default::default, |origin| {
+            (origin.partition.to_string(), if self.cuts_up { 0 } else { origin.first })
+        });
         let strikes = origin.is_none() || self.struck.insert((kind, what.0, what.1));
         self.left -= u64::from(strikes);
         strikes
@@ -81,7 +84,7 @@ impl ShakyStage {
     fn shaken<T>(
         &mut self,
         origin: Option<&Origin>,
-        call:  impl FnOnce(&mut dyn Stage) -> Result<T, StageError>,
+        call: impl FnOnce(&mut dyn Stage) -> Result<T, StageError>,
     ) -> Result<T, StageError> {
         let how = {
             let mut trouble = self.trouble.lock().expect("it is not held while a stage panics");

@@ -71,13 +71,16 @@ impl Shape {
         // No codec: blocks are not handed to other threads then, whose pace is not the simulation's.
         let files = "kind = \"avro_files\"\nblock_size = \"4KiB\"\nroll_size = \"64KiB\"\ncodec = \"null\"\n";
         text += &format!("[sinks.files]\nfrom = [\"dedup\"]\n{files}path = \"files/{{event_type}}/{HOUR}\"\n");
-        text += &format!("[sinks.dead_letters]\nfrom = [\"parse.dead_letters\"]\n{files}path = \"_dead_letters/{HOUR}\"\n");
+        text +=
+            &format!("[sinks.dead_letters]\nfrom = [\"parse.dead_letters\"]\n{files}path = \"_dead_letters/{HOUR}\"\n");
         if self.counts {
             text += "[stages.counts]\nkind = \"hourly\"\nfrom = [\"dedup\"]\nmeasures = { events = \"count()\" }\n";
             text += &format!("[sinks.count_files]\nfrom = [\"counts\"]\n{files}path = \"counts/{HOUR}\"\n");
         }
         if self.again {
-            text += &format!("[sinks.again]\nfrom = [\"dedup\"]\n{files}path = \"again/{{event_type}}/{HOUR}\"\npond = {{}}\n");
+            text += &format!(
+                "[sinks.again]\nfrom = [\"dedup\"]\n{files}path = \"again/{{event_type}}/{HOUR}\"\npond = {{}}\n"
+            );
         }
         for (is_there, name) in [(self.atomic, "atomic"), (self.keyed, "keyed")] {
             if is_there {

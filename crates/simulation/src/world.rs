@@ -60,7 +60,12 @@ pub fn simulate(seed: u64, dir: &Path) -> Outcome {
         output_root: "/output".into(),
     };
     outcome.events = world.input.events.len() as u64;
-    outcome.story.push(format!("{:?}, {} events in {} partitions", world.shape, outcome.events, world.input.partitions.len()));
+    outcome.story.push(format!(
+        "{:?}, {} events in {} partitions",
+        world.shape,
+        outcome.events,
+        world.input.partitions.len()
+    ));
     // Files that somebody could see, and what was in them.
     let mut public: BTreeMap<PathBuf, Vec<u8>> = BTreeMap::new();
     let mut left = dice.below(7);
@@ -116,8 +121,9 @@ fn look(world: &World, disk: &Disk, public: &mut BTreeMap<PathBuf, Vec<u8>>, vio
 /// Files below the output root that readers may look at.
 pub(crate) fn public_paths<'a>(world: &'a World, disk: &'a Disk) -> impl Iterator<Item = &'a PathBuf> {
     disk.paths().filter(|path| {
-        path.strip_prefix(&world.output_root)
-            .is_ok_and(|below| !below.components().next().is_some_and(|first| first.as_os_str().as_encoded_bytes()[0] == b'.'))
+        path.strip_prefix(&world.output_root).is_ok_and(|below| {
+            below.components().next().is_none_or(|first| first.as_os_str().as_encoded_bytes()[0] != b'.')
+        })
     })
 }
 

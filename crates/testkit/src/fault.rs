@@ -1,8 +1,9 @@
 //! Kinds of stages that fail when a plan says so, and else do what the kind within them does.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use tidemill_core::{
     Effects, EventType, Finding, Input, KindSpec, Seals, Stage, StageContext, StageError, StageInput, StageKind,
@@ -47,13 +48,30 @@ pub struct Faulty {
     trigger: Trigger,
     calls: Arc<AtomicU64>,
     was_frozen: Arc<AtomicBool>,
+    recovery: Arc<Mutex<Recovery>>,
+}
+
+/// When it failed, and how long it took until a stage that was built later had dealt with something.
+#[derive(Default)]
+struct Recovery {
+    failed_at: Option<Instant>,
+    took: Option<Duration>,
 }
 
 impl Faulty {
     /// Wraps a kind. It keeps the kind's name, so it takes its place in a registry.
     #[must_use]
     pub fn new(inner: Arc<dyn StageKind>, fault: Fault, trigger: Trigger) -> Self {
-        Self { inner, fault, trigger, calls: Arc::default(), was_frozen: Arc::default() }
+        Self { inner, fault, trigger, calls: Arc::default(), was_frozen: Arc::default(), recovery: Arc::default() }
+    }
+
+    /// How long it took from the first failure until a stage that was built after it had dealt with an input; `None` when that has not happened.
+    ///
+    /// # Panics
+    /// When somebody panicked while looking at it.
+    #[must_use]
+    pub fn recovery(&self) -> Option<Duration> {
+        self.recovery.lock().expect("nobody panicked while looking at it").took
     }
 }
 
@@ -74,6 +92,8 @@ impl StageKind for Faulty {
             trigger: self.trigger.clone(),
             calls: self.calls.clone(),
             was_frozen: self.was_frozen.clone(),
+            recovery: self.recovery.clone(),
+            built_at: Instant::now(),
         }))
     }
 }
@@ -84,9 +104,25 @@ struct FaultyStage {
     trigger: Trigger,
     calls: Arc<AtomicU64>,
     was_frozen: Arc<AtomicBool>,
+    recovery: Arc<Mutex<Recovery>>,
+    built_at: Instant,
 }
 
 impl FaultyStage {
+    fn fails(&self) {
+        let mut recovery = self.recovery.lock().expect("nobody panicked while looking at it");
+        recovery.failed_at.get_or_insert_with(Instant::now);
+    }
+
+    fn has_dealt(&self) {
+        let mut recovery = self.recovery.lock().expect("nobody panicked while looking at it");
+        if let (Some(failed_at), None) = (recovery.failed_at, recovery.took)
+            && self.built_at > failed_at
+        {
+            recovery.took = Some(failed_at.elapsed());
+        }
+    }
+
     fn is_due(&self, input: &Input) -> bool {
         let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
         let holds = |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
@@ -103,6 +139,9 @@ impl FaultyStage {
 impl Stage for FaultyStage {
     fn process(&mut self, input: &Input, effects: &mut Effects) -> Result<(), StageError> {
         let is_due = self.is_due(input);
+        if is_due {
+            self.fails();
+        }
         assert!(!(is_due && self.fault == Fault::PanicBefore), "a planned panic, before the call");
         self.inner.process(input, effects)?;
         assert!(!(is_due && self.fault == Fault::PanicAfter), "a planned panic, after the call");
@@ -129,7 +168,10 @@ impl Stage for FaultyStage {
                 std::thread::sleep(pause);
                 Ok(())
             }
-            _ => Ok(()),
+            _ => {
+                self.has_dealt();
+                Ok(())
+            }
         }
     }
 
