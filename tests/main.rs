@@ -22,6 +22,7 @@ mod no_room;
 mod ponds;
 mod small_buckets;
 mod suspects;
+mod sync_order;
 mod take_over;
 mod terminal;
 mod tools;
