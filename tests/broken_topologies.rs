@@ -55,3 +55,28 @@ fn every_shipped_topology_passes() {
         assert_exit(&place.tidemill(&["check", path.to_str().unwrap()]), 0);
     }
 }
+
+#[test]
+fn a_topology_that_asks_for_more_than_its_sinks_can_give_is_told_so() {
+    let place = Place::new();
+    let text = std::fs::read_to_string(place.plays("")).expect("the topology");
+    let text = text.replace("[types.play]", "delivery = \"exactly_once\"\n[types.play]");
+    let kafka = |name: &str, more: &str| {
+        format!(
+            "[sinks.{name}]\nkind = \"kafka\"\nfrom = [\"dedup\"]\ncluster = \"main\"\ntopic = \"{name}\"\n{more}\n"
+        )
+    };
+    let weak = kafka("once", "delivery = \"exactly_once\"")
+        + &kafka("again", "")
+        + "[sinks.seen]\nkind = \"console\"\nfrom = [\"dedup\"]\n";
+    place.write("plays.toml", text + &weak);
+    let check = place.tidemill(&["check", "plays.toml"]);
+    assert_exit(&check, 0);
+    let told = said(&check);
+    assert_eq!(told.matches("warning[weak-sink]").count(), 2, "{told}");
+    assert!(told.contains("`again` may give events twice") && told.contains("`seen` may give events twice"), "{told}");
+    assert!(
+        told.contains("write `delivery = \"exactly_once\"`") && told.contains("the kind `console` can't promise more"),
+        "{told}"
+    );
+}

@@ -5,8 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use tidemill_core::{
-    Batch, CutId, DeliveryId, EventType, Finding, Hour, KindSpec, Refused, Resume, Seals, Severity, Sink, SinkContext,
-    SinkError, SinkKind, StageInput, TimeColumn,
+    Batch, CutId, DeliveryId, EventType, Finding, Guarantee, Hour, KindSpec, Options, Refused, Resume, Seals, Severity,
+    Sink, SinkContext, SinkError, SinkKind, StageInput, TimeColumn,
 };
 
 use crate::error::error_chain;
@@ -17,6 +17,8 @@ type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 pub(crate) trait ExternalKind: Send + Sync {
     fn spec(&self) -> &'static KindSpec;
     fn plan(&self, input: &StageInput) -> Result<Vec<Arc<EventType>>, Vec<Finding>>;
+    fn warnings(&self, input: &StageInput) -> Vec<Finding>;
+    fn guarantee(&self, options: &Options) -> Guarantee;
     fn open(&self, context: SinkContext, resume: Option<Resume>)
     -> Local<'_, Result<Box<dyn ExternalSink>, SinkError>>;
 }
@@ -50,6 +52,16 @@ impl<K: SinkKind> ExternalKind for External<K> {
             }],
         };
         if findings.iter().any(|finding| finding.severity == Severity::Error) { Err(findings) } else { Ok(Vec::new()) }
+    }
+
+    fn warnings(&self, input: &StageInput) -> Vec<Finding> {
+        let found = input.options.parse::<K::Config>().map(|config| self.0.check(&config, input)).unwrap_or_default();
+        found.into_iter().filter(|finding| finding.severity == Severity::Warning).collect()
+    }
+
+    fn guarantee(&self, options: &Options) -> Guarantee {
+        // Options that can't be read promise nothing; `plan` says what is wrong with them.
+        options.parse::<K::Config>().map_or(Guarantee::AtLeastOnce, |config| self.0.guarantee(&config))
     }
 
     fn open(

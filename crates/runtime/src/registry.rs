@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidemill_core::{EventType, Finding, KindSpec, Options, Role, SinkKind, SourceKind, StageInput, StageKind};
+use tidemill_core::{
+    EventType, Finding, Guarantee, KindSpec, Options, Role, SinkKind, SourceKind, StageInput, StageKind,
+};
 use tidemill_topology::Kinds;
 
 use crate::external::{External, ExternalKind};
@@ -70,7 +72,15 @@ impl Kinds for Registry {
     fn warnings(&self, role: Role, kind: &str, input: &StageInput) -> Vec<Finding> {
         match (role, self.stages.get(kind), self.sinks.get(kind)) {
             (Role::Stage, Some(kind), _) | (Role::Sink, _, Some(SinkEntry::Logged(kind))) => kind.warnings(input),
+            (Role::Sink, _, Some(SinkEntry::External(kind))) => kind.warnings(input),
             _ => Vec::new(),
+        }
+    }
+
+    fn guarantee(&self, kind: &KindSpec, options: &Options) -> Option<Guarantee> {
+        match self.sinks.get(kind.name) {
+            Some(SinkEntry::External(external)) => Some(external.guarantee(options)),
+            _ => kind.guarantee,
         }
     }
 

@@ -61,6 +61,12 @@ pub const TOPOLOGY_KEYS: &[OptionSpec] = &[
         "Longest record. Longer ones become dead letters.",
     ),
     option(
+        "delivery",
+        OptionType::Choice(&["at_least_once", "exactly_once"]),
+        DefaultValue::Toml("\"at_least_once\""),
+        "What its sinks have to promise over a crash. `check` warns of those that promise less.",
+    ),
+    option(
         "max_dead_in_a_row",
         OptionType::Integer { min: 1, max: i64::MAX },
         DefaultValue::Absent,

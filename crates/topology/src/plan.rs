@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tidemill_core::{EventType, Finding, KindSpec, Limits, Options, Role, StageInput};
+use tidemill_core::{EventType, Finding, Guarantee, KindSpec, Limits, Options, Role, StageInput};
 
 use crate::pond::PondOptions;
 
@@ -92,6 +92,11 @@ pub trait Kinds {
     /// What may not be as meant in a stage or sink that `plan` accepts.
     fn warnings(&self, _role: Role, _kind: &str, _input: &StageInput) -> Vec<Finding> {
         Vec::new()
+    }
+
+    /// What a sink promises about repeats with these options.
+    fn guarantee(&self, kind: &KindSpec, _options: &Options) -> Option<Guarantee> {
+        kind.guarantee
     }
 
     /// Checks a stage or sink against the types that arrive; returns the types it sends.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use tidemill_core::{
-    DEAD_LETTER_TYPE, EventType, Finding, Limits, OptionType, Role, Severity, Shape, StageInput, dead_letter_type,
+    DEAD_LETTER_TYPE, EventType, Finding, Guarantee, KindSpec, Limits, OptionType, Role, Severity, Shape, StageInput,
+    dead_letter_type,
 };
 
 use super::cx::{Cx, Problem, Span};
@@ -30,6 +31,8 @@ pub(super) struct Planner<'c, 'x> {
     pub(super) limits: &'c Arc<Limits>,
     pub(super) kinds: &'c dyn Kinds,
     /// Some types could not be made out at all.
+    /// The topology asks its sinks to deliver exactly once.
+    pub(super) asks_once: bool,
     pub(super) holes: bool,
 }
 
@@ -84,6 +87,7 @@ impl Planner<'_, '_> {
         let input = StageInput { name, options, types: accepts.clone(), limits: self.limits.clone() };
         match self.kinds.plan(draft.role, kind.name, &input) {
             Ok(sends) => {
+                self.check_delivery(draft, kind, &input);
                 for finding in self.kinds.warnings(draft.role, kind.name, &input) {
                     findings::report(self.cx, draft, Finding { severity: Severity::Warning, ..finding });
                 }
@@ -208,6 +212,25 @@ impl Planner<'_, '_> {
     }
 
     /// Warns of inputs that `types` closes altogether.
+    /// Says so when a topology asks for more than a sink can give.
+    fn check_delivery(&self, draft: &Draft<'_, '_>, kind: &KindSpec, input: &StageInput) {
+        let asked = self.asks_once && draft.role == Role::Sink;
+        if !asked || self.kinds.guarantee(kind, &input.options) != Some(Guarantee::AtLeastOnce) {
+            return;
+        }
+        let message =
+            format!("`{}` may give events twice after a crash, but the topology asks for `exactly_once`", draft.name);
+        let has_choice = kind.options.iter().any(|option| option.name == "delivery");
+        let help = match has_choice {
+            true => "write `delivery = \"exactly_once\"` in its table".to_owned(),
+            false => format!(
+                "the kind `{}` can't promise more; leave out `delivery` in `[topology]` if that is fine",
+                kind.name
+            ),
+        };
+        self.cx.push(Problem::warning(codes::WEAK_SINK, draft.span.clone(), message).help(help));
+    }
+
     fn check_passing(&self, draft: &Draft<'_, '_>, flows: &[Flow]) {
         if draft.types.is_none() || draft.parses() {
             return;

@@ -46,7 +46,7 @@ pub fn load(text: &str, path: &Path, kinds: &dyn Kinds, read: &dyn Fn(&Path) -> 
     let (document, errors) = DeTable::parse_recoverable(text);
     let holes = syntax::report(&cx, &document, &errors);
     let sections = sections(&cx, document.get_ref());
-    let (name, limits, caps) = topology(&cx, sections.topology, &sections.header);
+    let Topology { name, limits, caps, asks_once } = topology(&cx, sections.topology, &sections.header);
     let types = types::declare(&cx, &sections.types, read);
     let mut drafts: Vec<Draft<'_, '_>> =
         sections.nodes.iter().map(|(role, key, table)| nodes::draft(&cx, *role, key, table, kinds)).collect();
@@ -60,7 +60,8 @@ pub fn load(text: &str, path: &Path, kinds: &dyn Kinds, read: &dyn Fn(&Path) -> 
     let limits = Arc::new(limits);
     dead_letters::connect(&cx, &mut drafts, &sections.header, kinds, &limits);
     let order = order::order(&cx, &drafts);
-    let planner = Planner { cx: &cx, drafts: &drafts, types: &types, limits: &limits, kinds, holes: sections.holes };
+    let planner =
+        Planner { cx: &cx, drafts: &drafts, types: &types, limits: &limits, kinds, asks_once, holes: sections.holes };
     let flows = planner.run(&order);
     planner.check_unused_types(&flows);
     same_path::check(&cx, &drafts, &flows, &limits);
@@ -150,8 +151,17 @@ fn sections<'t, 'i>(cx: &Cx<'_>, document: &'t DeTable<'i>) -> Sections<'t, 'i> 
 /// Widths to offer in place of one that does not divide a day.
 const USUAL_MINUTES: [u64; 17] = [1, 2, 3, 5, 6, 10, 15, 20, 30, 60, 120, 180, 240, 360, 480, 720, 1_440];
 
-/// Name and limits. Limits that are wrong are replaced by their defaults, so that the rest can be checked.
-fn topology(cx: &Cx<'_>, table: Option<&DeTable<'_>>, header: &Span) -> (Option<String>, Limits, DeadLetterCaps) {
+/// What `[topology]` says.
+struct Topology {
+    name: Option<String>,
+    limits: Limits,
+    caps: DeadLetterCaps,
+    /// Sinks have to deliver exactly once.
+    asks_once: bool,
+}
+
+/// Limits that are wrong are replaced by their defaults, so that the rest can be checked.
+fn topology(cx: &Cx<'_>, table: Option<&DeTable<'_>>, header: &Span) -> Topology {
     let owner = Owner { name: "`[topology]`".to_owned(), span: header.clone(), kind: None };
     let specs: Vec<_> = common::TOPOLOGY_KEYS.iter().collect();
     let checked = table.map(|table| check(cx, &owner, table, &specs, &|_, _| Verdict::Unknown));
@@ -184,7 +194,8 @@ fn topology(cx: &Cx<'_>, table: Option<&DeTable<'_>>, header: &Span) -> (Option<
     };
     let cap = |key: &str| checked.as_ref().and_then(|checked| checked.number(key));
     let caps = DeadLetterCaps { in_a_row: cap("max_dead_in_a_row"), percent: cap("max_dead_percent") };
-    (name.map(str::to_owned), limits, caps)
+    let asks_once = checked.as_ref().and_then(|checked| checked.text("delivery")) == Some("exactly_once");
+    Topology { name: name.map(str::to_owned), limits, caps, asks_once }
 }
 
 /// The drafts as nodes of a plan; `None` when one of them is wrong.

@@ -147,7 +147,10 @@ static AVRO_FILES: KindSpec = KindSpec {
         ],
     )
 };
-static CONSOLE: KindSpec = kind("console", Role::Sink, Shape::Rows, Shape::Nothing, &[]);
+static CONSOLE: KindSpec = KindSpec {
+    guarantee: Some(Guarantee::AtLeastOnce),
+    ..kind("console", Role::Sink, Shape::Rows, Shape::Nothing, &[])
+};
 static BLACKHOLE: KindSpec = kind("blackhole", Role::Sink, Shape::Rows, Shape::Nothing, &[]);
 
 /// The kinds of these tests.
