@@ -65,6 +65,13 @@ enum Command {
         #[command(flatten)]
         settings: SettingsArgs,
     },
+    /// Look at a running topology for two seconds, and name what the rest of it waits for.
+    WhySlow {
+        /// Name of the topology.
+        topology: String,
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
 }
 
 /// Where settings come from, beyond the embedded default and `TIDEMILL__...` variables.
@@ -301,5 +308,6 @@ pub(crate) fn run(registry: Registry, args: impl Iterator<Item = OsString>) -> R
         Command::Status { topology, json, settings } => {
             commands::status::run(&Settings::load(&settings)?, topology.as_deref(), json)
         }
+        Command::WhySlow { topology, settings } => commands::why_slow::run(&Settings::load(&settings)?, &topology),
     }
 }

@@ -4,15 +4,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use serde_json::json;
-use tidemill_runtime::{RunConfig, Status};
+use tidemill_runtime::{Bottleneck, RunConfig, Status, bottleneck};
 use tidemill_testkit::{Fault, Faulty, Trigger};
 
 use crate::faults::{KINDS, Published, hours, input, place};
+use crate::support::inside::until;
 use crate::support::{HOUR, Place};
 
 const FAULTS: [(&str, Fault); 4] = [
@@ -158,4 +159,36 @@ fn with_a_million_ids() -> serde_json::Value {
         &took,
         "one thread restores and replays".into(),
     )
+}
+
+#[test]
+fn what_the_others_wait_for_is_named() {
+    let lines = input().repeat(40);
+    let mut named = 0;
+    for round in 0..20 {
+        let (kind, stage) = KINDS[round % KINDS.len()];
+        let place = place(&lines);
+        let mut registry = tidemill::registry();
+        for inner in tidemill_actors::stage_kinds().into_iter().filter(|inner| inner.spec().name == kind) {
+            let slow = Fault::Delay(Duration::from_millis(5 + 5 * (round / KINDS.len()) as u64));
+            registry.add_stage(Arc::new(Faulty::new(inner, slow, Trigger::Always)));
+        }
+        place
+            .run_inside("topology.toml", &registry, place.config(false), async |handle| {
+                let moves =
+                    |status: &Status| status.stages.iter().any(|other| other.name == stage && other.tally.received > 0);
+                until(handle, moves).await;
+                let (before, begin) = (handle.status(), Instant::now());
+                tokio::time::sleep(Duration::from_millis(400)).await;
+                let found = bottleneck(&before, &handle.status(), begin.elapsed());
+                let is_it = |node: &str| node == stage || (kind == "avro_files" && node == "carriers_files");
+                match found {
+                    Bottleneck::Busy { node, .. } if is_it(&node) => named += 1,
+                    other => println!("round {round}: a slow `{stage}` was not named, but {other:?}"),
+                }
+                handle.stop();
+            })
+            .expect("it ends well");
+    }
+    assert!(named >= 19, "{named} of 20 were named");
 }

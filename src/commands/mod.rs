@@ -11,3 +11,4 @@ pub(crate) mod settings;
 pub(crate) mod status;
 pub(crate) mod topology;
 pub(crate) mod verify;
+pub(crate) mod why_slow;

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
-use tidemill_runtime::{Status, owner_of};
+use tidemill_runtime::{Owner, Status, owner_of};
 
 use crate::exit::{Code, Failure};
 use crate::output::print;
@@ -50,6 +50,13 @@ pub(crate) fn run(settings: &Settings, topology: Option<&str>, json: bool) -> Re
     }
 }
 
+/// The status of a topology that has to run.
+pub(crate) fn ask(settings: &Settings, name: &str) -> Result<Status, Failure> {
+    let owner = owner_of(&settings.state_root(name));
+    let owner = owner.ok_or_else(|| Failure::new(Code::Unavailable, format!("{name} is not running")))?;
+    parsed(&fetched(name, owner)?)
+}
+
 /// Prints one topology's status; `false` when no process runs it.
 fn show(name: &str, state: &Path, json: bool) -> Result<bool, Failure> {
     let Some(owner) = owner_of(state) else {
@@ -60,25 +67,34 @@ fn show(name: &str, state: &Path, json: bool) -> Result<bool, Failure> {
         }
         return Ok(false);
     };
-    let Some(address) = owner.admin else {
-        let message = format!("{name} runs as process {}, without an admin server (admin.listen is empty)", owner.pid);
-        return Err(Failure::new(Code::Unavailable, message));
-    };
-    let body = get(&address, "/status").map_err(|error| {
-        Failure::new(
-            Code::Unavailable,
-            format!("{name} runs as process {}, but http://{address}/status does not answer: {error}", owner.pid),
-        )
-    })?;
+    let body = fetched(name, owner)?;
     if json {
         print(format_args!("{body}\n"))?;
         return Ok(true);
     }
-    let status: Status = serde_json::from_str(&body)
-        .map_err(|error| Failure::new(Code::Unavailable, format!("http://{address}/status: {error}")))?;
+    let status = parsed(&body)?;
     let columns = terminal::size(std::io::stdout()).map_or(usize::MAX, |size| size.columns);
     print(format_args!("{}\n", table::lines(&status, None, columns).join("\n")))?;
     Ok(true)
+}
+
+fn parsed(body: &str) -> Result<Status, Failure> {
+    serde_json::from_str(body)
+        .map_err(|error| Failure::new(Code::Unavailable, format!("the status can't be read: {error}")))
+}
+
+/// What the process that owns a topology's state says of it, as JSON.
+fn fetched(name: &str, owner: Owner) -> Result<String, Failure> {
+    let Some(address) = owner.admin else {
+        let message = format!("{name} runs as process {}, without an admin server (admin.listen is empty)", owner.pid);
+        return Err(Failure::new(Code::Unavailable, message));
+    };
+    get(&address, "/status").map_err(|error| {
+        Failure::new(
+            Code::Unavailable,
+            format!("{name} runs as process {}, but http://{address}/status does not answer: {error}", owner.pid),
+        )
+    })
 }
 
 /// The body of a page of our own admin server, which answers with `Connection: close` when asked to.

@@ -12,6 +12,7 @@
 
 mod aside;
 mod backoff;
+mod bottleneck;
 mod caps;
 mod circuit;
 mod committer;
@@ -51,6 +52,7 @@ mod watchdog;
 mod worker;
 
 pub use aside::set_aside;
+pub use bottleneck::{Bottleneck, bottleneck, shares};
 pub use coordinator::Ended;
 pub use error::RunError;
 #[cfg(feature = "failpoints")]
