@@ -6,6 +6,7 @@ use std::path::Path;
 
 use apache_avro::{Reader, Schema};
 use serde_json::Value as Json;
+use tidemill_core::parse_avro_schema;
 
 use super::container::{Metadata, header_of, read_header};
 
@@ -39,7 +40,7 @@ impl OpenFile {
         let (metadata, sync) = read_header(&mut file)?;
         let text = metadata.get("avro.schema").ok_or(ReadError::NoSchema)?;
         let mut json: Json = serde_json::from_slice(text)?;
-        let schema = Schema::parse(&json).map_err(Box::new)?;
+        let schema = parse_avro_schema(&json)?;
         without_uuid(&mut json);
         let plain = json.to_string();
         let null = b"null".to_vec();
@@ -61,5 +62,19 @@ fn without_uuid(json: &mut Json) {
         }
         Json::Array(items) => items.iter_mut().for_each(without_uuid),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_whose_schema_has_no_name_is_refused() {
+        let entries = [("avro.schema", &br#"{"type":"record","name":"my-play","fields":[]}"#[..])];
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), header_of(entries.into_iter(), [0; 16])).unwrap();
+        let error = OpenFile::open(file.path()).err().unwrap();
+        assert!(error.to_string().starts_with("not valid Avro: Invalid schema name my-play"), "{error}");
     }
 }

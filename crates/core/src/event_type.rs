@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use apache_avro::Schema;
+use apache_avro::error::Details;
 use apache_avro::rabin::Rabin;
 use arrow_schema::SchemaRef;
 
+use crate::avro_schema::parse_avro_schema;
 use crate::schema::{Field, SchemaError, fields_of};
 
 /// A type of events. Cheap to share: the runtime passes it as `Arc<EventType>`.
@@ -72,7 +74,9 @@ impl EventType {
         id: &[String],
         owner: Option<String>,
     ) -> Result<Self, Vec<TypeError>> {
-        let schema = Schema::parse_str(schema_json).map_err(|error| vec![SchemaError::Avro(Box::new(error)).into()])?;
+        let json = serde_json::from_str(schema_json).map_err(|error| Box::new(Details::ParseSchemaJson(error).into()));
+        let schema = json.and_then(|json| parse_avro_schema(&json));
+        let schema = schema.map_err(|error| vec![SchemaError::Avro(error).into()])?;
         refuse_fixed_uuid(schema_json).map_err(|error| vec![error.into()])?;
         let fields = fields_of(&schema).map_err(|error| vec![error.into()])?;
         let describe =

@@ -8,6 +8,7 @@
 //!              positions                    Effects: batches, dead letters, log appends, publications
 //! ```
 
+mod avro_schema;
 mod batch;
 mod cluster;
 mod dead_letter;
@@ -23,6 +24,7 @@ mod sink;
 mod source;
 mod stage;
 
+pub use avro_schema::parse_avro_schema;
 pub use batch::{Batch, Framing, Input, Origin, RawChunk, RowOrigins};
 pub use cluster::{Clusters, Properties, UnknownCluster, shown_property};
 pub use dead_letter::{DEAD_LETTER_TYPE, DeadLetter, Reason, dead_letter_batch, dead_letter_type};

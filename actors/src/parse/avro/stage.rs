@@ -6,7 +6,9 @@ use apache_avro::Schema;
 use apache_avro::schema::RecordSchema;
 use arrow_buffer::Buffer;
 use serde_json::Value;
-use tidemill_core::{Effects, EventType, Framing, Input, Limits, Message, RawChunk, Reason, Stage, StageError};
+use tidemill_core::{
+    Effects, EventType, Framing, Input, Limits, Message, RawChunk, Reason, Stage, StageError, parse_avro_schema,
+};
 
 use super::Config;
 use super::container::{Block, Codec, Header};
@@ -258,7 +260,7 @@ fn parse(schema: &str) -> Result<Schema, String> {
     }
     let mut json = serde_json::from_str(schema).map_err(|error| error.to_string())?;
     without_fixed_uuid(&mut json);
-    Schema::parse(&json).map_err(|error| error.to_string())
+    parse_avro_schema(&json).map_err(|error| error.to_string())
 }
 
 #[cold]

@@ -241,6 +241,7 @@ fn a_file_that_can_t_be_read_says_why_for_each_block() {
     for (head, expected) in [
         (b"PAR1".to_vec(), "the file's header: it does not begin"),
         (header("{", "null"), "the writer's schema: "),
+        (header(&schema("my-play", PLAY), "null"), "the writer's schema: Invalid schema name my-play"),
         (header(&schema("play", PLAY), "lzma"), "its codec is `lzma`"),
         (header(r#""string""#, "null"), "is no record"),
         (header(&schema("play", AT), "null"), "it has no field `user`, for which the type has no default"),
