@@ -363,6 +363,18 @@ mod tests {
     }
 
     #[test]
+    fn a_fingerprint_comes_back_to_the_last_digit() {
+        let text = r#"{"name":"t","bucket_ms":1,"limits":{},"types":{},"nodes":{"n":{"role":"source","kind":"k","has_state":true,
+            "shaping":{"share":0.30000000000000004},"options":{"share":23.308445025757262},"workers":1,"inputs":[],"accepts":[]}}}"#;
+        let fingerprint: Fingerprint = serde_json::from_str(text).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        Ledger::open(&host(), dir.path(), Some(&fingerprint), |_| Ok(())).unwrap();
+        let (committed, _) = Ledger::peek(&*host(), dir.path()).unwrap().unwrap();
+        assert_eq!(committed.fingerprint.as_ref(), Some(&fingerprint));
+        assert!(serde_json::to_string(&fingerprint).unwrap().contains("23.308445025757262"));
+    }
+
+    #[test]
     fn a_new_file_without_its_base_leaves_the_old_one_in_force() {
         let (dir, _) = written(2);
         std::fs::write(path_of(dir.path(), 2), b"TIDE").unwrap();

@@ -97,6 +97,16 @@ fn every_kind_has_its_json() {
 }
 
 #[test]
+fn a_double_of_17_digits_is_the_one_that_was_written() {
+    let numbers = [94.52706955539223, 23.308445025757262, 1.4559974924812313, 0.1 + 0.2, f64::MAX, f64::MIN_POSITIVE];
+    let text: String = numbers.iter().map(|number| format!("{{\"at\":\"{T}\",\"d\":{number:?}}}\n")).collect();
+    let effects = parse(json!({}), &[rich()], &text);
+    let (at, _) = rich().field("d").map(|(at, field)| (at, field.clone())).unwrap();
+    let found: Vec<String> = cells(&effects).into_iter().map(|mut row| row.swap_remove(at)).collect();
+    assert_eq!(found, numbers.map(|number| number.to_string()));
+}
+
+#[test]
 fn a_row_with_a_fault_inside_leaves_its_neighbours_whole() {
     let right =
         |n: usize| format!("{{\"at\":\"{T}\",\"list\":[{n},{n}],\"rec\":{{\"x\":{n},\"y\":[{{\"z\":\"{n}\"}}]}}}}\n");
