@@ -30,6 +30,8 @@ pub(super) const HEADER_BYTES: usize = 9;
 const EVENTS: u8 = 1;
 const NOTE: u8 = 2;
 const BARRIER: u8 = 3;
+/// Received bytes for which there is room in a record from the start; it grows for more.
+const ROOM_BYTES: usize = 16 << 20;
 /// Names of columns that no Avro field can have.
 const RECEIVED: &str = ".received";
 const POSITION: &str = ".position";
@@ -59,7 +61,8 @@ struct Head {
     first: u64,
     next: u64,
     arrived_at_ms: i64,
-    payload_bytes: usize,
+    /// Less than 4 GiB, like the chunk that they are from; queues add it up.
+    payload_bytes: u32,
 }
 
 /// Why bytes are no record.
@@ -94,7 +97,7 @@ pub(super) fn rows(batch: &Batch) -> Result<Vec<u8>, RecordError> {
         first: batch.origin.first,
         next: batch.origin.next,
         arrived_at_ms: batch.arrived_at_ms,
-        payload_bytes: batch.payload_bytes,
+        payload_bytes: u32::try_from(batch.payload_bytes).unwrap_or(u32::MAX),
     };
     let records = batch.compact();
     let mut fields: Vec<Field> = Vec::with_capacity(records.num_columns() + 2);
@@ -113,7 +116,7 @@ pub(super) fn rows(batch: &Batch) -> Result<Vec<u8>, RecordError> {
         columns.push(Arc::new(positions));
     }
     let schema = Arc::new(Schema::new(fields));
-    let bytes = framed(EVENTS, &head, batch.payload_bytes * 3)?;
+    let bytes = framed(EVENTS, &head, batch.payload_bytes.min(ROOM_BYTES) * 3)?;
     let mut writer = StreamWriter::try_new_with_options(bytes, &schema, options()?)?;
     writer.write(&RecordBatch::try_new(schema, columns)?)?;
     Ok(finished(writer.into_inner()?))
@@ -170,14 +173,21 @@ pub(super) fn read(
             let (head, stream) = postcard::take_from_bytes::<Head>(payload)?;
             let event_type = types.iter().find(|known| known.name == head.event_type);
             let event_type = event_type.ok_or_else(|| RecordError::UnknownType(head.event_type.clone()))?;
-            let mut reader = StreamReader::try_new(stream, None)?;
-            let records = reader.next().ok_or_else(|| RecordError::Malformed("it holds no events".into()))??;
-            Ok(Record::Rows(batch(head, event_type, &records)?))
+            Ok(Record::Rows(batch(head, event_type, &first_batch(stream)?)?))
         }
         NOTE => Ok(Record::Note(postcard::from_bytes(payload)?)),
         BARRIER => Ok(Record::Barrier(postcard::from_bytes(payload)?)),
         other => Err(RecordError::Malformed(format!("it is of kind {other}, which this version does not know"))),
     }
+}
+
+/// The batch of an Arrow IPC stream. `arrow-ipc` panics where a buffer lies outside of its stream.
+fn first_batch(stream: &[u8]) -> Result<RecordBatch, RecordError> {
+    std::panic::catch_unwind(|| {
+        let mut reader = StreamReader::try_new(stream, None)?;
+        Ok(reader.next().ok_or_else(|| RecordError::Malformed("it holds no events".into()))??)
+    })
+    .unwrap_or_else(|_| Err(RecordError::Malformed("the parts of its Arrow stream do not fit together".into())))
 }
 
 fn batch(head: Head, event_type: &Arc<EventType>, records: &RecordBatch) -> Result<Batch, RecordError> {
@@ -206,7 +216,7 @@ fn batch(head: Head, event_type: &Arc<EventType>, records: &RecordBatch) -> Resu
         rows,
         origin: Arc::new(Origin { source: head.source, partition: head.partition, first: head.first, next: head.next }),
         arrived_at_ms: head.arrived_at_ms,
-        payload_bytes: head.payload_bytes,
+        payload_bytes: head.payload_bytes as usize,
     })
 }
 

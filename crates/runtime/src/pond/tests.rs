@@ -139,6 +139,38 @@ fn a_flipped_bit_anywhere_in_kind_or_payload_is_found() {
     }
 }
 
+#[test]
+fn bytes_that_are_no_arrow_stream_are_refused_although_their_checksum_fits() {
+    let event_type = event_type(SCHEMA);
+    let bytes = record::rows(&batch(&event_type)).unwrap();
+    let mut apart = 0;
+    for at in HEADER_BYTES..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x55;
+        let checksum = crc32c::crc32c(&damaged[HEADER_BYTES - 1..]);
+        damaged[4..8].copy_from_slice(&checksum.to_le_bytes());
+        let found = read(&damaged, std::slice::from_ref(&event_type));
+        apart += usize::from(matches!(found, Err(RecordError::Malformed(why)) if why.contains("do not fit together")));
+    }
+    assert!(apart > 0);
+}
+
+#[test]
+fn a_record_that_counts_more_bytes_than_a_chunk_can_have_is_refused() {
+    let event_type = event_type(SCHEMA);
+    let huge = |payload_bytes| Batch { payload_bytes, ..batch(&event_type) };
+    let bytes = record::rows(&huge(usize::MAX)).unwrap();
+    assert_eq!(rows(&bytes, std::slice::from_ref(&event_type)).payload_bytes, u32::MAX as usize);
+    let most = [0xff, 0xff, 0xff, 0xff, 0x0f];
+    let at = bytes.windows(most.len()).position(|window| window == most).expect("the number");
+    let mut damaged = [&bytes[..at], &[0xff; 9], &[0x01], &bytes[at + most.len()..]].concat();
+    let length = (damaged.len() - HEADER_BYTES) as u32;
+    damaged[..4].copy_from_slice(&length.to_le_bytes());
+    let checksum = crc32c::crc32c(&damaged[HEADER_BYTES - 1..]);
+    damaged[4..8].copy_from_slice(&checksum.to_le_bytes());
+    assert!(matches!(read(&damaged, &[event_type]), Err(RecordError::Malformed(_))));
+}
+
 struct NoLogs;
 
 impl LogReader for NoLogs {
