@@ -20,7 +20,7 @@ use crate::failpoint;
 use crate::host::{Host, HostFile, Open};
 use crate::logs::{Lengths, sync_all};
 
-const MAGIC: &[u8; 8] = b"TIDELDG1";
+pub(crate) const MAGIC: &[u8; 8] = b"TIDELDG1";
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// One commit.
@@ -98,7 +98,7 @@ impl Committed {
     }
 
     /// One record that says everything, with the effects of the last one.
-    fn base(&self) -> Record {
+    pub(crate) fn base(&self) -> Record {
         let mut record = Record { base: true, fingerprint: self.fingerprint.clone(), ..self.last.clone() };
         record.horizons = (self.sealed_before_ms.iter())
             .map(|(event_type, sealed_before_ms)| Horizon {
@@ -267,7 +267,7 @@ fn generations(host: &dyn Host, dir: &Path) -> Result<Vec<u64>, RunError> {
     Ok(found)
 }
 
-fn frame(record: &Record) -> Result<Vec<u8>, RunError> {
+pub(crate) fn frame(record: &Record) -> Result<Vec<u8>, RunError> {
     let payload = serde_json::to_vec(record).map_err(|error| RunError::Internal(format!("ledger record: {error}")))?;
     let length = u32::try_from(payload.len()).map_err(|_| RunError::Internal("a ledger record over 4 GiB".into()))?;
     let mut bytes = Vec::with_capacity(payload.len() + 8);
@@ -279,8 +279,13 @@ fn frame(record: &Record) -> Result<Vec<u8>, RunError> {
 
 /// The records of a file, and how many bytes of an incomplete tail it ends with.
 fn read(host: &dyn Host, path: &Path) -> Result<(Vec<Record>, u64), RunError> {
-    let corrupt = |what: String| RunError::Corrupt { what, path: path.to_owned() };
     let bytes = host.read(path).map_err(RunError::io("read", path))?;
+    records(&bytes, path)
+}
+
+/// The same of the bytes of the file at `path`.
+pub(crate) fn records(bytes: &[u8], path: &Path) -> Result<(Vec<Record>, u64), RunError> {
+    let corrupt = |what: String| RunError::Corrupt { what, path: path.to_owned() };
     if bytes.len() < MAGIC.len() {
         return Ok((Vec::new(), bytes.len() as u64));
     }

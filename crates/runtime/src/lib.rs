@@ -23,6 +23,8 @@ mod engine;
 mod error;
 mod external;
 mod failpoint;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod horizon;
 mod host;
 mod inbox;

@@ -7,6 +7,8 @@
 //! Hours and fullness travel in order: a barrier with horizons leaves a record of them, at which the reader waits for a barrier of its
 //! own region; and what has been consumed reaches the writer on its barriers only, so that it does the same when it is replayed.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 pub(crate) mod reader;
 mod record;
 pub(crate) mod shared;
