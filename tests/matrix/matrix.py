@@ -27,7 +27,7 @@ from kit import ROOT  # noqa: E402
 
 KEPT = ROOT / "target" / "tmp" / "matrix.json"
 TAKE_OVER = ["take_over::"]
-POISON = ["suspects::", "faults::a_poison", "faults::an_event_that"]
+POISON = ["suspects::", "faults::an_event"]
 NO_ROOM = ["no_room::"]
 ROWS = {
     "kills": rows.kills,

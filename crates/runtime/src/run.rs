@@ -55,10 +55,13 @@ impl Handle {
         Status::of(&regions)
     }
 
-    /// Why it is not ready: a source that is not open, or waits for something. `None` when it is ready.
+    /// Why it is not ready: what has the sources can't run, or a source is not open, or waits for something. `None` when it is ready.
     #[must_use]
     pub fn waits_for(&self) -> Option<String> {
         let region = self.regions()[0].clone();
+        if let Some(fault) = &*region.fault() {
+            return Some(format!("it goes back to its last cut: {fault}"));
+        }
         region.sources.iter().find_map(|source| {
             let name = &region.node(source.node).name;
             let state = source.state();
