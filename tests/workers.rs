@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tidemill_runtime::{Bottleneck, RunConfig, Status, bottleneck};
 use tidemill_testkit::{Fault, Faulty, Trigger};
@@ -59,6 +60,9 @@ fn percentile(sorted: &[f64], share: f64) -> f64 {
 #[test]
 fn a_worker_that_fails_is_replaced_alone_and_nothing_is_lost_or_doubled() {
     let (seeds, first) = (from_environment("TIDEMILL_MATRIX_SEEDS", 12), from_environment("TIDEMILL_MATRIX_SEED", 1));
+    // A thread that hangs keeps its descriptors for ever.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("what the system allows");
     let lines = input();
     // Four workers wherever there may be several.
     let pools = |place: &Place| {
