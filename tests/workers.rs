@@ -1,6 +1,7 @@
 //! One worker of many fails, at a call that a seed chooses: it is replaced, the others stay who they are, and what comes out is the same.
 //!
-//! The fault matrix runs this with many seeds (`TIDEMILL_MATRIX_SEEDS`, `TIDEMILL_MATRIX_SEED`) and takes its figures from `TIDEMILL_MATRIX_OUT`.
+//! The fault matrix runs this with many seeds (`TIDEMILL_MATRIX_SEEDS`, `TIDEMILL_MATRIX_SEED`), once with a million ids (`TIDEMILL_MATRIX_IDS`), and takes its
+//! figures from `TIDEMILL_MATRIX_OUT`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tidemill_runtime::{Bottleneck, RunConfig, Status, bottleneck};
 use tidemill_testkit::{Fault, Faulty, Trigger};
@@ -53,16 +53,9 @@ fn replaced(status: &Status) -> BTreeMap<&str, Vec<u64>> {
     status.stages.iter().map(|stage| (&*stage.name, epochs(stage))).collect()
 }
 
-fn percentile(sorted: &[f64], share: f64) -> f64 {
-    sorted[((sorted.len() as f64 * share) as usize).min(sorted.len() - 1)]
-}
-
 #[test]
 fn a_worker_that_fails_is_replaced_alone_and_nothing_is_lost_or_doubled() {
     let (seeds, first) = (from_environment("TIDEMILL_MATRIX_SEEDS", 12), from_environment("TIDEMILL_MATRIX_SEED", 1));
-    // A thread that hangs keeps its descriptors for ever.
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("what the system allows");
     let lines = input();
     // Four workers wherever there may be several.
     let pools = |place: &Place| {
@@ -106,8 +99,7 @@ fn a_worker_that_fails_is_replaced_alone_and_nothing_is_lost_or_doubled() {
     let mut told: Vec<_> = FAULTS.iter().filter_map(|(name, _)| Some((*name, took.remove(name)?))).collect();
     told.retain(|(_, took)| !took.is_empty());
     let mut rows: Vec<serde_json::Value> = Vec::new();
-    for (name, mut took) in told {
-        took.sort_by(f64::total_cmp);
+    for (name, took) in told {
         let note = if name == "hang" { format!("given up after {HEARTBEAT_MS} ms") } else { String::new() };
         rows.push(row(
             &format!("{name} in one of 4 workers, in every stage kind"),
@@ -116,7 +108,7 @@ fn a_worker_that_fails_is_replaced_alone_and_nothing_is_lost_or_doubled() {
             note,
         ));
     }
-    if std::env::var("TIDEMILL_MATRIX_OUT").is_ok() {
+    if std::env::var("TIDEMILL_MATRIX_IDS").is_ok() {
         rows.push(with_a_million_ids());
     }
     tell(&rows);
@@ -129,7 +121,7 @@ fn config(place: &Place) -> RunConfig {
 fn row(injected: &str, events: u64, took: &[f64], note: String) -> serde_json::Value {
     json!({
         "injected": injected, "count": took.len(), "events": events, "lost": 0, "doubled": 0, "note": note,
-        "recovery_p50_ms": percentile(took, 0.5), "recovery_p99_ms": percentile(took, 0.99),
+        "recovery_ms": took,
     })
 }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::backoff::Backoff;
 use crate::circuit::{Circuit, PROBE};
 use crate::live::Halt;
-use crate::region::{Region, StageShared};
+use crate::region::{Alarm, Region, StageShared};
 use crate::seat::Seat;
 use crate::watchdog::Call;
 use crate::worker::{Worker, keeps_state};
@@ -23,6 +23,8 @@ pub(crate) struct Pool {
     pub(crate) stage: Arc<StageShared>,
     workers: BTreeMap<usize, Member>,
     circuit: Circuit,
+    /// No worker would be replaced any more without it.
+    _alarm: Alarm,
 }
 
 struct Member {
@@ -49,7 +51,8 @@ pub(crate) struct Works;
 
 impl Pool {
     pub(crate) fn new(region: Arc<Region>, stage: Arc<StageShared>) -> Self {
-        Self { region, stage, workers: BTreeMap::new(), circuit: Circuit::default() }
+        let alarm = Alarm { region: region.clone(), whose: "pool" };
+        Self { region, stage, workers: BTreeMap::new(), circuit: Circuit::default(), _alarm: alarm }
     }
 
     fn start_worker(&mut self, index: usize, ctx: &mut Context<Self>) {
