@@ -149,7 +149,10 @@ fn crates_depend_on_each_other_in_the_allowed_direction_only() {
         ("tidemill-actors", &["tidemill-core"]),
         ("tidemill-testkit", &["tidemill-core"]),
         ("tidemill-runtime", &["tidemill-core", "tidemill-topology"]),
-        ("tidemill-simulation", &["tidemill-core", "tidemill-topology", "tidemill-runtime", "tidemill-actors"]),
+        (
+            "tidemill-simulation",
+            &["tidemill-core", "tidemill-topology", "tidemill-runtime", "tidemill-actors", "tidemill-testkit"],
+        ),
         ("tidemill", &["tidemill-core", "tidemill-topology", "tidemill-runtime", "tidemill-actors"]),
     ]);
     let packages = dependencies();

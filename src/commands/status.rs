@@ -54,7 +54,7 @@ pub(crate) fn run(settings: &Settings, topology: Option<&str>, json: bool) -> Re
 pub(crate) fn ask(settings: &Settings, name: &str) -> Result<Status, Failure> {
     let owner = owner_of(&settings.state_root(name));
     let owner = owner.ok_or_else(|| Failure::new(Code::Unavailable, format!("{name} is not running")))?;
-    parsed(&fetched(name, owner)?)
+    parsed(name, &fetched(name, owner)?)
 }
 
 /// Prints one topology's status; `false` when no process runs it.
@@ -72,15 +72,15 @@ fn show(name: &str, state: &Path, json: bool) -> Result<bool, Failure> {
         print(format_args!("{body}\n"))?;
         return Ok(true);
     }
-    let status = parsed(&body)?;
+    let status = parsed(name, &body)?;
     let columns = terminal::size(std::io::stdout()).map_or(usize::MAX, |size| size.columns);
     print(format_args!("{}\n", table::lines(&status, None, columns).join("\n")))?;
     Ok(true)
 }
 
-fn parsed(body: &str) -> Result<Status, Failure> {
+fn parsed(name: &str, body: &str) -> Result<Status, Failure> {
     serde_json::from_str(body)
-        .map_err(|error| Failure::new(Code::Unavailable, format!("the status can't be read: {error}")))
+        .map_err(|error| Failure::new(Code::Unavailable, format!("{name}: its status can't be read: {error}")))
 }
 
 /// What the process that owns a topology's state says of it, as JSON.

@@ -154,7 +154,7 @@ class Place:
 
     def command(self, *more, settings=()):
         command = [TIDEMILL, "run", "matrix.toml", "--progress", "none", *more]
-        for setting in ("log.level=warn", *settings):
+        for setting in ("log.level=warn", "output.root=out", *settings):
             command += ["--set", setting]
         return command
 
@@ -168,6 +168,14 @@ class Place:
         return subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *self.command(*more, settings=settings)], cwd=self.dir, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
+
+    def stop_and_finish(self, run, settings):
+        """Stops a run by a signal; another one reads to the end. Both have to end well."""
+        run.send_signal(signal.SIGTERM)
+        for process in (run, None):
+            code = ended(process or self.start("--until-end", settings=settings))
+            if code != 0:
+                raise SystemExit(f"exit {code}: {self.log()[-2_000:]}")
 
     def log(self):
         return (self.dir / "log").read_text(errors="replace")
@@ -213,8 +221,7 @@ def metric(port, name, **labels):
 
 
 def ended(process, limit_s=600):
-    code = process.wait(limit_s)
-    return code
+    return process.wait(limit_s)
 
 
 def killed(process):

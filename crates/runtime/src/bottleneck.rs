@@ -58,23 +58,22 @@ pub fn shares(before: &Status, after: &Status, elapsed: Duration) -> Vec<(String
 /// nothing else is to be said.
 #[must_use]
 pub fn bottleneck(before: &Status, after: &Status, elapsed: Duration) -> Bottleneck {
-    let waiting = |node: &str| {
-        let stages = after.stages.iter().map(|stage| (&stage.name, &stage.waits_for));
-        let sources = after.sources.iter().map(|source| (&source.name, &source.waits_for));
-        let found = stages.chain(sources).find(|(name, cause)| *name == node && cause.is_some());
-        found.and_then(|(name, cause)| Some(Bottleneck::Waits { node: name.clone(), cause: cause.clone()? }))
+    let sources = after.sources.iter().map(|source| (&source.name, &source.waits_for));
+    let nodes = sources.chain(after.stages.iter().map(|stage| (&stage.name, &stage.waits_for)));
+    let waiting: Vec<(&String, &String)> = nodes.filter_map(|(name, cause)| Some((name, cause.as_ref()?))).collect();
+    let first = |is_meant: &dyn Fn(&str) -> bool| {
+        let found = waiting.iter().find(|(name, _)| is_meant(name));
+        found.map(|(name, cause)| Bottleneck::Waits { node: (*name).clone(), cause: (*cause).clone() })
     };
     if let Some(full) = after.ponds.iter().find(|pond| pond.is_full) {
         let slow = Bottleneck::PondFull { pond: full.name.clone(), node: full.node.clone() };
-        return waiting(&full.node).unwrap_or(slow);
+        return first(&|name| name == full.node).unwrap_or(slow);
     }
-    let behind_pond = |name: &str| after.ponds.iter().any(|pond| pond.node == name);
-    let names = || after.sources.iter().map(|source| &source.name).chain(after.stages.iter().map(|stage| &stage.name));
-    if let Some(held) = names().filter(|name| !behind_pond(name)).find_map(|name| waiting(name)) {
+    if let Some(held) = first(&|name| !after.ponds.iter().any(|pond| pond.node == name)) {
         return held;
     }
     match shares(before, after, elapsed).into_iter().next() {
         Some((node, share)) if share >= BUSY => Bottleneck::Busy { node, share },
-        _ => names().find_map(|name| waiting(name)).unwrap_or(Bottleneck::Nothing),
+        _ => first(&|_| true).unwrap_or(Bottleneck::Nothing),
     }
 }

@@ -11,7 +11,6 @@ use tidemill_core::{
     Batch, DeadLetter, DeliveryId, Effects, Input, Reason, Refused, Role, Seals, SinkContext, SinkError, Stage,
     StageContext, StageError, StageInput,
 };
-
 use tokio::time::Instant;
 
 use crate::error::error_chain;

@@ -11,19 +11,13 @@ use crate::ledger::Record;
 /// Kills or stops the process when that is planned for here and now.
 #[cfg(feature = "failpoints")]
 pub(crate) fn hit(name: &str) {
-    if let Some(plan) = &*on::PLAN {
-        plan.hit(name);
-    }
-    on::decide(name);
+    on::reach(name);
 }
 
 /// The same, in a place where others may come first.
 #[cfg(feature = "failpoints")]
 pub(crate) async fn at(name: &str) {
-    if let Some(plan) = &*on::PLAN {
-        plan.hit(name);
-    }
-    match on::decide(name) {
+    match on::reach(name) {
         Decision::GoOn => {}
         Decision::Wait(pause) => tokio::time::sleep(pause).await,
         Decision::Panic => panic!("a planned panic of the runtime's own code at {name}"),
@@ -82,7 +76,10 @@ mod on {
         pub(super) static LAST: Cell<bool> = const { Cell::new(false) };
         pub(super) static DECIDE: RefCell<Option<Decide>> = const { RefCell::new(None) };
     }
-    pub(super) fn decide(name: &str) -> Decision {
+    pub(super) fn reach(name: &str) -> Decision {
+        if let Some(plan) = &*PLAN {
+            plan.hit(name);
+        }
         DECIDE.with_borrow_mut(|decide| decide.as_mut().map_or(Decision::GoOn, |decide| decide(name)))
     }
 

@@ -197,17 +197,17 @@ impl LogReader for Reader<'_> {
             std::io::Error::new(std::io::ErrorKind::NotFound, format!("log `{}` is not in the cut", log.name))
         })?;
         let file = self.logs.host.open(&self.logs.path(log), Open::Read)?;
-        Ok(Box::new(std::io::BufReader::with_capacity(1 << 20, From { file, offset: 0 }.take(*length))))
+        Ok(Box::new(std::io::BufReader::with_capacity(1 << 20, Reading { file, offset: 0 }.take(*length))))
     }
 }
 
 /// What is in a file from an offset on.
-struct From {
+struct Reading {
     file: Box<dyn HostFile>,
     offset: u64,
 }
 
-impl Read for From {
+impl Read for Reading {
     fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
         let read = self.file.read_at(bytes, self.offset)?;
         self.offset += read as u64;

@@ -106,9 +106,7 @@ fn mend(file: &dyn HostFile) -> std::io::Result<u64> {
     let (mut start, mut tail) = (end, Vec::new());
     while start > 0 {
         let mut byte = [0u8; 1];
-        if file.read_at(&mut byte, start - 1)? == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
+        file.read_exact_at(&mut byte, start - 1)?;
         if byte == *b"\n" {
             break;
         }

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use actix::ActorContext;
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use tidemill_core::{Cure, CutId, PartitionPosition, Seals, SourceContext, SourceError};
+use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::coordinator::{Fatal, SourceAck};
@@ -17,7 +17,6 @@ use crate::live::Halt;
 use crate::pond::reader::{PARTITION, PondReader};
 use crate::progress::Progress;
 use crate::region::{Alarm, Region, SourceShared};
-use tokio::time::Instant;
 
 /// How often a source is asked how far it is behind.
 const LOOK_EVERY: Duration = Duration::from_millis(500);

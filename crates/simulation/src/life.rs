@@ -4,8 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tidemill_actors::{source_kinds, stage_kinds};
-use tidemill_core::Role;
+use tidemill_actors::stage_kinds;
 use tidemill_runtime::{Decision, Ended, Registry, RunConfig, RunError, StateLock, decide_by};
 
 use crate::dice::Dice;
@@ -206,19 +205,8 @@ fn registry(world: &World, fate: &Fate, process: &Process, dice: &mut Dice) -> R
     };
     let trouble = Arc::new(Mutex::new(trouble));
     for inner in stage_kinds() {
-        let spec = inner.spec();
-        // Dead letters have nobody to fail for them.
-        let is_poisoned = world.shape.poisons == Some(spec.name);
-        let is_needed = matches!(spec.name, "tsv" | "dedup" | "hourly" | "avro_files");
-        debug_assert!(spec.role != Role::Source);
-        if is_needed {
-            registry.add_stage(Arc::new(Shaky { inner, trouble: trouble.clone(), is_poisoned }));
-        } else {
-            registry.add_stage(inner);
-        }
-    }
-    for kind in source_kinds() {
-        registry.add_source(kind);
+        let is_poisoned = world.shape.poisons == Some(inner.spec().name);
+        registry.add_stage(Arc::new(Shaky { inner, trouble: trouble.clone(), is_poisoned }));
     }
     registry.add_source(Arc::new(Rolled {
         input: world.input.clone(),

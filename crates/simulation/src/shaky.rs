@@ -8,6 +8,8 @@ use tidemill_core::{
     StageInput, StageKind,
 };
 
+use tidemill_testkit::holds;
+
 use crate::dice::Dice;
 use crate::input::POISON;
 
@@ -68,15 +70,10 @@ struct ShakyStage {
     is_poisoned: bool,
 }
 
+/// Dead letters are borne by all.
 fn holds_poison(input: &Input) -> bool {
-    let holds = |bytes: &[u8]| bytes.windows(POISON.len()).any(|window| window == POISON.as_bytes());
-    match input {
-        Input::Raw(chunk) => holds(&chunk.bytes),
-        // Its letter is borne by all.
-        Input::Rows(batch) if *batch.event_type.name == *DEAD_LETTER_TYPE => false,
-        Input::Rows(batch) => batch.indexes().any(|row| holds(batch.received(row))),
-        Input::Note(_) => false,
-    }
+    let is_letters = matches!(input, Input::Rows(batch) if *batch.event_type.name == *DEAD_LETTER_TYPE);
+    !is_letters && holds(input, POISON.as_bytes())
 }
 
 impl ShakyStage {

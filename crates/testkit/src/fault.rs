@@ -98,6 +98,17 @@ impl StageKind for Faulty {
     }
 }
 
+/// Whether the bytes of an input, as they were received, hold these.
+#[must_use]
+pub fn holds(input: &Input, part: &[u8]) -> bool {
+    let holds = |bytes: &[u8]| bytes.windows(part.len()).any(|window| window == part);
+    match input {
+        Input::Raw(chunk) => holds(&chunk.bytes),
+        Input::Rows(batch) => batch.indexes().any(|row| holds(batch.received(row))),
+        Input::Note(_) => false,
+    }
+}
+
 struct FaultyStage {
     inner: Box<dyn Stage>,
     fault: Fault,
@@ -125,13 +136,10 @@ impl FaultyStage {
 
     fn is_due(&self, input: &Input) -> bool {
         let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
-        let holds = |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
-        match (&self.trigger, input) {
-            (Trigger::Call(n), _) => call == *n,
-            (Trigger::Always, _) => true,
-            (Trigger::Bytes(part), Input::Raw(chunk)) => holds(&chunk.bytes, part),
-            (Trigger::Bytes(part), Input::Rows(batch)) => batch.indexes().any(|row| holds(batch.received(row), part)),
-            (Trigger::Bytes(_), Input::Note(_)) => false,
+        match &self.trigger {
+            Trigger::Call(n) => call == *n,
+            Trigger::Always => true,
+            Trigger::Bytes(part) => holds(input, part),
         }
     }
 }

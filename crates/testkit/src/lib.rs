@@ -3,5 +3,5 @@
 mod fault;
 mod valve;
 
-pub use fault::{Fault, Faulty, Trigger};
+pub use fault::{Fault, Faulty, Trigger, holds};
 pub use valve::{Kept, Valve};

@@ -118,6 +118,14 @@ pub trait HostFile: Send {
     /// As the system says.
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
 
+    /// Fills `bytes` from an offset on.
+    ///
+    /// # Errors
+    /// As the system says; `UnexpectedEof` when the file ends before.
+    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        if self.read_at(bytes, offset)? == bytes.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
     /// Writes all the bytes at an offset. After an error a part of them may be there.
     ///
     /// # Errors

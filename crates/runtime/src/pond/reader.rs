@@ -15,13 +15,6 @@ use super::shared::PondShared;
 /// The one partition of a pond.
 pub(crate) const PARTITION: &str = "0";
 
-fn read_exact(file: &dyn HostFile, bytes: &mut [u8], offset: u64) -> std::io::Result<()> {
-    match file.read_at(bytes, offset)? == bytes.len() {
-        true => Ok(()),
-        false => Err(std::io::ErrorKind::UnexpectedEof.into()),
-    }
-}
-
 /// Up to which offset a pond was read, by the positions of a cut of the region that reads it.
 pub(crate) fn offset_in(positions: &Positions, pond: &str) -> u64 {
     positions.get(pond).and_then(|partitions| partitions.get(PARTITION)).map_or(0, |position| position.next)
@@ -149,7 +142,7 @@ impl PondReader {
         if left < HEADER_BYTES as u64 {
             return Err(self.damaged(path, at, cut_short));
         }
-        read_exact(&**file, &mut header, at).map_err(|error| self.unreadable("read", path, error))?;
+        file.read_exact_at(&mut header, at).map_err(|error| self.unreadable("read", path, error))?;
         let length = record::payload_bytes(&header);
         let total = (HEADER_BYTES + length) as u64;
         if left < total {
@@ -157,7 +150,7 @@ impl PondReader {
         }
         let mut payload = std::mem::take(&mut self.payload);
         payload.resize(length, 0);
-        read_exact(&**file, &mut payload, at + HEADER_BYTES as u64)
+        file.read_exact_at(&mut payload, at + HEADER_BYTES as u64)
             .map_err(|error| self.unreadable("read", path, error))?;
         let record = record::read(&header, &payload, &self.types).map_err(|error| self.damaged(path, at, error))?;
         self.payload = payload;
