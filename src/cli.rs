@@ -170,6 +170,8 @@ pub(crate) struct Verify {
 pub(crate) enum DeadLetters {
     /// Count the dead letters of sealed hours by stage, reason, type and source.
     List {
+        /// The output root. Hours that are not sealed are not read.
+        output_root: PathBuf,
         #[command(flatten)]
         wanted: WantedLetters,
         /// As a JSON array.
@@ -181,19 +183,34 @@ pub(crate) enum DeadLetters {
     /// `payload` is what was received: its text when `payload_encoding` is `utf-8`, hex digits when it is `hex`. `payload_length` is its
     /// full length in bytes: of what is longer than `max_event`, only the beginning is kept.
     Show {
+        /// The output root. Hours that are not sealed are not read.
+        output_root: PathBuf,
         #[command(flatten)]
         wanted: WantedLetters,
         /// Print at most this many letters.
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
         limit: Option<u64>,
     },
+    /// Have dead letters of sealed hours dealt with again, each of them once: by the process that runs the topology, else by its next run.
+    ///
+    /// An event is parsed again, and enters at the stage or sink that refused it. What refuses it again makes another letter of it, which
+    /// can be replayed like the first.
+    Replay {
+        /// The topology file.
+        topology: PathBuf,
+        #[command(flatten)]
+        wanted: WantedLetters,
+        /// Say what would be replayed, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
 }
 
-/// Where dead letters are, and which of them are asked for.
+/// Which dead letters are asked for.
 #[derive(Args, Debug)]
 pub(crate) struct WantedLetters {
-    /// The output root. Hours that are not sealed are not read.
-    pub(crate) output_root: PathBuf,
     /// Directory of the dead letters below the output root, where the topology's sink `dead_letters` has a path of its own.
     #[arg(long)]
     pub(crate) directory: Option<PathBuf>,
@@ -302,8 +319,15 @@ pub(crate) fn run(registry: Registry, args: impl Iterator<Item = OsString>) -> R
         Command::Verify(args) => commands::verify::run(&args),
         Command::Generate(args) => commands::generate::run(&args),
         Command::Cat { file, limit } => commands::cat::run(&file, limit),
-        Command::DeadLetters(DeadLetters::List { wanted, json }) => commands::dead_letters::list(&wanted, json),
-        Command::DeadLetters(DeadLetters::Show { wanted, limit }) => commands::dead_letters::show(&wanted, limit),
+        Command::DeadLetters(DeadLetters::List { output_root, wanted, json }) => {
+            commands::dead_letters::list(&output_root, &wanted, json)
+        }
+        Command::DeadLetters(DeadLetters::Show { output_root, wanted, limit }) => {
+            commands::dead_letters::show(&output_root, &wanted, limit)
+        }
+        Command::DeadLetters(DeadLetters::Replay { topology, wanted, dry_run, settings }) => {
+            commands::replay::run(&registry, &topology, &wanted, dry_run, &Settings::load(&settings)?)
+        }
         Command::Settings(args) => commands::settings::run(&args),
         Command::Status { topology, json, settings } => {
             commands::status::run(&Settings::load(&settings)?, topology.as_deref(), json)

@@ -20,6 +20,7 @@ mod kafka_avro;
 mod kafka_sink;
 mod no_room;
 mod ponds;
+mod replay;
 mod small_buckets;
 mod suspects;
 mod sync_order;

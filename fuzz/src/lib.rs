@@ -119,7 +119,7 @@ impl Layout {
             }
         };
         let (first, next) = (first as u64, (first + bytes.len()) as u64);
-        let origin = Origin { source: "s".into(), partition: "p".into(), first, next };
+        let origin = Origin { source: "s".into(), partition: "p".into(), first, next, enters: None };
         RawChunk { origin: Arc::new(origin), bytes: Buffer::from_vec(bytes), framing, arrived_at_ms: ARRIVED }
     }
 

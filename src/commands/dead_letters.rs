@@ -54,10 +54,10 @@ struct Shown<'a> {
     payload_length: i64,
 }
 
-pub(crate) fn list(wanted: &WantedLetters, json: bool) -> Result<(), Failure> {
+pub(crate) fn list(root: &Path, wanted: &WantedLetters, json: bool) -> Result<(), Failure> {
     // Number, first and last arrival. Names of stages, types and sources are those of topologies, so there are not many kinds.
     let mut kinds: BTreeMap<Kind, (u64, i64, i64)> = BTreeMap::new();
-    let faults = read(wanted, &mut |letter| {
+    let faults = read(root, wanted, &mut |letter| {
         let time = letter.arrived_at_ms;
         let Letter { stage, reason, event_type, source, .. } = letter;
         let kind = kinds.entry(Kind { stage, reason, event_type, source }).or_insert((0, time, time));
@@ -83,11 +83,11 @@ pub(crate) fn list(wanted: &WantedLetters, json: bool) -> Result<(), Failure> {
     finish(faults)
 }
 
-pub(crate) fn show(wanted: &WantedLetters, limit: Option<u64>) -> Result<(), Failure> {
+pub(crate) fn show(root: &Path, wanted: &WantedLetters, limit: Option<u64>) -> Result<(), Failure> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut left = limit.unwrap_or(u64::MAX);
     let mut written = Ok(());
-    let faults = read(wanted, &mut |letter| {
+    let faults = read(root, wanted, &mut |letter| {
         left -= 1;
         written = write(&mut out, &letter);
         if left == 0 || written.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -124,7 +124,11 @@ fn write(out: &mut impl Write, letter: &Letter) -> std::io::Result<()> {
 
 /// Hands the letters that are asked for to `each`, until it breaks off. Returns how many files or directories could not be read, which it
 /// has named by then.
-fn read(wanted: &WantedLetters, each: &mut dyn FnMut(Letter) -> ControlFlow<()>) -> Result<u64, Failure> {
+pub(crate) fn read(
+    root: &Path,
+    wanted: &WantedLetters,
+    each: &mut dyn FnMut(Letter) -> ControlFlow<()>,
+) -> Result<u64, Failure> {
     let arrived_ms = Range { start: wanted.since.unwrap_or(i64::MIN), end: wanted.until.unwrap_or(i64::MAX) };
     if arrived_ms.is_empty() {
         return Err(Failure::new(
@@ -132,7 +136,7 @@ fn read(wanted: &WantedLetters, each: &mut dyn FnMut(Letter) -> ControlFlow<()>)
             "no time lies between --since and --until: --since has to be the earlier",
         ));
     }
-    let Some(directory) = directory(wanted)? else { return Ok(0) };
+    let Some(directory) = directory(root, wanted)? else { return Ok(0) };
     let mut faults = 0;
     let mut fault = |error: DeadLettersError| {
         faults += 1;
@@ -161,8 +165,7 @@ fn read(wanted: &WantedLetters, each: &mut dyn FnMut(Letter) -> ControlFlow<()>)
 }
 
 /// The directory to look in; `None` when nothing became a dead letter.
-fn directory(wanted: &WantedLetters) -> Result<Option<PathBuf>, Failure> {
-    let root = &wanted.output_root;
+fn directory(root: &Path, wanted: &WantedLetters) -> Result<Option<PathBuf>, Failure> {
     let unavailable = |message| Err(Failure::new(Code::Unavailable, message));
     if let Err(error) = std::fs::read_dir(root) {
         return unavailable(format!("can't list {}: {error}", root.display()));
@@ -188,7 +191,7 @@ fn directory(wanted: &WantedLetters) -> Result<Option<PathBuf>, Failure> {
     Ok(None)
 }
 
-fn finish(faults: u64) -> Result<(), Failure> {
+pub(crate) fn finish(faults: u64) -> Result<(), Failure> {
     match faults {
         0 => Ok(()),
         _ => Err(Failure::new(

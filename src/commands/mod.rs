@@ -6,6 +6,7 @@ pub(crate) mod dead_letters;
 pub(crate) mod generate;
 pub(crate) mod graph;
 pub(crate) mod kinds;
+pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod settings;
 pub(crate) mod status;

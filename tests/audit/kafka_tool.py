@@ -10,7 +10,7 @@ import sys
 import time
 
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic
 
 ANSWER_S = 30
 
@@ -26,6 +26,23 @@ def create(args):
     topic = NewTopic(args.topic, num_partitions=args.partitions, replication_factor=1, config=config)
     admin = AdminClient(common(args))
     admin.create_topics([topic], request_timeout=ANSWER_S)[args.topic].result()
+
+
+def configure(args):
+    """Sets options of a topic, and waits until the broker shows them."""
+    admin = AdminClient(common(args))
+    wanted = dict(pair.split("=", 1) for pair in args.config)
+    entries = [ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in wanted.items()]
+    for future in admin.incremental_alter_configs([ConfigResource("topic", args.topic, incremental_configs=entries)]).values():
+        future.result()
+    until = time.monotonic() + ANSWER_S
+    while True:
+        [shown] = admin.describe_configs([ConfigResource("topic", args.topic)]).values()
+        if all(shown.result()[name].value == value for name, value in wanted.items()):
+            return
+        if time.monotonic() > until:
+            sys.exit(f"topic {args.topic} does not show {wanted}")
+        time.sleep(0.1)
 
 
 def delete(args):
@@ -192,6 +209,7 @@ def main():
     number = {"type": int, "required": True}
     topic = ("topic", {})
     command(create, topic, ("--partitions", number), ("--config", {"action": "append", "default": []}))
+    command(configure, topic, ("--config", {"action": "append", "default": []}))
     command(delete, topic)
     command(grow, topic, ("--partitions", number))
     command(truncate, topic, ("--partition", number), ("--before", number))

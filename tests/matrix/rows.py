@@ -136,7 +136,7 @@ def kills(scale, seed):
         of_progress = [kill for kill in plan if kill[0] is None]
         for kill in of_progress[: max(0, hits["progress"] + len(of_progress) - points)]:
             plan.remove(kill)
-        print(f"  {len(plan)} kills to come", flush=True)
+        print(f"  {len(plan)} kills to come; so far {sum(hits.values())}: {total} events, {lost} lost, {doubled} doubled", flush=True)
         with Place() as place:
             topic, out = f"in-{epochs}", f"out-{epochs}"
             truth = place.generate(events, seed + epochs, broker, topic)

@@ -81,7 +81,7 @@ pub(crate) fn batch(of: &Arc<EventType>, columns: Vec<ArrayRef>) -> Batch {
         records: RecordBatch::try_new(of.arrow.clone(), columns).unwrap(),
         selection: None,
         rows: RowOrigins::default(),
-        origin: Arc::new(Origin { source: "s".into(), partition: "p".into(), first: 0, next: 100 }),
+        origin: Arc::new(Origin { source: "s".into(), partition: "p".into(), first: 0, next: 100, enters: None }),
         arrived_at_ms: 0,
         payload_bytes: 1_000,
     }

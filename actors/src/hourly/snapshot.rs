@@ -66,7 +66,8 @@ pub(super) fn read(stage: &mut HourlyStage, snapshot: &[u8]) -> Result<(), Stage
         let Some(place) = place else { continue };
         let input = &mut stage.inputs[place];
         input.sealed_before_ms = input.sealed_before_ms.max(kept.sealed_before_ms);
-        let origin = |(source, partition, first, next)| Arc::new(Origin { source, partition, first, next });
+        let origin =
+            |(source, partition, first, next)| Arc::new(Origin { source, partition, first, next, enters: None });
         input.last_origin = kept.last_origin.map(origin);
     }
     Ok(())

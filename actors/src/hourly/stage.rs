@@ -172,8 +172,8 @@ impl HourlyStage {
         self.groups -= hour.groups.len();
         let input = &self.inputs[key.0];
         let origin = match &input.last_origin {
-            Some(last) => Origin { first: last.next, ..(**last).clone() },
-            None => Origin { source: input.name.clone(), partition: "".into(), first: 0, next: 0 },
+            Some(last) => Origin { first: last.next, enters: None, ..(**last).clone() },
+            None => Origin { source: input.name.clone(), partition: "".into(), first: 0, next: 0, enters: None },
         };
         let origin = Arc::new(origin);
         for records in emit::records(&self.plan, &self.output, &input.name, key.1, &hour) {

@@ -217,8 +217,13 @@ impl Source for Generate {
         partition.next += bytes.len() as u64;
         partition.done += lines;
         self.done += lines;
-        let origin =
-            Origin { source: self.source.clone(), partition: partition.name.clone(), first, next: partition.next };
+        let origin = Origin {
+            source: self.source.clone(),
+            partition: partition.name.clone(),
+            first,
+            next: partition.next,
+            enters: None,
+        };
         Ok(Polled::Chunk(RawChunk {
             origin: Arc::new(origin),
             bytes: Buffer::from_vec(bytes),

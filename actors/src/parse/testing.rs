@@ -73,7 +73,8 @@ pub(super) fn findings(kind: &dyn StageKind, options: Value, types: &[Arc<EventT
 }
 
 pub(super) fn chunk(bytes: &[u8], first: u64, framing: Framing) -> RawChunk {
-    let origin = Origin { source: "s".into(), partition: "p".into(), first, next: first + bytes.len() as u64 };
+    let origin =
+        Origin { source: "s".into(), partition: "p".into(), first, next: first + bytes.len() as u64, enters: None };
     RawChunk { origin: Arc::new(origin), bytes: Buffer::from(bytes), framing, arrived_at_ms: ARRIVED }
 }
 

@@ -180,7 +180,7 @@ mod tests {
             event_type,
             selection: None,
             rows: RowOrigins::default(),
-            origin: Arc::new(Origin { source: "s".into(), partition: "p".into(), first: 0, next: 1 }),
+            origin: Arc::new(Origin { source: "s".into(), partition: "p".into(), first: 0, next: 1, enters: None }),
             arrived_at_ms: 0,
             payload_bytes: 3,
         }

@@ -20,6 +20,20 @@ pub struct Origin {
     pub first: u64,
     /// Position behind the last record.
     pub next: u64,
+    /// The stage at which they enter a second time, as a replay of dead letters: those before it hand them on as they are. `None` for
+    /// what a source has read.
+    pub enters: Option<Arc<str>>,
+}
+
+impl Origin {
+    /// The same behind the stage where the records entered.
+    #[must_use]
+    pub fn entered(self: &Arc<Self>) -> Arc<Self> {
+        match self.enters {
+            Some(_) => Arc::new(Self { enters: None, ..(**self).clone() }),
+            None => self.clone(),
+        }
+    }
 }
 
 /// How the records of a raw chunk are told apart.
@@ -285,7 +299,13 @@ mod tests {
     use super::*;
 
     fn lines(text: &str) -> RawChunk {
-        let origin = Origin { source: "s".into(), partition: "p".into(), first: 100, next: 100 + text.len() as u64 };
+        let origin = Origin {
+            source: "s".into(),
+            partition: "p".into(),
+            first: 100,
+            next: 100 + text.len() as u64,
+            enters: None,
+        };
         RawChunk {
             origin: Arc::new(origin),
             bytes: Buffer::from(text.as_bytes()),

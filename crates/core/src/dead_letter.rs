@@ -175,7 +175,7 @@ pub fn dead_letter_batch(stage: &str, letters: &[DeadLetter], max_event_bytes: u
         records,
         selection: None,
         rows: RowOrigins::default(),
-        origin: last.origin.clone(),
+        origin: last.origin.entered(),
         arrived_at_ms: last.arrived_at_ms,
         payload_bytes,
     })

@@ -199,6 +199,12 @@ impl Engine {
                             continue;
                         }
                     };
+                    if let Some(batch) = passing(region, shared, part.input()) {
+                        effects.tally.received += batch.len() as u64;
+                        effects.tally.sent += batch.len() as u64;
+                        effects.batches.push(batch.clone());
+                        continue;
+                    }
                     let call = self.process(caller, mark, part.input(), id, &mut effects, &mut written);
                     let called = AssertUnwindSafe(call).catch_unwind().await;
                     called.unwrap_or_else(|panic| Err(panic_text(&*panic))).map_err(|message| Failure {
@@ -350,6 +356,14 @@ impl Engine {
             Self::Sink(_, state) => state.hours.len(),
         }
     }
+}
+
+/// Replayed letters that enter at a later stage: this one has dealt with them before.
+fn passing<'a>(region: &Region, stage: &StageShared, input: &'a Input) -> Option<&'a Batch> {
+    let Input::Rows(batch) = input else { return None };
+    let enters = batch.origin.enters.as_ref()?;
+    // A pond has to keep them.
+    (stage.pond.is_none() && *enters != region.node(stage.node).name).then_some(batch)
 }
 
 /// Why a sink did not do what it was called for.

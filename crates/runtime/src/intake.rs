@@ -1,4 +1,4 @@
-//! What a Reader reads from: a source, or a pond.
+//! What a Reader reads from: a source, a pond, or requests for replays.
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -11,6 +11,7 @@ use crate::engine::panic_text;
 use crate::item::Part;
 use crate::pond::reader::{Drawn, Heard, PARTITION, PondReader};
 use crate::progress::Seen;
+use crate::replay::{ReplayReader, Replayed};
 
 /// How long a pond that is empty is left alone at most, unless it says that there is more.
 const EMPTY: Duration = Duration::from_secs(1);
@@ -19,6 +20,7 @@ const EMPTY: Duration = Duration::from_secs(1);
 pub(crate) enum Intake {
     Source(Box<dyn Source>),
     Pond(Box<PondReader>),
+    Replay(Box<ReplayReader>),
 }
 
 /// What it had to give.
@@ -26,6 +28,8 @@ pub(crate) enum Taken {
     /// To be handed on together, with the bytes that they count as. Event times of events are seen here; those of what is yet to be parsed,
     /// by the stage that parses.
     Parts(Vec<Part>, u64, Option<Seen>),
+    /// A dead letter, to be handed to the stage of that name, with the bytes that it counts as.
+    Letter(Part, Arc<str>, u64),
     /// Hours are sealed here: nothing comes before a barrier says so.
     Seals(Vec<Horizon>),
     Idle(Duration),
@@ -68,6 +72,14 @@ impl Intake {
                 Drawn::Empty => Taken::Idle(EMPTY),
                 Drawn::Ended => Taken::Ended,
             }),
+            Self::Replay(letters) => Ok(match letters.draw()? {
+                Replayed::Letter(input, stage) => {
+                    let bytes = input.weight_bytes() as u64;
+                    Taken::Letter(Part::Live(input), stage, bytes)
+                }
+                Replayed::Empty(pause) => Taken::Idle(pause),
+                Replayed::Ended => Taken::Ended,
+            }),
         })
     }
 
@@ -82,6 +94,9 @@ impl Intake {
                     idle: Vec::new(),
                     heard: pond.heard().clone(),
                 },
+                Self::Replay(letters) => {
+                    Place { positions: letters.positions(), idle: Vec::new(), heard: Arc::default() }
+                }
             })
         })
     }
@@ -108,7 +123,7 @@ impl Intake {
         caught(|| {
             Ok(match self {
                 Self::Source(source) => (source.waits_for(), source.lag()),
-                Self::Pond(_) => (None, BTreeMap::new()),
+                Self::Pond(_) | Self::Replay(_) => (None, BTreeMap::new()),
             })
         })
     }

@@ -44,6 +44,7 @@ mod published;
 mod reader;
 mod region;
 mod registry;
+mod replay;
 mod run;
 mod seat;
 mod state_dir;
@@ -64,6 +65,7 @@ pub use metrics::{METRICS, MetricKind, MetricSpec, describe, export};
 pub use published::{DamagedLine, Published, index_path, published};
 pub use region::RunConfig;
 pub use registry::Registry;
+pub use replay::{ReplayError, ReplayedLetter, Requests, Ways};
 pub use run::{Handle, Running, last_cut, start, start_locked};
 pub use state_dir::{Owner, StateLock, is_claimed, owner_of};
 pub use status::{

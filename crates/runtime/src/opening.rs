@@ -1,5 +1,6 @@
 //! Opening a region: its ledger, its Logs and snapshots as of the last cut, and the wiring of what will run.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -22,6 +23,7 @@ use crate::pond::shared::{PondShared, replay_bytes};
 use crate::progress::Progress;
 use crate::region::{Counters, DeadKey, Region, RunConfig, SourceShared, SourceState, StageShared};
 use crate::registry::Registry;
+use crate::replay::Ways;
 use crate::state_dir::{RegionDir, StateDir};
 use crate::suspects::Suspects;
 
@@ -35,6 +37,9 @@ pub(crate) struct Opening {
     /// Names and plans, in topological order.
     pub(crate) plans: Vec<(Arc<str>, Arc<Plan>)>,
     pub(crate) ponds: Vec<Pond>,
+    /// Nodes behind each node, and how dead letters come back to the stages that refused them.
+    pub(crate) leads: BTreeMap<Arc<str>, Arc<BTreeSet<Arc<str>>>>,
+    pub(crate) ways: Arc<Ways>,
     /// What the ends of each pond know of each other. It outlives the regions, which may be opened again.
     pub(crate) shared: Mutex<Vec<Arc<PondShared>>>,
     /// Of each region.
@@ -125,7 +130,7 @@ struct Wiring {
     name: Arc<str>,
     plan: Arc<Plan>,
     committed: Committed,
-    snapshots: std::collections::BTreeMap<Arc<str>, Arc<[u8]>>,
+    snapshots: BTreeMap<Arc<str>, Arc<[u8]>>,
     logs: Vec<(usize, Logs)>,
     /// The ponds that it fills, and those that it reads.
     fills: Vec<Arc<PondShared>>,
@@ -152,8 +157,14 @@ impl Wiring {
             for (node, inbox) in plan.nodes.iter().zip(&inboxes) {
                 let Some(inbox) = inbox else { continue };
                 for (lane, edge) in node.inputs.iter().enumerate().filter(|(_, edge)| edge.from == from) {
-                    let (inbox, port, types) = (inbox.clone(), edge.port, edge.types.clone());
-                    targets.push(Target { inbox, lane, port, types });
+                    targets.push(Target {
+                        inbox: inbox.clone(),
+                        lane,
+                        port: edge.port,
+                        types: edge.types.clone(),
+                        node: node.name.clone(),
+                        leads_to: opening.leads.get(&node.name).cloned().unwrap_or_default(),
+                    });
                 }
             }
             targets
@@ -206,6 +217,7 @@ impl Wiring {
             config,
             registry: opening.registry.clone(),
             suspects: opening.suspects.clone(),
+            ways: opening.ways.clone(),
             state_id: opening.state.id.clone(),
             stages,
             sources,

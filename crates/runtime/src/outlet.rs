@@ -3,7 +3,7 @@
 //! A pool of workers is one sender: whoever finishes an item leaves its result here, and one of them releases the results in order.
 //! So a barrier stays where it was among the items, and what is behind sees the order that was in front.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use tidemill_core::{Batch, Input, Seals};
@@ -24,6 +24,22 @@ pub(crate) struct Target {
     pub(crate) lane: usize,
     pub(crate) port: Port,
     pub(crate) types: Option<Vec<Arc<str>>>,
+    /// The node that it leads to.
+    pub(crate) node: Arc<str>,
+    /// That node and all that are behind it.
+    pub(crate) leads_to: Arc<BTreeSet<Arc<str>>>,
+}
+
+impl Target {
+    /// Whether events of a batch go this way.
+    fn takes(&self, batch: &Batch) -> bool {
+        self.passes(&batch.event_type.name)
+            && batch.origin.enters.as_ref().is_none_or(|stage| self.leads_to.contains(stage))
+    }
+
+    fn passes(&self, event_type: &str) -> bool {
+        self.types.as_ref().is_none_or(|types| types.iter().any(|known| **known == *event_type))
+    }
 }
 
 struct Order<T> {
@@ -80,14 +96,13 @@ impl<T> Outlet<T> {
     pub(crate) async fn send(&self, number: u64, data: Vec<Part>, dead: Option<Batch>) {
         let mut pushes = Vec::with_capacity(self.targets.len());
         for target in &self.targets {
-            let passes = |name: &str| target.types.as_ref().is_none_or(|types| types.iter().any(|ty| **ty == *name));
             let parts: Arc<[Part]> = match target.port {
                 Port::Data => data
                     .iter()
                     .filter(|part| match part.input() {
                         Input::Raw(_) => true,
-                        Input::Rows(batch) => passes(&batch.event_type.name),
-                        Input::Note(note) => passes(&note.event_type),
+                        Input::Rows(batch) => target.takes(batch),
+                        Input::Note(note) => target.passes(&note.event_type),
                     })
                     .cloned()
                     .collect(),
@@ -100,6 +115,15 @@ impl<T> Outlet<T> {
             }
         }
         for (target, item) in pushes {
+            target.inbox.push(target.lane, number * 2, item);
+        }
+    }
+
+    /// Sends a part to one node.
+    pub(crate) async fn send_to(&self, number: u64, node: &str, part: Part) {
+        let item = Item::Data([part].into());
+        if let Some(target) = self.targets.iter().find(|target| *target.node == *node) {
+            target.inbox.reserve(target.lane, item.weight_bytes()).await;
             target.inbox.push(target.lane, number * 2, item);
         }
     }
@@ -119,8 +143,14 @@ mod tests {
     #[tokio::test]
     async fn what_a_barrier_makes_a_stage_send_arrives_before_the_barrier() {
         let inbox = Inbox::new(1, 1 << 20, 1, false);
-        let outlet: Outlet<()> =
-            Outlet::new(vec![Target { inbox: inbox.clone(), lane: 0, port: Port::Data, types: None }]);
+        let outlet: Outlet<()> = Outlet::new(vec![Target {
+            inbox: inbox.clone(),
+            lane: 0,
+            port: Port::Data,
+            types: None,
+            node: "a".into(),
+            leads_to: Arc::default(),
+        }]);
         let note = tidemill_core::HourNote {
             event_type: "a".into(),
             hour: tidemill_core::Hour { start_ms: 0, width_ms: 1 },
@@ -138,6 +168,41 @@ mod tests {
         assert!(matches!(inbox.lease().await.item, Item::Data(_)));
         inbox.complete(0, tidemill_core::Tally::default());
         assert!(matches!(inbox.lease().await.item, Item::Barrier(_)));
+    }
+
+    #[tokio::test]
+    async fn replayed_letters_go_only_where_they_were_refused() {
+        let target = |node: &str| Target {
+            inbox: Inbox::new(1, 1 << 20, 1, false),
+            lane: 0,
+            port: Port::Data,
+            types: None,
+            node: node.into(),
+            leads_to: Arc::new(BTreeSet::from([node.into(), "far".into()])),
+        };
+        let outlet: Outlet<()> =
+            Outlet::new(vec![target("near"), target("far"), Target { leads_to: Arc::default(), ..target("beside") }]);
+        let origin =
+            |enters| tidemill_core::Origin { source: "s".into(), partition: "p".into(), first: 0, next: 1, enters };
+        let letter = tidemill_core::DeadLetter {
+            origin: Arc::new(origin(None)),
+            position: 0,
+            event_type: None,
+            reason: tidemill_core::Reason::Refused,
+            message: String::new(),
+            payload: b"x".to_vec(),
+            length: 1,
+            arrived_at_ms: 0,
+        };
+        let mut batch = tidemill_core::dead_letter_batch("far", &[letter], 10).expect("a batch");
+        for (number, enters, reached) in
+            [(1, None, [1, 1, 1]), (2, Some("far".into()), [2, 2, 1]), (3, Some("near".into()), [3, 2, 1])]
+        {
+            batch.origin = Arc::new(origin(enters));
+            outlet.send(number, vec![Part::Live(Input::Rows(batch.clone()))], None).await;
+            let items: Vec<usize> = outlet.targets.iter().map(|target| target.inbox.fill().items).collect();
+            assert_eq!(items, reached, "{number}");
+        }
     }
 
     #[test]

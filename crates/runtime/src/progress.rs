@@ -27,6 +27,8 @@ pub(crate) struct Seen {
     event_type: Arc<str>,
     max_ms: i64,
     hours: BTreeSet<i64>,
+    /// Dead letters that come again prove nothing of what their source has still to give.
+    is_replay: bool,
 }
 
 impl Seen {
@@ -50,6 +52,7 @@ impl Seen {
             event_type: batch.event_type.name.clone(),
             max_ms,
             hours,
+            is_replay: batch.origin.enters.is_some(),
         })
     }
 }
@@ -63,7 +66,7 @@ impl Progress {
 
     /// Takes note of a batch. Hours that are sealed stay so: their events are late, and open nothing.
     pub(crate) fn see(&mut self, seen: &Seen, bucket_ms: i64) {
-        if *seen.event_type != *DEAD_LETTER_TYPE {
+        if *seen.event_type != *DEAD_LETTER_TYPE && !seen.is_replay {
             self.see_time(&seen.source, &seen.partition, seen.max_ms);
         }
         self.see_hours(&seen.event_type, seen.hours.iter().copied(), bucket_ms);
@@ -119,6 +122,7 @@ mod tests {
             event_type: event_type.into(),
             max_ms: hour,
             hours: BTreeSet::from([hour]),
+            is_replay: false,
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use tidemill_core::{Cure, CutId, PartitionPosition, Seals, SourceContext, SourceError};
+use tidemill_topology::REPLAY;
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
@@ -15,8 +16,9 @@ use crate::error::{RunError, error_chain};
 use crate::intake::{Intake, Place, Taken, caught};
 use crate::live::Halt;
 use crate::pond::reader::{PARTITION, PondReader};
-use crate::progress::Progress;
+use crate::progress::{Progress, Seen};
 use crate::region::{Alarm, Region, SourceShared};
+use crate::replay::ReplayReader;
 
 /// How often a source is asked how far it is behind.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -181,6 +183,12 @@ impl Reading {
             )?;
             return Ok(Intake::Pond(Box::new(reader)));
         }
+        if *node.name == *REPLAY {
+            let config = &self.region.config;
+            let (host, root, ways) = (config.host.clone(), config.state_root.clone(), self.region.ways.clone());
+            let reader = ReplayReader::open(host, root, ways, config.until_end, &self.positions)?;
+            return Ok(Intake::Replay(Box::new(reader)));
+        }
         let context = SourceContext {
             topology: (*self.region.plan.name).into(),
             name: node.name.clone(),
@@ -230,28 +238,12 @@ impl Reading {
         self.source.counters.busy_ns.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
         match taken {
             Ok(Taken::Parts(parts, bytes, seen)) => {
-                // Before they go out: a source that fails here is opened where they begin.
-                let behind = match intake.place() {
-                    Ok(behind) => behind,
-                    Err(error) => {
-                        self.failed(error).await;
-                        return None;
-                    }
-                };
-                self.number += 1;
-                let begin = Instant::now();
-                let sent = self.source.outlet.send(self.number, parts, None);
-                patient(&self.name(), "a stage behind it has no room", sent).await;
-                self.source.counters.back_pressure_ns.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
-                self.region.read_bytes.fetch_add(bytes, Ordering::Relaxed);
-                if let Some(seen) = seen {
-                    self.region.progress().see(&seen, bucket_ms);
-                    self.progress.see(&seen, bucket_ms);
-                }
-                self.show(behind, false);
-                // `send` may never have had to wait: let the actor's messages in.
-                tokio::task::yield_now().await;
-                Some(intake)
+                let source = self.source.clone();
+                self.hand_on(intake, source.outlet.send(self.number + 1, parts, None), bytes, seen).await
+            }
+            Ok(Taken::Letter(part, stage, bytes)) => {
+                let source = self.source.clone();
+                self.hand_on(intake, source.outlet.send_to(self.number + 1, &stage, part), bytes, None).await
             }
             Ok(Taken::Seals(horizons)) => {
                 self.source.state().seals = Some(horizons);
@@ -289,6 +281,38 @@ impl Reading {
         }
     }
 
+    /// Sends what was taken, under the next number.
+    async fn hand_on(
+        &mut self,
+        intake: Intake,
+        sent: impl Future<Output = ()>,
+        bytes: u64,
+        seen: Option<Seen>,
+    ) -> Option<Intake> {
+        // Before it goes out: a source that fails here is opened where it begins.
+        let behind = match intake.place() {
+            Ok(behind) => behind,
+            Err(error) => {
+                self.failed(error).await;
+                return None;
+            }
+        };
+        self.number += 1;
+        let begin = Instant::now();
+        patient(&self.name(), "a stage behind it has no room", sent).await;
+        self.source.counters.back_pressure_ns.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        self.region.read_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(seen) = seen {
+            let bucket_ms = self.region.plan.limits.bucket_ms;
+            self.region.progress().see(&seen, bucket_ms);
+            self.progress.see(&seen, bucket_ms);
+        }
+        self.show(behind, false);
+        // `sent` may never have had to wait: let the actor's messages in.
+        tokio::task::yield_now().await;
+        Some(intake)
+    }
+
     /// Takes over the source's positions, which now are behind what was handed on, and shows them.
     fn publish(&self, intake: &Intake, ended: bool) -> Result<(), SourceError> {
         self.show(intake.place()?, ended);
@@ -305,6 +329,8 @@ impl Reading {
         let positions = self.source.state().positions.clone().unwrap_or_else(|| self.positions.clone());
         let mut seals = (*order.seals).clone();
         match &self.source.pond {
+            // Where nothing was ever replayed, nobody needs to be told so.
+            None if positions.is_empty() && *self.name() == *REPLAY => {}
             None => drop(seals.positions.insert(self.name(), positions.clone())),
             Some(_) => seals.positions.extend(self.source.state().heard.positions.clone()),
         }

@@ -27,6 +27,7 @@ use crate::pond::shared::PondShared;
 use crate::pool::Pool;
 use crate::progress::Progress;
 use crate::registry::Registry;
+use crate::replay::Ways;
 use crate::suspects::Suspects;
 use crate::watchdog::Call;
 use crate::worker::Done;
@@ -148,6 +149,8 @@ pub(crate) struct Region {
     pub(crate) config: RunConfig,
     pub(crate) registry: Registry,
     pub(crate) suspects: Arc<Suspects>,
+    /// How dead letters come back.
+    pub(crate) ways: Arc<Ways>,
     pub(crate) state_id: Arc<str>,
     pub(crate) stages: Vec<Arc<StageShared>>,
     pub(crate) sources: Vec<Arc<SourceShared>>,

@@ -17,6 +17,7 @@ use crate::live::Live;
 use crate::opening::Opening;
 use crate::region::{Region, RunConfig};
 use crate::registry::Registry;
+use crate::replay::{Ways, leads};
 use crate::state_dir::{Owner, StateDir, StateLock};
 use crate::status::Status;
 use crate::suspects::Suspects;
@@ -154,18 +155,22 @@ pub fn start_locked(plan: Plan, registry: Registry, config: RunConfig, lock: Sta
     let mut state = StateDir::take(config.host.clone(), lock, &config.state_root, &config.output_root)?;
     state.announce(&Owner { pid: std::process::id(), admin: config.admin.clone() })?;
     let fingerprint = plan.fingerprint();
+    let ways = Arc::new(Ways::of(&plan));
     let divided = plan.regions();
     consistent(&state, &divided, &fingerprint)?;
     let suspects = Arc::new(Suspects::take(config.host.clone(), &state.root)?);
     let carried = divided.regions.iter().map(|_| Arc::default()).collect();
+    let plans: Vec<_> = divided.regions.into_iter().map(|region| (region.name, Arc::new(region.plan))).collect();
     let opening = Opening {
         carried,
+        leads: leads(&plans),
+        ways,
         state: Arc::new(state),
         suspects,
         registry,
         config,
         fingerprint,
-        plans: divided.regions.into_iter().map(|region| (region.name, Arc::new(region.plan))).collect(),
+        plans,
         ponds: divided.ponds,
         shared: Mutex::default(),
     };

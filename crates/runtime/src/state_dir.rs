@@ -7,6 +7,7 @@
 //!                   cuts/<cut>.snap   the snapshots of the last cut
 //!                   logs/<stage>/     Logs that stages read when they are restored; the segments of ponds
 //!                   regions/<name>/   ledger and cuts of the regions behind ponds
+//!                   replay/           see `replay`
 //! <output>/.tidemill-claim            the state directory that the output root belongs to
 //! <output>/.tidemill-published        see `published`; older than the claim, so that it is missing only when somebody removed it
 //! <output>/.tidemill-staging/<stage>/ Logs that become files for readers
@@ -246,7 +247,7 @@ fn claim(host: &dyn Host, output: &Path, root: &Path, id: &str) -> Result<(), Ru
 }
 
 /// Writes a small file so that it is there whole or not at all; `false` when one is there already.
-fn write_new(host: &dyn Host, path: &Path, bytes: &[u8]) -> Result<bool, RunError> {
+pub(crate) fn write_new(host: &dyn Host, path: &Path, bytes: &[u8]) -> Result<bool, RunError> {
     let temporary = path.with_extension(format!("new-{}", std::process::id()));
     let file = host.open(&temporary, Open::Create).map_err(RunError::io("create", &temporary))?;
     file.write_at(bytes, 0).and_then(|()| file.sync()).map_err(RunError::io("write", &temporary))?;

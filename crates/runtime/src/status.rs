@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 use tidemill_core::{Role, Shape, Tally};
+use tidemill_topology::REPLAY;
 
 use crate::horizon::watermark;
 use crate::pond::shared::PondShared;
-use crate::region::{DeadKey, Region};
+use crate::region::{DeadKey, Region, SourceShared};
 
 /// A look at everything at one moment. Counts are since the state began.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -275,7 +276,12 @@ impl Region {
 
     fn source_status(&self) -> Vec<SourceStatus> {
         let positions = self.committed().last.positions.clone();
-        let sources = self.sources.iter().map(|source| {
+        // Where nothing was ever replayed, nobody needs to be told so.
+        let is_told = |source: &&Arc<SourceShared>| {
+            let has_any = source.state().positions.as_ref().is_some_and(|positions| !positions.is_empty());
+            has_any || *self.node(source.node).name != *REPLAY
+        };
+        let sources = self.sources.iter().filter(is_told).map(|source| {
             let node = self.node(source.node);
             let state = source.state();
             let progress = self.progress();

@@ -221,7 +221,7 @@ pub(crate) fn keeps_state(region: &Region, stage: &StageShared) -> bool {
 /// Checks a call's effects and gets them ready to be handed on.
 fn done(region: &Region, stage: &StageShared, item: &Numbered, outcome: Outcome) -> Result<Done, RunError> {
     let node = region.node(stage.node);
-    let Outcome { effects, snapshot } = outcome;
+    let Outcome { mut effects, snapshot } = outcome;
     let barrier = match (&item.item, snapshot) {
         (Item::Barrier(seals), Some(snapshot)) => Some((seals.clone(), snapshot)),
         _ => None,
@@ -264,6 +264,10 @@ fn done(region: &Region, stage: &StageShared, item: &Numbered, outcome: Outcome)
         Shape::Rows => Vec::new(),
         _ => effects.batches.iter().filter_map(|batch| Seen::of(batch, bucket_ms)).collect(),
     };
+    // A replayed letter is like any other event behind the stage where it entered.
+    for batch in effects.batches.iter_mut().filter(|batch| batch.origin.enters.as_ref() == Some(&node.name)) {
+        batch.origin = batch.origin.entered();
+    }
     Ok(Done { effects, dead, dead_counts, seen, barrier })
 }
 

@@ -129,6 +129,7 @@ impl Source for Reading {
                 partition: name(partition),
                 first,
                 next: next as u64,
+                enters: None,
             }),
             bytes: Buffer::from(&bytes[first as usize..next]),
             framing: Framing::Lines,

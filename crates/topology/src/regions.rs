@@ -3,14 +3,15 @@
 //! A region is what fails, waits and commits together. The first one, `main`, has all sources. A node begins another one when it has a
 //! pond, or when it takes from more than one region; it gives the region its name. All other nodes are in the region of their inputs.
 //! Between each region and each node of another region that takes from it there is one pond: in the first region it is a sink, in the other a
-//! source, both named `NODE.REGION`.
+//! source, both named `NODE.REGION`. The source of replayed dead letters is added to the first region; all stages that parse take from it.
 
 use std::sync::Arc;
 
-use tidemill_core::{DEAD_LETTER_TYPE, Options, Role, State, dead_letter_type};
+use tidemill_core::{DEAD_LETTER_TYPE, Options, Role, Shape, State, dead_letter_type};
 
 use crate::plan::{Edge, Node, Plan, Port};
 use crate::pond::{POND_IN, POND_OUT, PondOptions, WhenFull};
+use crate::replay;
 
 /// Name of the region that has the sources; no node may have it.
 pub const MAIN: &str = "main";
@@ -76,6 +77,8 @@ impl Plan {
                 },
             })
             .collect();
+        // Whatever is parsed may come again as a dead letter.
+        regions[0].plan.nodes.push(replay::source());
         let letters = takers_of_letters(&self.nodes);
         let mut ponds: Vec<Pond> = Vec::new();
         // Where each node is in the plan of its region.
@@ -117,6 +120,8 @@ impl Plan {
                 node.inputs = (0..nodes.len()).map(|from| Edge { from, port: Port::Data, types: None }).collect();
             } else {
                 node.inputs = feeds.into_iter().flat_map(|(_, edges)| edges).collect();
+                let is_parser = node.role == Role::Stage && node.kind.input != Shape::Rows;
+                node.inputs.extend(is_parser.then(replay::edge));
             }
             let nodes = &mut regions[home.region].plan.nodes;
             places.push(nodes.len());

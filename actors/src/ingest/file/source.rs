@@ -194,7 +194,8 @@ impl FileSource {
 
     fn chunk(&self, index: usize, piece: Piece) -> RawChunk {
         let partition = self.partitions[index].name.clone();
-        let origin = Origin { source: self.source.clone(), partition, first: piece.first, next: piece.next };
+        let origin =
+            Origin { source: self.source.clone(), partition, first: piece.first, next: piece.next, enters: None };
         RawChunk { origin: Arc::new(origin), bytes: piece.bytes, framing: piece.framing, arrived_at_ms: now_ms() }
     }
 

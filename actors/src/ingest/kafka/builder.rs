@@ -111,7 +111,8 @@ impl Builder {
             header_ends: built.header_ends,
             schemas,
         };
-        let origin = Origin { source: source.clone(), partition: partition.clone(), first, next: last + 1 };
+        let origin =
+            Origin { source: source.clone(), partition: partition.clone(), first, next: last + 1, enters: None };
         Some(RawChunk {
             origin: Arc::new(origin),
             bytes: Buffer::from_vec(built.bytes),

@@ -5,6 +5,7 @@
 //! | kind | payload |
 //! | --- | --- |
 //! | 1, events | [`Head`] in postcard, then one Arrow IPC stream with one batch: the fields of the type, strings and bytes without views; then, of events that were received, the bytes and the position of each |
+//! | 4, replayed events | the same, with the stage where they enter behind the head |
 //! | 2, remark on an hour | `HourNote` in postcard |
 //! | 3, barrier | [`Barrier`] in postcard: behind what came before one, when that was anything, or when hours are sealed |
 //!
@@ -30,6 +31,7 @@ pub(super) const HEADER_BYTES: usize = 9;
 const EVENTS: u8 = 1;
 const NOTE: u8 = 2;
 const BARRIER: u8 = 3;
+const REPLAYED: u8 = 4;
 /// Received bytes for which there is room in a record from the start; it grows for more.
 const ROOM_BYTES: usize = 16 << 20;
 /// Names of columns that no Avro field can have.
@@ -116,7 +118,11 @@ pub(super) fn rows(batch: &Batch) -> Result<Vec<u8>, RecordError> {
         columns.push(Arc::new(positions));
     }
     let schema = Arc::new(Schema::new(fields));
-    let bytes = framed(EVENTS, &head, batch.payload_bytes.min(ROOM_BYTES) * 3)?;
+    let room_bytes = batch.payload_bytes.min(ROOM_BYTES) * 3;
+    let bytes = match &batch.origin.enters {
+        None => framed(EVENTS, &head, room_bytes)?,
+        Some(stage) => framed(REPLAYED, &(head, stage), room_bytes)?,
+    };
     let mut writer = StreamWriter::try_new_with_options(bytes, &schema, options()?)?;
     writer.write(&RecordBatch::try_new(schema, columns)?)?;
     Ok(finished(writer.into_inner()?))
@@ -169,11 +175,15 @@ pub(super) fn read(
         return Err(RecordError::Checksum);
     }
     match kind {
-        EVENTS => {
-            let (head, stream) = postcard::take_from_bytes::<Head>(payload)?;
+        EVENTS | REPLAYED => {
+            let ((head, enters), stream) = match kind {
+                EVENTS => postcard::take_from_bytes::<Head>(payload).map(|(head, stream)| ((head, None), stream))?,
+                _ => postcard::take_from_bytes::<(Head, Arc<str>)>(payload)
+                    .map(|((head, stage), stream)| ((head, Some(stage)), stream))?,
+            };
             let event_type = types.iter().find(|known| known.name == head.event_type);
             let event_type = event_type.ok_or_else(|| RecordError::UnknownType(head.event_type.clone()))?;
-            Ok(Record::Rows(batch(head, event_type, &first_batch(stream)?)?))
+            Ok(Record::Rows(batch(head, enters, event_type, &first_batch(stream)?)?))
         }
         NOTE => Ok(Record::Note(postcard::from_bytes(payload)?)),
         BARRIER => Ok(Record::Barrier(postcard::from_bytes(payload)?)),
@@ -190,7 +200,13 @@ fn first_batch(stream: &[u8]) -> Result<RecordBatch, RecordError> {
     .unwrap_or_else(|_| Err(RecordError::Malformed("the parts of its Arrow stream do not fit together".into())))
 }
 
-fn batch(head: Head, event_type: &Arc<EventType>, records: &RecordBatch) -> Result<Batch, RecordError> {
+fn batch(
+    head: Head,
+    enters: Option<Arc<str>>,
+    event_type: &Arc<EventType>,
+    records: &RecordBatch,
+) -> Result<Batch, RecordError> {
+    let Head { source, partition, first, next, .. } = head;
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(event_type.fields.len());
     for field in event_type.arrow.fields() {
         let column = match records.column_by_name(field.name()).map(viewed) {
@@ -214,7 +230,7 @@ fn batch(head: Head, event_type: &Arc<EventType>, records: &RecordBatch) -> Resu
         records: RecordBatch::try_new(event_type.arrow.clone(), columns)?,
         selection: None,
         rows,
-        origin: Arc::new(Origin { source: head.source, partition: head.partition, first: head.first, next: head.next }),
+        origin: Arc::new(Origin { source, partition, first, next, enters }),
         arrived_at_ms: head.arrived_at_ms,
         payload_bytes: head.payload_bytes as usize,
     })

@@ -70,7 +70,7 @@ fn batch(event_type: &Arc<EventType>) -> Batch {
             lens: [5, 6, 5].into(),
             positions: None,
         },
-        origin: Arc::new(Origin { source: "s".into(), partition: "p".into(), first: 100, next: 119 }),
+        origin: Arc::new(Origin { source: "s".into(), partition: "p".into(), first: 100, next: 119, enters: None }),
         arrived_at_ms: 77,
         payload_bytes: 16,
     }

@@ -52,7 +52,7 @@ pub(super) fn of_columns(event_type: &Arc<EventType>, columns: Vec<ArrayRef>) ->
         records: RecordBatch::try_new(event_type.arrow.clone(), columns).unwrap(),
         selection: None,
         rows: RowOrigins::default(),
-        origin: Arc::new(Origin { source: "s".into(), partition: "p".into(), first: 0, next: 1 }),
+        origin: Arc::new(Origin { source: "s".into(), partition: "p".into(), first: 0, next: 1, enters: None }),
         arrived_at_ms: 0,
         payload_bytes: 100,
     }
