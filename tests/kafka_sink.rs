@@ -382,3 +382,33 @@ fn a_topic_is_filled_with_generated_lines_only_with_as_many_partitions_as_it_has
     let nowhere = finish(&mut place.command(&["generate", "--events", "1"]));
     assert_exit(&nowhere, 64);
 }
+
+#[test]
+fn exactly_once_goes_on_when_a_cut_takes_longer_than_a_transaction_may() {
+    let broker = Broker::start("transaction.abort.timed.out.transaction.cleanup.interval.ms=200\n");
+    let place = Place::new();
+    tool(&broker.bootstrap(), &["create", "plays", "--partitions", "2", "--config", "max.message.bytes=20000"]);
+    // Each file is a delivery of its own, for which the sink takes as long as it lingers: eight seconds for what waits before a barrier.
+    let sink = format!(
+        "{ONCE}\nlinger = \"400ms\"\ncompression = \"none\"\nproperties = {{ \"transaction.timeout.ms\" = 3000, \"batch.size\" = 5000 }}"
+    );
+    plays_to(&place, "plays", &sink);
+    for number in 0..20 {
+        place.write(&format!("data/{number:02}"), lines(number * 10..(number + 1) * 10));
+    }
+    let long = format!("long\t1700002800000\t{}\n", "x".repeat(50_000));
+    place.write("data/00", lines(0..10) + &long);
+    let servers = format!("kafka.main.bootstrap_servers={}", broker.bootstrap());
+    let args = ["run", "plays.toml", "--progress", "none", "--set", "admin.listen=127.0.0.1:0", "--set", &servers];
+    let log = std::fs::File::create(place.path("log")).expect("a log");
+    let child = place.command(&args).stdout(Stdio::null()).stderr(log).spawn().expect("the binary runs");
+    wait_for("some of it to be visible", || (consumed(&broker.bootstrap(), "plays").len() >= 100).then_some(()));
+    // What was refused in the transactions before is told again, although its dead letter may be in no cut yet.
+    signal(child.id(), Signal::KILL);
+    end_of(child);
+    assert_exit(&run(&place, &broker.bootstrap(), &[]), 0);
+    assert_ids(&ids(&consumed(&broker.bootstrap(), "plays")), 0..200);
+    let letters = place.published("_dead_letters");
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    assert_eq!(letters[0]["payload_length"], long.len() - 1);
+}

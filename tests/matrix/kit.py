@@ -89,6 +89,12 @@ class Broker:
         admin = AdminClient({"bootstrap.servers": self.address})
         admin.create_topics([NewTopic(topic, num_partitions=partitions, replication_factor=1)])[topic].result(30)
 
+    def limit(self, bytes_s):
+        """Lets producers send no more than that in a second, each; None lets them send what they can."""
+        change = ["--delete-config", "producer_byte_rate"] if bytes_s is None else ["--add-config", f"producer_byte_rate={bytes_s}"]
+        command = ["kafka.admin.ConfigCommand", "--bootstrap-server", self.address, "--alter", "--entity-type", "clients", "--entity-default"]
+        subprocess.run(JAVA + command + change, check=True, capture_output=True)
+
     def ids(self, topic):
         """Ids of all events that a reader of committed messages sees, each with how often."""
         config = {"bootstrap.servers": self.address, "group.id": "matrix", "enable.auto.commit": False}
@@ -134,15 +140,33 @@ class Place:
         subprocess.run(command, cwd=self.dir, check=True, capture_output=True)
         if broker is not None:
             broker.create(topic, partitions)
-            more = ["--out", "sent", "--kafka", "main", "--topic", topic, "--partitions", str(partitions)]
-            servers = ["--set", f"kafka.main.bootstrap_servers={broker.address}"]
-            command = [TIDEMILL, "generate", "--events", str(events), "--seed", str(seed)]
-            subprocess.run(command + more + servers, cwd=self.dir, check=True, capture_output=True)
+            if self.send(broker, topic, events, seed, partitions=partitions).wait() != 0:
+                raise SystemExit(self.log()[-2_000:])
         ids = set()
         for path in sorted((self.dir / "data").glob("events-*.tsv")):
             with open(path, encoding="utf-8") as lines:
                 ids.update(line.split("\t", 2)[1] for line in lines)
         return ids
+
+    def send(self, broker, topic, events, seed, rate=0, partitions=3):
+        """Starts to send the same events to a topic, so many a second."""
+        command = [TIDEMILL, "generate", "--events", str(events), "--seed", str(seed), "--out", "sent", "--rate", str(rate)]
+        command += ["--kafka", "main", "--topic", topic, "--partitions", str(partitions)]
+        command += ["--set", f"kafka.main.bootstrap_servers={broker.address}"]
+        with open(self.dir / "log", "ab") as log:
+            return subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], cwd=self.dir, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def why_slow(self, settings):
+        """What `why-slow` says of the running topology, in a line."""
+        command = [TIDEMILL, "why-slow", "matrix"]
+        for setting in settings:
+            command += ["--set", setting]
+        return subprocess.run(command, cwd=self.dir, check=True, capture_output=True, text=True).stdout.splitlines()[0]
+
+    @staticmethod
+    def resident_mib(run):
+        status = pathlib.Path(f"/proc/{run.pid}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")) / 1024
 
     def types(self):
         names = json.loads((self.dir / "data/truth.json").read_text())["types"]

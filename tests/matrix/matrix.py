@@ -34,11 +34,13 @@ ROWS = {
     "workers": rows.in_process,
     "broker": rows.broker_trouble,
     "sink": rows.dead_sink,
+    "overload": rows.overload,
     "damage": rows.damage,
     "no-room": lambda scale, seed: rows.of_tests("disk full while staging, in a cut and in a pond; then room again", NO_ROOM, scale, ""),
     "zombies": lambda scale, seed: rows.of_tests("a frozen process taken over at each step of a publication; one that can't be killed", TAKE_OVER, scale, ""),
     "poison": lambda scale, seed: rows.of_tests("an event that panics, hangs, or ends the process", POISON, scale, ""),
     "simulation": rows.simulated,
+    "soak": rows.soak,
 }
 
 

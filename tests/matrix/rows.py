@@ -3,6 +3,7 @@
 Each row returns a list of lines for the table: what was injected, how often, over how many events, and what was lost or doubled.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -319,8 +320,171 @@ def dead_sink(scale, seed):
     return [line("one of four sinks dead from the start, then healed", pairs, total, lost, doubled, stall=f"{max(stalls):.2f} s between two cuts", note=note)]
 
 
+def overload(scale, seed):
+    """Row 8: ten times as much as a sink takes, then less again; memory, lag, and what `why-slow` says meanwhile."""
+    rate, seconds = (10_000, 600) if scale == "full" else (10_000, 20)
+    # Messages have some 250 bytes.
+    sink_bytes_s = rate * 250 // 10
+    source, sink = Broker(), Broker()
+    with Place() as place:
+        truth = place.generate(rate * seconds, seed)
+        source.create("in", 3)
+        sink.create("out", 2)
+        sink.limit(sink_bytes_s)
+        reads = 'kind = "kafka"\ncluster = "main"\ntopics = ["in"]\nidle_timeout = "1s"\nprefetch = "16MiB"'
+        place.write(deduplicated(place, reads) + to_kafka("out", "slow", "out") + 'pond = { max_bytes = "64MiB" }\n')
+        settings = (
+            f"kafka.main.bootstrap_servers={source.address}",
+            f"kafka.slow.bootstrap_servers={sink.address}",
+            "runtime.queue=4MiB",
+            f"runtime.replay={REPLAY_MIB}MiB",
+        )
+        run = place.start(settings=settings, admin=(port := free_port()))
+        wait_until("ready", lambda: get(port, "/ready") is not None)
+        begin = time.monotonic()
+        producer = place.send(source, "in", rate * seconds, seed, rate=rate)
+        resident_mib, named, asked = [], None, False
+        while producer.poll() is None:
+            resident_mib.append(place.resident_mib(run))
+            if not asked and time.monotonic() - begin > seconds * 0.8:
+                asked, named = True, place.why_slow(settings)
+            time.sleep(0.5)
+        behind = len(truth) - metric(port, "tidemill_stage_sent_total", stage="out")
+        sink.limit(None)
+        begin = time.monotonic()
+        while metric(port, "tidemill_stage_sent_total", stage="out") < len(truth):
+            resident_mib.append(place.resident_mib(run))
+            if time.monotonic() - begin > 3_600:
+                raise SystemExit(f"it does not catch up: {place.log()[-2_000:]}")
+            time.sleep(0.5)
+        drained_s = time.monotonic() - begin
+        place.stop_and_finish(run, settings)
+        files, topic = audit(truth, place.file_ids()), audit(truth, sink.ids("out"))
+        bound = bound_mib(regions=3, ids=len(truth))
+        if max(resident_mib) > bound or "`out`" not in named:
+            raise SystemExit(f"{max(resident_mib):.0f} MiB of {bound:.0f}; why-slow said {named!r}")
+    source.remove()
+    sink.remove()
+    note = f"peak {max(resident_mib):.0f} MiB, stated bound {bound:.0f} MiB; {behind:.0f} events behind at the end of the overload; `why-slow`: {named}"
+    injected = f"a sink gets ten times what it takes for {seconds} s, then its limit is lifted"
+    return [line(injected, 1, 2 * len(truth), files[0] + topic[0], files[1] + topic[1], recovery=f"{drained_s:.0f} s until all was delivered", note=note)]
+
+
+REPLAY_MIB = 16
+
+
+def bound_mib(regions, ids):
+    """Memory, by the formula of docs/operating.md: one Kafka source with `prefetch` of 16 MiB, one Kafka sink."""
+    cores, block_mib = os.cpu_count(), 1
+    return 128 + regions * 3 * REPLAY_MIB + (16 + 16) + 32 + 2 * cores * block_mib + ids * 32 / 2**20
+
+
 def four_sinks(place, topics, cluster):
     return deduplicated(place, FILES) + AGAIN + to_kafka("a", "main", topics[0]) + to_kafka("b", cluster, topics[1])
+
+
+def soak(scale, seed):
+    """Row 9: mixed faults for an hour, one after the other, while events come all the time."""
+    rate, seconds = (2_500, 3_600) if scale == "full" else (2_500, 60)
+    dice = seeded(seed)
+    source, other = Broker(), Broker()
+    with Place() as place:
+        events = rate * seconds
+        truth = place.generate(events, seed)
+        source.create("in", 3)
+        source.create("out", 2)
+        other.create("beside", 2)
+        reads = 'kind = "kafka"\ncluster = "main"\ntopics = ["in"]\nidle_timeout = "5s"'
+        place.write(deduplicated(place, reads) + COUNTS + AGAIN + to_kafka("out", "main", "out") + to_kafka("beside", "other", "beside"))
+        settings = (
+            f"kafka.main.bootstrap_servers={source.address}",
+            f"kafka.other.bootstrap_servers={other.address}",
+            "cut.interval=200ms",
+        )
+        port = free_port()
+        run = place.start(settings=settings, admin=port)
+        cuts = lambda region="main": metric(port, "tidemill_cuts_total", region=region)
+        producer = place.send(source, "in", events, seed, rate=rate)
+        wait_until("a cut", cuts)
+        end = time.monotonic() + seconds
+        done, back, stall = dict.fromkeys(FAULTS, 0), [], 0.0
+        while time.monotonic() < end:
+            time.sleep(dice.uniform(1, 5))
+            if run.poll() is not None:
+                raise SystemExit(f"it ended by itself with {run.returncode}: {place.log()[-2_000:]}")
+            fault = dice.choice(FAULTS)
+            done[fault] += 1
+            print(f"  {end - time.monotonic():.0f} s left: {fault}", flush=True)
+            if fault == "kill":
+                killed(run)
+                run = place.start(settings=settings, admin=port)
+            elif fault == "kill at a fail point":
+                killed(run)
+                point = f"{dice.choice(POINTS)}:{dice.randint(1, 20)}"
+                run = place.start(settings=settings, admin=port, failpoint=point)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    run.wait(dice.uniform(1, 5))
+                killed(run)
+                run = place.start(settings=settings, admin=port)
+            elif fault == "take over":
+                run.send_signal(signal.SIGSTOP)
+                old, run = run, place.start("--take-over", settings=settings, admin=port)
+                old.wait(60)
+            elif fault == "stop and continue":
+                run.send_signal(signal.SIGSTOP)
+                time.sleep(dice.uniform(0.5, 15))
+                run.send_signal(signal.SIGCONT)
+            elif fault == "end by a signal":
+                run.send_signal(signal.SIGTERM)
+                if ended(run) != 0:
+                    raise SystemExit(place.log()[-2_000:])
+                run = place.start(settings=settings, admin=port)
+            elif fault == "broker":
+                source.kill()
+                time.sleep(dice.uniform(0.1, 5))
+                source.start()
+            elif fault == "broker of one sink":
+                other.kill()
+                stall = max(stall, longest_stall(cuts, dice.uniform(2, 30)))
+                other.start()
+            begin = time.monotonic()
+            before = cuts()
+            # Without events there is nothing to cut.
+            wait_until("a cut", lambda: producer.poll() is not None or cuts() not in (0, before), limit_s=300)
+            if producer.poll() is None:
+                back.append(time.monotonic() - begin)
+        if producer.wait(600) != 0:
+            raise SystemExit(place.log()[-2_000:])
+        wait_until("all events", lambda: metric(port, "tidemill_stage_received_total", stage="warehouse") > 0 and lag(port) == 0, limit_s=900, pause_s=0.5)
+        place.stop_and_finish(run, settings)
+        lost, doubled = 0, 0
+        for found in (place.file_ids("warehouse"), place.file_ids("again"), source.ids("out"), other.ids("beside")):
+            missing, twice = audit(truth, found)
+            lost, doubled = lost + missing, doubled + twice
+    source.remove()
+    other.remove()
+    recovery = f"{percentile(back, 0.5):.1f} / {percentile(back, 0.99):.1f} s to the next cut"
+    injected = f"for {seconds} s, one after the other: " + ", ".join(f"{fault} {count}" for fault, count in done.items())
+    return [line(injected, sum(done.values()), 4 * len(truth), lost, doubled, stall=f"{stall:.1f} s between two cuts, while a sink was dead", recovery=recovery)]
+
+
+FAULTS = ["kill", "kill at a fail point", "take over", "stop and continue", "end by a signal", "broker", "broker of one sink"]
+
+
+def lag(port):
+    """Messages that were not handed on."""
+    return metric(port, "tidemill_partition_lag_events", source="events")
+
+
+def longest_stall(cuts, for_s):
+    """The longest time without a cut, while the test looks on."""
+    end, seen, moved, longest = time.monotonic() + for_s, cuts(), time.monotonic(), 0.0
+    while (now := time.monotonic()) < end:
+        if (count := cuts()) != seen:
+            seen, moved = count, now
+        longest = max(longest, now - moved)
+        time.sleep(0.02)
+    return longest
 
 
 def damage(scale, seed):

@@ -15,6 +15,8 @@ use crate::replay::{ReplayReader, Replayed};
 
 /// How long a pond that is empty is left alone at most, unless it says that there is more.
 const EMPTY: Duration = Duration::from_secs(1);
+/// Records of a pond are handed on together until they have so many bytes, about as many as a chunk of a source.
+const TOGETHER_BYTES: u64 = 1 << 20;
 
 /// See the module.
 pub(crate) enum Intake {
@@ -27,7 +29,7 @@ pub(crate) enum Intake {
 pub(crate) enum Taken {
     /// To be handed on together, with the bytes that they count as. Event times of events are seen here; those of what is yet to be parsed,
     /// by the stage that parses.
-    Parts(Vec<Part>, u64, Option<Seen>),
+    Parts(Vec<Part>, u64, Vec<Seen>),
     /// A dead letter, to be handed to the stage of that name, with the bytes that it counts as.
     Letter(Part, Arc<str>, u64),
     /// Hours are sealed here: nothing comes before a barrier says so.
@@ -56,22 +58,12 @@ impl Intake {
             Self::Source(source) => Ok(match source.poll()? {
                 Polled::Chunk(chunk) => {
                     let bytes = chunk.bytes.len() as u64;
-                    Taken::Parts(vec![Part::Live(Input::Raw(chunk))], bytes, None)
+                    Taken::Parts(vec![Part::Live(Input::Raw(chunk))], bytes, Vec::new())
                 }
                 Polled::Idle(pause) => Taken::Idle(pause),
                 Polled::Ended => Taken::Ended,
             }),
-            Self::Pond(pond) => Ok(match pond.draw()? {
-                Drawn::Rows(batch, id, bytes) => {
-                    let seen = Seen::of(&batch, bucket_ms);
-                    Taken::Parts(vec![Part::Delivery(Input::Rows(batch), id)], bytes, seen)
-                }
-                Drawn::Note(note, bytes) => Taken::Parts(vec![Part::Live(Input::Note(note))], bytes, None),
-                Drawn::Barrier(bytes) => Taken::Parts(Vec::new(), bytes, None),
-                Drawn::Seals(horizons) => Taken::Seals(horizons),
-                Drawn::Empty => Taken::Idle(EMPTY),
-                Drawn::Ended => Taken::Ended,
-            }),
+            Self::Pond(pond) => drawn(pond, bucket_ms),
             Self::Replay(letters) => Ok(match letters.draw()? {
                 Replayed::Letter(input, stage) => {
                     let bytes = input.weight_bytes() as u64;
@@ -127,6 +119,34 @@ impl Intake {
             })
         })
     }
+}
+
+/// Records of a pond, as many as are there. Where events come a few at a time, a pond has a record for each few, and a sink that waited for an answer
+/// about each of them would not keep up.
+fn drawn(pond: &mut PondReader, bucket_ms: i64) -> Result<Taken, SourceError> {
+    let (mut parts, mut bytes, mut seen) = (Vec::new(), 0, Vec::new());
+    while bytes < TOGETHER_BYTES {
+        // What ends it is drawn again when it is the first.
+        let is_first = bytes == 0;
+        match pond.draw() {
+            Ok(Drawn::Rows(batch, id, length)) => {
+                seen.extend(Seen::of(&batch, bucket_ms));
+                parts.push(Part::Delivery(Input::Rows(batch), id));
+                bytes += length;
+            }
+            Ok(Drawn::Note(note, length)) => {
+                parts.push(Part::Live(Input::Note(note)));
+                bytes += length;
+            }
+            Ok(Drawn::Barrier(length)) => bytes += length,
+            Ok(Drawn::Seals(horizons)) if is_first => return Ok(Taken::Seals(horizons)),
+            Ok(Drawn::Empty) if is_first => return Ok(Taken::Idle(EMPTY)),
+            Ok(Drawn::Ended) if is_first => return Ok(Taken::Ended),
+            Err(error) if is_first => return Err(error),
+            Ok(Drawn::Seals(_) | Drawn::Empty | Drawn::Ended) | Err(_) => break,
+        }
+    }
+    Ok(Taken::Parts(parts, bytes, seen))
 }
 
 /// Calls into a source; a panic is an error that may be tried again.

@@ -243,7 +243,7 @@ impl Reading {
             }
             Ok(Taken::Letter(part, stage, bytes)) => {
                 let source = self.source.clone();
-                self.hand_on(intake, source.outlet.send_to(self.number + 1, &stage, part), bytes, None).await
+                self.hand_on(intake, source.outlet.send_to(self.number + 1, &stage, part), bytes, Vec::new()).await
             }
             Ok(Taken::Seals(horizons)) => {
                 self.source.state().seals = Some(horizons);
@@ -287,7 +287,7 @@ impl Reading {
         intake: Intake,
         sent: impl Future<Output = ()>,
         bytes: u64,
-        seen: Option<Seen>,
+        seen: Vec<Seen>,
     ) -> Option<Intake> {
         // Before it goes out: a source that fails here is opened where it begins.
         let behind = match intake.place() {
@@ -302,7 +302,7 @@ impl Reading {
         patient(&self.name(), "a stage behind it has no room", sent).await;
         self.source.counters.back_pressure_ns.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
         self.region.read_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if let Some(seen) = seen {
+        for seen in seen {
             let bucket_ms = self.region.plan.limits.bucket_ms;
             self.region.progress().see(&seen, bucket_ms);
             self.progress.see(&seen, bucket_ms);

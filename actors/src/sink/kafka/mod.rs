@@ -108,7 +108,8 @@ static SPEC: KindSpec = KindSpec {
               is refused.\n\n\
               Exactly once: each transaction commits an offset of the consumer group `tidemill-...` of its pond, on partition 0 of the (first) topic, \
               by which a later start knows what was sent. The transactional id begins with `tidemill-` too; who may write needs rights to both. A \
-              cut that takes longer than `transaction.timeout.ms` (60 s) is sent anew. When the broker refuses messages, the transaction is sent \
+              transaction is committed with its cut, or between two cuts when it has been open for a third of `transaction.timeout.ms` (60 s); one that \
+              is open for longer, because the cluster is away or a single delivery takes so long, is sent anew. When the broker refuses messages, the transaction is sent \
               anew without them; some 1,000 of one cut may be refused, with more the sink stands still until the limits of the topic are \
               mended.\n\n\
               A cluster that can't be reached, refuses the name or password, or lacks the topic is waited for: the sink's input waits, the log says \

@@ -21,6 +21,8 @@ use crate::kafka::registry::{Registry, RegistryError};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Pause before messages are sent again.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long a transaction may be open when the settings do not say otherwise: the default of `transaction.timeout.ms`.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bits of a message's number that hold its row; above them is its delivery.
 const ROW_BITS: u32 = 32;
 
@@ -120,11 +122,13 @@ fn connect(config: &KafkaConfig, context: &SinkContext) -> Result<Connected, Sin
     let reports = Reports::default();
     let pond = context.ponds.first().map(|pond| &**pond).unwrap_or_default();
     let producer = config.producer(&context.clusters, pond).map_err(fatal)?;
+    let timeout_ms = producer.get("transaction.timeout.ms").and_then(|text| text.parse().ok());
+    let timeout = timeout_ms.map_or(TRANSACTION_TIMEOUT, Duration::from_millis);
     let producer: ThreadedProducer<Reports> = producer.create_with_context(reports.clone()).map_err(fatal)?;
     let transactions = match (config.delivery, context.input.types.first()) {
         (Delivery::ExactlyOnce, Some(first)) => {
             let consumer = config.consumer(&context.clusters).map_err(fatal)?;
-            let begun = Transactions::begin(&producer, &context.ponds, &config.topic(&first.name), &consumer);
+            let begun = Transactions::begin(&producer, &context.ponds, &config.topic(&first.name), &consumer, timeout);
             Some(begun.map_err(transaction_error)?)
         }
         _ => None,
@@ -264,7 +268,7 @@ impl KafkaSink {
         let mut refused = 0;
         for one in failed {
             for times in 1..=self.attempts {
-                transactions.try_out(&self.producer).map_err(transaction_error)?;
+                transactions.open(&self.producer).map_err(transaction_error)?;
                 self.resend(&one).await?;
                 while self.reports.under_way() > 0 {
                     self.report().await?;
@@ -388,6 +392,9 @@ impl Sink for KafkaSink {
             failed.extend(self.again.drain(..));
             if !failed.is_empty() {
                 return Err(self.find_refused(failed).await);
+            }
+            if let Some(transactions) = &mut self.transactions {
+                transactions.commit_if_long(&self.producer).map_err(transaction_error)?;
             }
             self.deliveries.clear();
             return Ok(std::mem::take(&mut self.refused));

@@ -1,16 +1,17 @@
 //! Exactly once: what a sink sends is visible with the offset up to which its ponds were delivered, in one transaction.
 //!
-//! A transaction lasts from one cut to the next. Its *cursors* are offsets of consumer groups, one for each pond: group `tidemill-<pond>`, partition
+//! A transaction lasts from one cut to the next, or, when that takes long, for a part of the time that Kafka gives it: so a sink that is slow goes on, however much
+//! waits before the next barrier. Its *cursors* are offsets of consumer groups, one for each pond: group `tidemill-<pond>`, partition
 //! 0 of the sink's first topic, the offset behind the last delivery. After a crash the cursors in Kafka count, not the ledger: a delivery that comes
 //! again and lies before its cursor is in a transaction that was committed, and is left out.
 //!
 //! A message that the broker refuses makes its transaction void. It is found by sending what failed one by one, in transactions that are aborted;
-//! then the sink is opened anew, everything since the last cut comes again, and what is refused is left out. What was refused in a transaction is noted
-//! beside its cursor, because its dead letters are in a cut that may not have been made.
+//! then the sink is opened anew, everything since the last cut comes again, and what is refused is left out. What was refused is noted
+//! beside the cursor, because its dead letters are in a cut that may not have been made.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
 use rdkafka::error::KafkaError;
@@ -37,7 +38,10 @@ type Client = ThreadedProducer<Reports>;
 /// See the module.
 pub(super) struct Transactions {
     groups: BTreeMap<Arc<str>, Group>,
-    is_open: bool,
+    /// When the transaction that is open began.
+    open_since: Option<Instant>,
+    /// How long one may be open before it is committed between two cuts.
+    open_max: Duration,
     /// The cursors are in it: all that is left is the commit.
     is_ready: bool,
 }
@@ -48,11 +52,13 @@ struct Group {
     topic: String,
     /// Everything before it is in a committed transaction.
     cursor: u64,
-    /// What was refused of it there.
+    /// What was refused of it there, as far as that may come again.
     refused: BTreeSet<(u64, usize)>,
-    /// Behind the last delivery of the transaction that is open, and what is refused of it.
+    /// Behind the last delivery of the transaction that is open.
     next: u64,
+    /// What was refused since the last barrier, and before it since the one before.
     refused_next: BTreeSet<(u64, usize)>,
+    refused_last: BTreeSet<(u64, usize)>,
 }
 
 /// More was refused since the last cut than can be noted.
@@ -85,12 +91,13 @@ impl From<KafkaError> for TransactionError {
 
 impl Transactions {
     /// Makes every transaction of an earlier producer of this sink void, and reads the cursors. `consumer` is the configuration of a client of
-    /// the cluster.
+    /// the cluster; `timeout` is how long Kafka lets a transaction of this producer be open.
     pub(super) fn begin(
         producer: &Client,
         ponds: &[Arc<str>],
         topic: &str,
         consumer: &ClientConfig,
+        timeout: Duration,
     ) -> Result<Self, TransactionError> {
         producer.init_transactions(CALL)?;
         let mut groups = BTreeMap::new();
@@ -120,10 +127,11 @@ impl Transactions {
                 refused,
                 next: cursor,
                 refused_next: BTreeSet::new(),
+                refused_last: BTreeSet::new(),
             };
             groups.insert(pond.clone(), group);
         }
-        Ok(Self { groups, is_open: false, is_ready: false })
+        Ok(Self { groups, open_since: None, open_max: timeout / 3, is_ready: false })
     }
 
     /// Whether a delivery is in a transaction that was committed.
@@ -140,10 +148,7 @@ impl Transactions {
 
     /// A delivery comes into the transaction, which begins if none is open.
     pub(super) fn take(&mut self, producer: &Client, id: &DeliveryId) -> Result<(), TransactionError> {
-        if !self.is_open {
-            producer.begin_transaction()?;
-            self.is_open = true;
-        }
+        self.open(producer)?;
         if let Some(group) = self.groups.get_mut(&id.pond) {
             group.next = group.next.max(id.offset + 1);
         }
@@ -157,16 +162,45 @@ impl Transactions {
         }
     }
 
-    /// Makes everything since the last commit visible, and moves the cursors behind it.
+    /// Makes everything since the last commit visible, and moves the cursors behind it. To be called at a barrier: the cut before is made.
     pub(super) fn commit(&mut self, producer: &Client) -> Result<(), TransactionError> {
-        if !self.is_open {
+        let notes: Vec<String> = self.groups.values().map(|group| note(&group.refused_next)).collect();
+        if notes.iter().any(|note| note.len() > NOTE_BYTES_MAX) {
+            return Err(TransactionError::TooManyRefused);
+        }
+        self.commit_with(producer, notes)?;
+        for group in self.groups.values_mut() {
+            group.refused_last = std::mem::take(&mut group.refused_next);
+            group.refused = group.refused_last.clone();
+        }
+        Ok(())
+    }
+
+    /// The same between two barriers, when the transaction has been open for long. Neither cut may have been made that the one before and the next
+    /// barrier stand for, so what was refused before both is noted; if that is too much to note, the transaction stays open.
+    pub(super) fn commit_if_long(&mut self, producer: &Client) -> Result<(), TransactionError> {
+        if self.open_since.is_none_or(|since| since.elapsed() < self.open_max) {
             return Ok(());
         }
-        for group in self.groups.values_mut().filter(|group| group.next > group.cursor && !self.is_ready) {
-            let note = note(&group.refused_next);
-            if note.len() > NOTE_BYTES_MAX {
-                return Err(TransactionError::TooManyRefused);
-            }
+        let refused = |group: &Group| group.refused_last.union(&group.refused_next).copied().collect();
+        let refused: Vec<BTreeSet<(u64, usize)>> = self.groups.values().map(refused).collect();
+        let notes: Vec<String> = refused.iter().map(note).collect();
+        if notes.iter().any(|note| note.len() > NOTE_BYTES_MAX) {
+            return Ok(());
+        }
+        self.commit_with(producer, notes)?;
+        self.groups.values_mut().zip(refused).for_each(|(group, refused)| group.refused = refused);
+        Ok(())
+    }
+
+    /// `notes`: what to note beside the cursor of each group.
+    fn commit_with(&mut self, producer: &Client, notes: Vec<String>) -> Result<(), TransactionError> {
+        if self.open_since.is_none() {
+            return Ok(());
+        }
+        let is_ready = std::mem::replace(&mut self.is_ready, false);
+        for (group, note) in self.groups.values().zip(notes).filter(|(group, _)| group.next > group.cursor && !is_ready)
+        {
             let mut offsets = TopicPartitionList::new();
             let mut cursor = offsets.add_partition(&group.topic, 0);
             cursor.set_offset(Offset::Offset(group.next.cast_signed()))?;
@@ -175,28 +209,25 @@ impl Transactions {
         }
         self.is_ready = true;
         producer.commit_transaction(CALL)?;
-        (self.is_open, self.is_ready) = (false, false);
-        for group in self.groups.values_mut() {
-            group.cursor = group.next;
-            group.refused = std::mem::take(&mut group.refused_next);
-        }
+        (self.open_since, self.is_ready) = (None, false);
+        self.groups.values_mut().for_each(|group| group.cursor = group.next);
         Ok(())
     }
 
-    /// Begins a transaction that is to be aborted, if none is open.
-    pub(super) fn try_out(&mut self, producer: &Client) -> Result<(), TransactionError> {
-        if !self.is_open {
+    /// Begins a transaction, if none is open.
+    pub(super) fn open(&mut self, producer: &Client) -> Result<(), TransactionError> {
+        if self.open_since.is_none() {
             producer.begin_transaction()?;
-            self.is_open = true;
+            self.open_since = Some(Instant::now());
         }
         Ok(())
     }
 
     /// Makes the transaction void, if one is open.
     pub(super) fn abort(&mut self, producer: &Client) -> Result<(), TransactionError> {
-        if self.is_open {
+        if self.open_since.is_some() {
             producer.abort_transaction(CALL)?;
-            self.is_open = false;
+            self.open_since = None;
         }
         Ok(())
     }

@@ -15,12 +15,15 @@ use tidemill_core::{
     Batch, Effects, EventType, Horizon, Hour, HourNote, Input, LogName, LogReader, Origin, RowOrigins, SealReason,
     Seals, Stage, StageContext, StageInput, StageKind,
 };
-use tidemill_topology::{PondOptions, WhenFull};
+use tidemill_topology::{Pond, PondOptions, WhenFull};
 
+use super::reader::{PARTITION, PondReader};
 use super::record::{self, Barrier, HEADER_BYTES, Record, RecordError};
-use super::shared::segment_bytes;
+use super::shared::{PondShared, segment_bytes};
 use super::writer::PondKind;
-use super::{extent, segment_base};
+use super::{extent, segment_base, segment_log};
+use crate::host::System;
+use crate::intake::{Intake, Taken};
 
 const SCHEMA: &str = r#"{"type":"record","name":"R","fields":[
     {"name":"t","type":{"type":"long","logicalType":"timestamp-millis"}},
@@ -327,4 +330,55 @@ fn a_barrier_is_recorded_with_positions_behind_what_came_and_not_again_when_noth
         panic!("a barrier")
     };
     assert!(horizons.is_empty() && positions == seals.positions);
+}
+
+/// What an intake gives, in short: parts that come together, and what else.
+fn taken(intake: &mut Intake) -> String {
+    match intake.take(3_600_000) {
+        Ok(Taken::Parts(parts, ..)) => format!("{} together", parts.len()),
+        Ok(Taken::Seals(_)) => "seals".to_owned(),
+        Ok(Taken::Idle(_)) => "nothing".to_owned(),
+        Ok(_) => "something else".to_owned(),
+        Err(error) => error.message,
+    }
+}
+
+#[test]
+fn records_come_together_up_to_seals_and_damage_and_never_more_than_fill_a_chunk() {
+    let event_type = event_type(SCHEMA);
+    let seals = Horizon { event_type: "r".into(), sealed_before_ms: 0, reason: SealReason::Watermark };
+    let events = record::rows(&batch(&event_type)).unwrap();
+    let barrier =
+        |horizons: &[Horizon]| record::barrier(&Barrier { horizons: horizons.to_vec(), ..Barrier::default() }).unwrap();
+    let mut text = [events.clone(), events.clone(), barrier(&[]), events.clone(), barrier(&[seals])].concat();
+    let behind_seals = text.len();
+    let many = (1 << 20) / events.len() + 1;
+    text.extend(events.repeat(many + 3));
+    let damaged = text.len() + events.len() + HEADER_BYTES;
+    text.extend(events.repeat(2));
+    text[damaged] ^= 1;
+
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("segment-0000000000000000.staged"), &text).unwrap();
+    let pond = Pond { name: "p".into(), node: "n".into(), from: 0, to: 1, options: PondOptions::default() };
+    let lengths = BTreeMap::from([(segment_log(0), text.len() as u64)]);
+    let shared = PondShared::new(&pond, 1 << 20, dir.path().to_owned(), &lengths);
+    let reader = PondReader::open(Arc::new(System), shared, "id", vec![event_type], None).unwrap();
+    let mut intake = Intake::Pond(Box::new(reader));
+    assert_eq!(taken(&mut intake), "3 together");
+    assert_eq!([taken(&mut intake), taken(&mut intake)], ["seals", "seals"], "until they are passed");
+    intake.pass();
+    assert_eq!(intake.place().unwrap().positions[PARTITION].next, behind_seals as u64);
+    assert_eq!(taken(&mut intake), format!("{many} together"));
+    assert_eq!(taken(&mut intake), "4 together");
+    assert!(taken(&mut intake).contains("can't be read"), "and what came before the damage has come");
+}
+
+#[test]
+fn replayed_letters_keep_the_stage_where_they_enter() {
+    let event_type = event_type(SCHEMA);
+    let mut letters = batch(&event_type);
+    letters.origin = Arc::new(Origin { enters: Some("out".into()), ..(*letters.origin).clone() });
+    let found = rows(&record::rows(&letters).unwrap(), &[event_type]);
+    assert_eq!((found.records, found.origin), (letters.records, letters.origin));
 }
