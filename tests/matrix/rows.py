@@ -105,7 +105,9 @@ FILES = 'kind = "file"\npaths = ["data/events-*.tsv"]'
 def from_kafka(place, broker, topic, out, replay="256KiB"):
     """Events of a topic, deduplicated, to hourly files, to counts, and once more to a topic in transactions; settings for it."""
     source = f'kind = "kafka"\ncluster = "main"\ntopics = ["{topic}"]\nidle_timeout = "1s"'
-    place.write(deduplicated(place, source) + COUNTS + to_kafka("out", "main", out))
+    # A small pond has segments to remove soon.
+    small = 'pond = { max_bytes = "8MiB" }\n'
+    place.write(deduplicated(place, source) + COUNTS + to_kafka("out", "main", out) + small)
     # Slow enough to be in the middle whenever something happens.
     return (f"kafka.main.bootstrap_servers={broker.address}", "cut.interval=50ms", f"runtime.replay={replay}")
 

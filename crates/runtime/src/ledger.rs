@@ -238,7 +238,11 @@ impl Ledger {
 
     /// Begins a new file when this one has grown large. To be called when the effects of the last record are done.
     pub(crate) fn rotate_if_large(&mut self, committed: &Committed) -> Result<(), RunError> {
-        if self.length > failpoint::ledger_bytes(FILE_BYTES_MAX) {
+        self.rotate_beyond(failpoint::ledger_bytes(FILE_BYTES_MAX), committed)
+    }
+
+    pub(crate) fn rotate_beyond(&mut self, bytes: u64, committed: &Committed) -> Result<(), RunError> {
+        if self.length > bytes {
             let next = self.generation + 1;
             *self = Self::begin(&self.host, &self.dir, next, &committed.base_without_effects()).inspect_err(|_| {
                 // What is there of it would be taken for the newest by the next start, without what this one still gets.

@@ -7,6 +7,8 @@ mod check;
 mod dice;
 mod disk;
 mod input;
+#[cfg(test)]
+mod ledger;
 mod life;
 mod machine;
 mod outside;
