@@ -376,9 +376,10 @@ REPLAY_MIB = 16
 
 
 def bound_mib(regions, ids):
-    """Memory, by the formula of docs/operating.md: one Kafka source with `prefetch` of 16 MiB, one Kafka sink."""
-    cores, block_mib = os.cpu_count(), 1
-    return 128 + regions * 3 * REPLAY_MIB + (16 + 16) + 32 + 2 * cores * block_mib + ids * 32 / 2**20
+    """Memory, as docs/operating.md adds it up: one source `kafka`, one sink `kafka`; the hours and types of the generator."""
+    prefetch_mib, in_flight_mib, block_mib = 16, 32, 0.125
+    open_hours = 21 * 3
+    return 128 + regions * 3 * REPLAY_MIB + 2 * prefetch_mib + in_flight_mib + (open_hours + 2 * os.cpu_count()) * block_mib + ids * 32 / 2**20
 
 
 def four_sinks(place, topics, cluster):

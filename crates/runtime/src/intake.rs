@@ -15,8 +15,9 @@ use crate::replay::{ReplayReader, Replayed};
 
 /// How long a pond that is empty is left alone at most, unless it says that there is more.
 const EMPTY: Duration = Duration::from_secs(1);
-/// Records of a pond are handed on together until they have so many bytes, about as many as a chunk of a source.
+/// Records of a pond are handed on together until they have so many bytes, about as many as a chunk of a source, or this part of what may be in flight.
 const TOGETHER_BYTES: u64 = 1 << 20;
+const TOGETHER_PART: u64 = 4;
 
 /// See the module.
 pub(crate) enum Intake {
@@ -52,8 +53,8 @@ pub(crate) struct Place {
 type Outlook = (Option<String>, BTreeMap<Arc<str>, Lag>);
 
 impl Intake {
-    /// Takes what is next.
-    pub(crate) fn take(&mut self, bucket_ms: i64) -> Result<Taken, SourceError> {
+    /// Takes what is next; `replay_bytes` may be in flight.
+    pub(crate) fn take(&mut self, bucket_ms: i64, replay_bytes: u64) -> Result<Taken, SourceError> {
         caught(|| match self {
             Self::Source(source) => Ok(match source.poll()? {
                 Polled::Chunk(chunk) => {
@@ -63,7 +64,7 @@ impl Intake {
                 Polled::Idle(pause) => Taken::Idle(pause),
                 Polled::Ended => Taken::Ended,
             }),
-            Self::Pond(pond) => drawn(pond, bucket_ms),
+            Self::Pond(pond) => drawn(pond, bucket_ms, TOGETHER_BYTES.min(replay_bytes / TOGETHER_PART)),
             Self::Replay(letters) => Ok(match letters.draw()? {
                 Replayed::Letter(input, stage) => {
                     let bytes = input.weight_bytes() as u64;
@@ -123,9 +124,9 @@ impl Intake {
 
 /// Records of a pond, as many as are there. Where events come a few at a time, a pond has a record for each few, and a sink that waited for an answer
 /// about each of them would not keep up.
-fn drawn(pond: &mut PondReader, bucket_ms: i64) -> Result<Taken, SourceError> {
+fn drawn(pond: &mut PondReader, bucket_ms: i64, enough_bytes: u64) -> Result<Taken, SourceError> {
     let (mut parts, mut bytes, mut seen) = (Vec::new(), 0, Vec::new());
-    while bytes < TOGETHER_BYTES {
+    while bytes < enough_bytes.max(1) {
         // What ends it is drawn again when it is the first.
         let is_first = bytes == 0;
         match pond.draw() {

@@ -234,7 +234,7 @@ impl Reading {
     async fn poll(&mut self, mut intake: Intake) -> Option<Intake> {
         let begin = Instant::now();
         let bucket_ms = self.region.plan.limits.bucket_ms;
-        let taken = intake.take(bucket_ms);
+        let taken = intake.take(bucket_ms, self.region.config.replay_bytes);
         self.source.counters.busy_ns.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
         match taken {
             Ok(Taken::Parts(parts, bytes, seen)) => {

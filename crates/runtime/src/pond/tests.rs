@@ -334,7 +334,7 @@ fn a_barrier_is_recorded_with_positions_behind_what_came_and_not_again_when_noth
 
 /// What an intake gives, in short: parts that come together, and what else.
 fn taken(intake: &mut Intake) -> String {
-    match intake.take(3_600_000) {
+    match intake.take(3_600_000, 4 << 20) {
         Ok(Taken::Parts(parts, ..)) => format!("{} together", parts.len()),
         Ok(Taken::Seals(_)) => "seals".to_owned(),
         Ok(Taken::Idle(_)) => "nothing".to_owned(),
