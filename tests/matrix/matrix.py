@@ -81,8 +81,11 @@ def main():
         begin = time.monotonic()
         told = ROWS[name](scale, arguments.seed)
         kept = read_kept()
+        before = kept.get(name)
         kept[name] = {"when": datetime.date.today().isoformat(), "seed": arguments.seed, "scale": scale, "lines": told}
-        KEPT.write_text(json.dumps(kept, indent=1))
+        # A short run is no reason to forget a full one.
+        if scale == "full" or before is None or before["scale"] == "short":
+            KEPT.write_text(json.dumps(kept, indent=1))
         lines += [(name, each) for each in told]
         for each in told:
             print(f"{name} ({time.monotonic() - begin:.0f} s): {each}", flush=True)
