@@ -355,7 +355,7 @@ fn a_region_that_can_not_go_on_is_opened_again_and_the_others_notice_nothing() {
             })
             .await;
             place.write("data/second", lines(HOUR_LINES..2 * HOUR_LINES));
-            until(handle, |status| sink(status, "files").tally.sent == 2 * all).await;
+            until(handle, |status| ["files", "out"].iter().all(|name| sink(status, name).tally.sent == 2 * all)).await;
             handle.stop();
         })
         .expect("the run goes on");

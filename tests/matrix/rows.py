@@ -578,5 +578,7 @@ def simulated(scale, seed):
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
     told = re.search(r"(\d+) seeds from \d+, (\d+) events, (\d+) deaths of processes, (\d+) power cuts in (\d+) s: (\d+) seeds with", said)
     seeds, events, deaths, cuts, took_s, wrong = map(int, told.groups())
+    # Each is one command to replay.
+    print(*re.findall(r"^seed \d+: .*", said, re.MULTILINE), sep="\n", flush=True)
     note = f"{deaths} deaths of processes, {cuts} power cuts, full disks, failing syncs, panics, dead sinks; {seeds * 60 // max(took_s, 1)} seeds a minute"
     return [line("simulated machines, each with a topology of up to five regions", f"{seeds} seeds", events, wrong, 0, note=note)]
