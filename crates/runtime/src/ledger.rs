@@ -176,14 +176,10 @@ impl Ledger {
         let is_new = found.is_none();
         let (mut committed, dropped_bytes) = found.unwrap_or_default();
         committed.fingerprint = fingerprint.cloned().or(committed.fingerprint);
-        if !is_new {
-            Self::begin(host, dir, generation, &committed.base())?;
-        }
+        let begun = if is_new { None } else { Some(Self::begin(host, dir, generation, &committed.base())?) };
         prepare(&committed).inspect_err(|_| {
-            // Starts that fail again and again leave nothing.
-            if !is_new {
-                let _ = host.remove(&path_of(dir, generation));
-            }
+            // Effects may have been done, so the record has to stay where it is durable; but starts that fail again and again leave one file.
+            let _ = begun.map(|begun| begun.remove_older());
         })?;
         generation += u64::from(!is_new);
         let ledger = Self::begin(host, dir, generation, &committed.base_without_effects())?;
