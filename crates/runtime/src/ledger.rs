@@ -269,10 +269,15 @@ fn generations(host: &dyn Host, dir: &Path) -> Result<Vec<u64>, RunError> {
 
 pub(crate) fn frame(record: &Record) -> Result<Vec<u8>, RunError> {
     let payload = serde_json::to_vec(record).map_err(|error| RunError::Internal(format!("ledger record: {error}")))?;
-    let length = u32::try_from(payload.len()).map_err(|_| RunError::Internal("a ledger record over 4 GiB".into()))?;
+    framed(&payload)
+}
+
+/// A payload behind its length and its CRC32C, four bytes each, little-endian.
+pub(crate) fn framed(payload: &[u8]) -> Result<Vec<u8>, RunError> {
+    let length = u32::try_from(payload.len()).map_err(|_| RunError::Internal("a record over 4 GiB".into()))?;
     let mut bytes = Vec::with_capacity(payload.len() + 8);
     bytes.extend(length.to_le_bytes());
-    bytes.extend(crc32c::crc32c(&payload).to_le_bytes());
+    bytes.extend(crc32c::crc32c(payload).to_le_bytes());
     bytes.extend(payload);
     Ok(bytes)
 }

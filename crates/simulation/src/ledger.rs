@@ -33,8 +33,8 @@ struct Tally {
     rotations: u64,
 }
 
-/// One life: opens the ledger, compares what it says with what it may say, and appends until it fails or ends. Returns whether the process lives.
-fn live(host: &Arc<dyn Host>, process: &Process, dice: &mut Dice, known: &mut Vec<Said>, tally: &mut Tally) -> bool {
+/// One life: opens the ledger, compares what it says with what it may say, and appends until it fails or ends.
+fn live(host: &Arc<dyn Host>, process: &Process, dice: &mut Dice, known: &mut Vec<Said>, tally: &mut Tally) {
     let act = |said: Said| {
         assert!(known.contains(&said), "it says {said:?}, not one of {known:?}");
         tally.unconfirmed += u64::from(said != known[0]);
@@ -45,7 +45,7 @@ fn live(host: &Arc<dyn Host>, process: &Process, dice: &mut Dice, known: &mut Ve
         Ok(ledger) => ledger,
         Err(error) => {
             assert!(process.is_dead() || process.was_hurt(), "a start failed: {error}");
-            return !process.is_dead();
+            return;
         }
     };
     for _ in 0..dice.between(0, 25) {
@@ -59,8 +59,8 @@ fn live(host: &Arc<dyn Host>, process: &Process, dice: &mut Dice, known: &mut Ve
                     *known = vec![next];
                     break;
                 }
-                Err(RunError::Io { action: "sync", .. }) => return !process.is_dead(),
-                Err(_) if process.is_dead() => return false,
+                Err(RunError::Io { action: "sync", .. }) => return,
+                Err(_) if process.is_dead() => return,
                 Err(_) => tally.retries += 1,
             }
         }
@@ -68,11 +68,10 @@ fn live(host: &Arc<dyn Host>, process: &Process, dice: &mut Dice, known: &mut Ve
         if dice.one_in(6) {
             tally.rotations += 1;
             if ledger.rotate().is_err() {
-                return !process.is_dead();
+                return;
             }
         }
     }
-    true
 }
 
 #[tokio::test]

@@ -20,6 +20,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::RunError;
+use crate::ledger::framed;
+
 pub(crate) use reader::{ReplayReader, Replayed};
 pub use request::{ReplayError, Requests};
 pub use ways::Ways;
@@ -85,11 +88,9 @@ fn letter_at(file: &[u8], offset: usize) -> Result<Option<(ReplayedLetter, usize
 }
 
 /// Adds a letter to the bytes of a file.
-fn push(file: &mut Vec<u8>, letter: &ReplayedLetter) -> Result<(), postcard::Error> {
-    let payload = postcard::to_stdvec(letter)?;
-    file.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-    file.extend_from_slice(&crc32c::crc32c(&payload).to_le_bytes());
-    file.extend_from_slice(&payload);
+fn push(file: &mut Vec<u8>, letter: &ReplayedLetter) -> Result<(), RunError> {
+    let payload = postcard::to_stdvec(letter).map_err(|error| RunError::Internal(error.to_string()))?;
+    file.extend(framed(&payload)?);
     Ok(())
 }
 

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
+use super::reader::number_in;
 use super::{LetterError, MAGIC, ReplayedLetter, directory, letter_at, number_of, path_of, push};
 use crate::error::RunError;
 use crate::host::{Host, System};
 use crate::ledger::Ledger;
 use crate::logs::make_dirs;
-use crate::replay::reader::number_in;
 use crate::state_dir::write_new;
 
 /// A file is closed when it has so many bytes: who reads it holds all of it.
@@ -114,7 +114,7 @@ impl Requests {
     /// # Errors
     /// When a file can't be written.
     pub fn add(&mut self, letter: &ReplayedLetter) -> Result<(), ReplayError> {
-        push(&mut self.file, letter).map_err(|error| RunError::Internal(error.to_string()))?;
+        push(&mut self.file, letter)?;
         if self.file.len() >= FILE_BYTES { self.finish() } else { Ok(()) }
     }
 
