@@ -147,11 +147,14 @@ impl FaultyStage {
 impl Stage for FaultyStage {
     fn process(&mut self, input: &Input, effects: &mut Effects) -> Result<(), StageError> {
         let is_due = self.is_due(input);
+        if is_due && self.fault == Fault::PanicBefore {
+            self.fails();
+            panic!("a planned panic, before the call");
+        }
+        self.inner.process(input, effects)?;
         if is_due {
             self.fails();
         }
-        assert!(!(is_due && self.fault == Fault::PanicBefore), "a planned panic, before the call");
-        self.inner.process(input, effects)?;
         assert!(!(is_due && self.fault == Fault::PanicAfter), "a planned panic, after the call");
         match self.fault {
             Fault::Error if is_due => Err(StageError::new("a planned error")),
