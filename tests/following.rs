@@ -1,7 +1,7 @@
 //! Runs without an end: files that grow, signals, restarts, and what can be seen of a run from outside.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::process::{Child, Stdio};
 
 use rustix::process::Signal;
@@ -33,11 +33,6 @@ fn stop(child: Child) {
     assert_exit(&end_of(child), 0);
 }
 
-fn append(place: &Place, name: &str, text: &str) {
-    let file = std::fs::OpenOptions::new().create(true).append(true).open(place.path(name));
-    file.and_then(|mut file| file.write_all(text.as_bytes())).expect("appended");
-}
-
 #[test]
 fn growing_and_new_files_are_followed_and_a_restart_goes_on_where_the_last_cut_was() {
     let place = Place::new();
@@ -46,16 +41,16 @@ fn growing_and_new_files_are_followed_and_a_restart_goes_on_where_the_last_cut_w
     let child = follow(&place, &[]);
     let admin = address(&place, "plays", &child);
     wait_for_rows(&admin, 1_000);
-    append(&place, "data/first", &lines(1_000..2_000));
+    place.append("data/first", &lines(1_000..2_000));
     place.write("data/second", lines(2_000..3_000));
     wait_for_rows(&admin, 3_000);
     // A line without its line feed waits.
-    append(&place, "data/first", lines(3_000..3_001).trim_end());
+    place.append("data/first", lines(3_000..3_001).trim_end());
     stop(child);
     assert_eq!(place.published("play").len(), 0, "an open hour stays open");
 
-    append(&place, "data/first", "\n");
-    append(&place, "data/second", &lines(3_001..4_000));
+    place.append("data/first", "\n");
+    place.append("data/second", &lines(3_001..4_000));
     place.write("data/third", lines(4_000..5_000));
     let child = follow(&place, &[]);
     let admin = address(&place, "plays", &child);

@@ -5,6 +5,7 @@ mod support;
 mod bad_input;
 mod broken_topologies;
 mod cli;
+mod closing;
 mod crash;
 mod custom_sink;
 mod dead_letters;

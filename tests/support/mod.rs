@@ -8,6 +8,7 @@ pub(crate) mod kafka;
 mod plays;
 pub(crate) mod registry;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -39,6 +40,12 @@ impl Place {
 
     pub(crate) fn out(&self) -> PathBuf {
         self.path("out")
+    }
+
+    /// Adds to a file, which need not be there.
+    pub(crate) fn append(&self, name: &str, text: &str) {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(self.path(name));
+        file.and_then(|mut file| file.write_all(text.as_bytes())).expect("appended");
     }
 
     pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {

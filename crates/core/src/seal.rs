@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub enum SealReason {
     /// The watermark of every partition passed the end of the hour by the allowed lateness.
     Watermark,
+    /// Every partition had been read to its end and was quiet, and the clock went on from the newest event.
+    Quiet,
     /// All sources were at their end and the run was asked to seal what is open (`--until-end`).
     EndOfInput,
     /// The clock passed the end of the hour (dead letters only).

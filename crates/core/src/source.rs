@@ -90,8 +90,11 @@ pub trait Source: Send {
     fn positions(&self) -> BTreeMap<Arc<str>, PartitionPosition>;
 
     /// Partitions that hold no hour open now, although they have not ended: read to their end and quiet for a grace time.
-    fn idle_partitions(&self) -> Vec<Arc<str>> {
-        Vec::new()
+    /// Each with an instant (milliseconds since 1970, wall clock) of which it is proven that all that had come to the
+    /// partition by then has been handed on. While all partitions of a type are idle, its hours close by that: see
+    /// `docs/topology.md`. An instant too early closes hours later than need be, one too late makes events late.
+    fn idle_partitions(&self) -> BTreeMap<Arc<str>, i64> {
+        BTreeMap::new()
     }
 
     /// A cut with these positions is committed. Called between two polls, not for every cut; for publishing them elsewhere.

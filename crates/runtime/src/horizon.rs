@@ -19,39 +19,49 @@ pub(crate) struct Watermark {
     pub(crate) at_ms: Option<i64>,
     /// The partition that holds it, as `source/partition`.
     pub(crate) held_by: Option<String>,
+    /// No partition has anything more for now: it goes on with the clock.
+    pub(crate) is_quiet: bool,
 }
 
 /// The watermark of the types that come from these sources.
 pub(crate) fn watermark(region: &Region, sources: &[usize]) -> Watermark {
     let mut lowest: Option<(i64, String)> = None;
     let mut highest: Option<i64> = None;
+    let mut is_quiet = false;
+    let held = |by: String| Watermark { held_by: Some(by), ..Watermark::default() };
     for index in sources {
         let source = &region.sources[*index];
         let name = &region.node(source.node).name;
         let state = source.state();
         let Some(positions) = &state.positions else {
-            return Watermark { at_ms: None, held_by: Some(format!("{name} (not open yet)")) };
+            return held(format!("{name} (not open yet)"));
         };
         // Everybody who needs both takes the source's state first.
         let progress = region.progress();
         let seen = progress.seen.get(name);
-        highest = highest.max(seen.and_then(|seen| seen.values().max()).copied());
+        let gone = seen.into_iter().flatten().filter(|(partition, _)| !positions.contains_key(*partition));
+        highest = highest.max(gone.map(|(_, newest)| newest.at_ms).max());
         for (partition, position) in positions {
-            if position.ended || state.idle.contains(partition) {
+            let newest = seen.and_then(|seen| seen.get(partition));
+            if let Some(quiet_ms) = state.idle.get(partition) {
+                is_quiet = true;
+                highest = highest.max(newest.map(|newest| newest.when_quiet(*quiet_ms)));
                 continue;
             }
-            match seen.and_then(|seen| seen.get(partition)) {
-                None => return Watermark { at_ms: None, held_by: Some(format!("{name}/{partition}")) },
-                Some(time) if lowest.as_ref().is_none_or(|(at, _)| time < at) => {
-                    lowest = Some((*time, format!("{name}/{partition}")));
+            highest = highest.max(newest.map(|newest| newest.at_ms));
+            match newest {
+                _ if position.ended => {}
+                None => return held(format!("{name}/{partition}")),
+                Some(newest) if lowest.as_ref().is_none_or(|(at, _)| newest.at_ms < *at) => {
+                    lowest = Some((newest.at_ms, format!("{name}/{partition}")));
                 }
                 Some(_) => {}
             }
         }
     }
     match lowest {
-        Some((at_ms, held_by)) => Watermark { at_ms: Some(at_ms), held_by: Some(held_by) },
-        None => Watermark { at_ms: highest, held_by: None },
+        Some((at_ms, held_by)) => Watermark { at_ms: Some(at_ms), held_by: Some(held_by), is_quiet: false },
+        None => Watermark { at_ms: highest, held_by: None, is_quiet },
     }
 }
 
@@ -150,7 +160,7 @@ pub(crate) fn propose(region: &Region, said: &Said, now_ms: i64) -> Vec<Horizon>
     let mut moved: BTreeMap<Arc<str>, Horizon> = BTreeMap::new();
     let mut closes = false;
     // Most types come from the same sources.
-    let mut known: BTreeMap<&[usize], Option<i64>> = BTreeMap::new();
+    let mut known: BTreeMap<&[usize], Watermark> = BTreeMap::new();
     for (name, sources) in &region.lineage.types {
         let was = current.get(name).copied().unwrap_or(i64::MIN);
         if region.is_behind_ponds() {
@@ -164,14 +174,15 @@ pub(crate) fn propose(region: &Region, said: &Said, now_ms: i64) -> Vec<Horizon>
             }
             continue;
         }
-        let at_ms = *known.entry(sources).or_insert_with(|| watermark(region, sources).at_ms);
-        let Some(at_ms) = at_ms else { continue };
+        let watermark = known.entry(sources).or_insert_with(|| watermark(region, sources));
+        let Some(at_ms) = watermark.at_ms else { continue };
         let before = Hour::of(at_ms.saturating_sub(limits.allowed_lateness_ms), limits.bucket_ms).start_ms;
         if before > was {
             closes |= region.progress().open.get(name).is_some_and(|open| {
                 open.iter().any(|start| *start >= was && start.saturating_add(limits.bucket_ms) <= before)
             });
-            moved.insert(name.clone(), horizon(name, before, SealReason::Watermark));
+            let reason = if watermark.is_quiet { SealReason::Quiet } else { SealReason::Watermark };
+            moved.insert(name.clone(), horizon(name, before, reason));
         }
     }
     let letters: Arc<str> = DEAD_LETTER_TYPE.into();

@@ -43,8 +43,8 @@ pub(crate) enum Taken {
 pub(crate) struct Place {
     /// Of all partitions, behind what was taken.
     pub(crate) positions: BTreeMap<Arc<str>, PartitionPosition>,
-    /// Partitions that hold no hour.
-    pub(crate) idle: Vec<Arc<str>>,
+    /// Partitions that hold no hour, with the instant until which that is proven.
+    pub(crate) idle: BTreeMap<Arc<str>, i64>,
     /// What barriers in a pond have said.
     pub(crate) heard: Arc<Heard>,
 }
@@ -84,11 +84,11 @@ impl Intake {
                 }
                 Self::Pond(pond) => Place {
                     positions: BTreeMap::from([(PARTITION.into(), pond.position())]),
-                    idle: Vec::new(),
+                    idle: BTreeMap::new(),
                     heard: pond.heard().clone(),
                 },
                 Self::Replay(letters) => {
-                    Place { positions: letters.positions(), idle: Vec::new(), heard: Arc::default() }
+                    Place { positions: letters.positions(), idle: BTreeMap::new(), heard: Arc::default() }
                 }
             })
         })

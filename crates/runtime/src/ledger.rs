@@ -19,6 +19,7 @@ use crate::error::RunError;
 use crate::failpoint;
 use crate::host::{Host, HostFile, Open};
 use crate::logs::{Lengths, sync_all};
+use crate::progress::Newest;
 
 pub(crate) const MAGIC: &[u8; 8] = b"TIDELDG1";
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -33,8 +34,8 @@ pub(crate) struct Record {
     pub(crate) at_ms: i64,
     /// All positions at the barrier.
     pub(crate) positions: Positions,
-    /// Highest event time seen, by source and partition, in milliseconds.
-    pub(crate) progress: BTreeMap<Arc<str>, BTreeMap<Arc<str>, i64>>,
+    /// The newest event seen, by source and partition.
+    pub(crate) progress: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Newest>>,
     /// Types whose horizon moved.
     pub(crate) horizons: Vec<Horizon>,
     /// Hours that have events and are not sealed.

@@ -5,15 +5,53 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tidemill_core::{Batch, DEAD_LETTER_TYPE, Hour, TimeColumn};
 
 use crate::ledger::Committed;
 
+/// The event of a partition with the highest event time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "NewestForm")]
+pub(crate) struct Newest {
+    /// Its event time, or that of its arrival if that is before it, in milliseconds.
+    pub(crate) at_ms: i64,
+    /// When it arrived (wall clock), in milliseconds since 1970.
+    pub(crate) arrived_at_ms: i64,
+}
+
+/// Earlier versions wrote the event time alone.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum NewestForm {
+    Time(i64),
+    Both { at_ms: i64, arrived_at_ms: i64 },
+}
+
+impl From<NewestForm> for Newest {
+    fn from(form: NewestForm) -> Self {
+        match form {
+            // No time has passed since then until the next event comes.
+            NewestForm::Time(at_ms) => Self { at_ms, arrived_at_ms: i64::MAX },
+            NewestForm::Both { at_ms, arrived_at_ms } => Self { at_ms, arrived_at_ms },
+        }
+    }
+}
+
+impl Newest {
+    /// How far event time has come when nothing more had arrived until `quiet_ms`: as far on as the clock. What was as long on its way as
+    /// the newest event would be here. Never beyond the clock.
+    pub(crate) fn when_quiet(self, quiet_ms: i64) -> i64 {
+        let passed_ms = quiet_ms.saturating_sub(self.arrived_at_ms).max(0);
+        self.at_ms.saturating_add(passed_ms).min(quiet_ms)
+    }
+}
+
 /// Highest event times and open hours.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Progress {
-    /// Source, partition, highest event time in milliseconds.
-    pub(crate) seen: BTreeMap<Arc<str>, BTreeMap<Arc<str>, i64>>,
+    /// The newest event, by source and partition.
+    pub(crate) seen: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Newest>>,
     /// Starts of hours with events that are not sealed, by type.
     pub(crate) open: BTreeMap<Arc<str>, BTreeSet<i64>>,
     /// Horizon of each type.
@@ -25,7 +63,7 @@ pub(crate) struct Seen {
     source: Arc<str>,
     partition: Arc<str>,
     event_type: Arc<str>,
-    max_ms: i64,
+    newest: Newest,
     hours: BTreeSet<i64>,
     /// Dead letters that come again prove nothing of what their source has still to give.
     is_replay: bool,
@@ -50,7 +88,8 @@ impl Seen {
             source: batch.origin.source.clone(),
             partition: batch.origin.partition.clone(),
             event_type: batch.event_type.name.clone(),
-            max_ms,
+            // An event from the future has a wrong clock: it proves nothing of the time behind its arrival.
+            newest: Newest { at_ms: max_ms.min(batch.arrived_at_ms), arrived_at_ms: batch.arrived_at_ms },
             hours,
             is_replay: batch.origin.enters.is_some(),
         })
@@ -67,7 +106,7 @@ impl Progress {
     /// Takes note of a batch. Hours that are sealed stay so: their events are late, and open nothing.
     pub(crate) fn see(&mut self, seen: &Seen, bucket_ms: i64) {
         if *seen.event_type != *DEAD_LETTER_TYPE && !seen.is_replay {
-            self.see_time(&seen.source, &seen.partition, seen.max_ms);
+            self.see_time(&seen.source, &seen.partition, seen.newest);
         }
         self.see_hours(&seen.event_type, seen.hours.iter().copied(), bucket_ms);
     }
@@ -75,17 +114,19 @@ impl Progress {
     /// Takes over what a stage has seen up to a barrier.
     pub(crate) fn merge(&mut self, other: &Self, bucket_ms: i64) {
         for (source, partitions) in &other.seen {
-            partitions.iter().for_each(|(partition, max_ms)| self.see_time(source, partition, *max_ms));
+            partitions.iter().for_each(|(partition, newest)| self.see_time(source, partition, *newest));
         }
         for (event_type, hours) in &other.open {
             self.see_hours(event_type, hours.iter().copied(), bucket_ms);
         }
     }
 
-    fn see_time(&mut self, source: &Arc<str>, partition: &Arc<str>, max_ms: i64) {
+    fn see_time(&mut self, source: &Arc<str>, partition: &Arc<str>, newest: Newest) {
         let partitions = self.seen.entry(source.clone()).or_default();
-        let max = partitions.entry(partition.clone()).or_insert(max_ms);
-        *max = (*max).max(max_ms);
+        let known = partitions.entry(partition.clone()).or_insert(newest);
+        if newest.at_ms > known.at_ms {
+            *known = newest;
+        }
     }
 
     fn see_hours(&mut self, event_type: &Arc<str>, hours: impl Iterator<Item = i64>, bucket_ms: i64) {
@@ -115,12 +156,29 @@ impl Progress {
 mod tests {
     use super::*;
 
+    #[test]
+    fn what_is_quiet_goes_on_with_the_clock_at_its_distance_and_never_beyond_it() {
+        let newest = Newest { at_ms: 1_000, arrived_at_ms: 5_000 };
+        assert_eq!(newest.when_quiet(4_000), 1_000, "a proof from before it says nothing");
+        assert_eq!(newest.when_quiet(5_700), 1_700);
+        assert_eq!(Newest { at_ms: 5_000, ..newest }.when_quiet(5_700), 5_700);
+    }
+
+    #[test]
+    fn a_time_without_an_arrival_is_read_and_stands_still() {
+        let old: Newest = serde_json::from_str("7").expect("as earlier versions wrote it");
+        assert_eq!(old.when_quiet(i64::MAX), 7);
+        let newest = Newest { at_ms: 7, arrived_at_ms: 9 };
+        let text = serde_json::to_string(&newest).expect("JSON");
+        assert_eq!(serde_json::from_str::<Newest>(&text).expect("what it wrote"), newest);
+    }
+
     fn seen(event_type: &str, hour: i64) -> Seen {
         Seen {
             source: "s".into(),
             partition: "p".into(),
             event_type: event_type.into(),
-            max_ms: hour,
+            newest: Newest { at_ms: hour, arrived_at_ms: hour },
             hours: BTreeSet::from([hour]),
             is_replay: false,
         }

@@ -128,8 +128,8 @@ pub(crate) struct SourceShared {
 pub(crate) struct SourceState {
     /// All its partitions, behind what it has handed on; `None` until it has opened.
     pub(crate) positions: Option<BTreeMap<Arc<str>, PartitionPosition>>,
-    /// Partitions that hold no hour.
-    pub(crate) idle: Vec<Arc<str>>,
+    /// Partitions that hold no hour, with the instant until which that is proven.
+    pub(crate) idle: BTreeMap<Arc<str>, i64>,
     pub(crate) ended: bool,
     /// What it waits for before it can give anything.
     pub(crate) waits_for: Option<String>,

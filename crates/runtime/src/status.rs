@@ -291,9 +291,9 @@ impl Region {
                 name: name.to_string(),
                 position: position.next,
                 committed: before.and_then(|before| before.get(name)).map_or(0, |position| position.next),
-                max_event_ms: seen.and_then(|seen| seen.get(name)).copied(),
+                max_event_ms: seen.and_then(|seen| seen.get(name)).map(|newest| newest.at_ms),
                 ended: position.ended,
-                idle: state.idle.contains(name),
+                idle: state.idle.contains_key(name),
                 lag_events: state.lag.get(name).map(|lag| lag.events),
                 lag_ms: state.lag.get(name).map(|lag| lag.ms),
             });

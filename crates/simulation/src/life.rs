@@ -210,6 +210,7 @@ fn registry(world: &World, fate: &Fate, process: &Process, dice: &mut Dice) -> R
     }
     registry.add_source(Arc::new(Rolled {
         input: world.input.clone(),
+        process: process.clone(),
         dice: Mutex::new(dice.split()),
         errors_left: Arc::new(AtomicU64::new(5)),
         told: world.told.clone(),

@@ -14,7 +14,7 @@ use tidemill_core::{
 
 use crate::dice::Dice;
 use crate::input::Input;
-use crate::machine::EPOCH_MS;
+use crate::machine::Process;
 
 static SPEC: KindSpec = KindSpec {
     name: "rolled",
@@ -35,6 +35,8 @@ static SPEC: KindSpec = KindSpec {
 /// See the module.
 pub(crate) struct Rolled {
     pub(crate) input: Arc<Input>,
+    /// Its clock.
+    pub(crate) process: Process,
     pub(crate) dice: Mutex<Dice>,
     /// How often it still fails.
     pub(crate) errors_left: Arc<AtomicU64>,
@@ -47,9 +49,12 @@ pub(crate) struct Rolled {
 struct Reading {
     name: Arc<str>,
     input: Arc<Input>,
+    process: Process,
     dice: Dice,
     errors_left: Arc<AtomicU64>,
     until_end: bool,
+    /// What there is was read: what is left comes later.
+    is_quiet: bool,
     /// Partition and offset.
     at: BTreeMap<usize, u64>,
     told: Arc<Mutex<BTreeMap<Arc<str>, u64>>>,
@@ -86,9 +91,11 @@ impl SourceKind for Rolled {
         Ok(Box::new(Reading {
             name: context.name.clone(),
             input: self.input.clone(),
+            process: self.process.clone(),
             dice: self.dice.lock().expect("nobody panicked").split(),
             errors_left: self.errors_left.clone(),
             until_end: context.until_end,
+            is_quiet: false,
             at,
             told: self.told.clone(),
         }))
@@ -96,6 +103,10 @@ impl SourceKind for Rolled {
 }
 
 impl Reading {
+    fn now_ms(&self) -> i64 {
+        self.process.now_ms()
+    }
+
     fn is_over(&self, partition: usize, at: u64) -> bool {
         at as usize >= self.input.partitions[partition].len()
     }
@@ -107,7 +118,8 @@ impl Source for Reading {
         if self.dice.one_in(60) && self.errors_left.fetch_update(SeqCst, SeqCst, is_left).is_ok() {
             return Err(SourceError { message: "a planned error".into(), cure: Cure::Reopen, source: None });
         }
-        if self.dice.one_in(8) {
+        self.is_quiet = self.dice.one_in(8);
+        if self.is_quiet {
             return Ok(Polled::Idle(Duration::from_millis(self.dice.between(1, 30))));
         }
         let left: Vec<usize> =
@@ -133,7 +145,7 @@ impl Source for Reading {
             }),
             bytes: Buffer::from(&bytes[first as usize..next]),
             framing: Framing::Lines,
-            arrived_at_ms: EPOCH_MS,
+            arrived_at_ms: self.now_ms(),
         }))
     }
 
@@ -143,6 +155,12 @@ impl Source for Reading {
             (name(*partition), PartitionPosition { next: *at, resume: String::new(), ended })
         };
         self.at.iter().map(position).collect()
+    }
+
+    fn idle_partitions(&self) -> BTreeMap<Arc<str>, i64> {
+        let now_ms = self.now_ms();
+        let idle = self.at.iter().filter(|(partition, at)| self.is_quiet || self.is_over(**partition, **at));
+        idle.map(|(partition, _)| (name(*partition), now_ms)).collect()
     }
 
     fn committed(&mut self, positions: &BTreeMap<Arc<str>, PartitionPosition>) {

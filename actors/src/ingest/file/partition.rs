@@ -53,6 +53,8 @@ pub(super) struct Partition {
     pub(super) reader: Option<Reader>,
     /// Since when it has been at its end; `None` when it has something to be read, as far as is known.
     pub(super) quiet_since: Option<Instant>,
+    /// When its end was last found to be its end, milliseconds since 1970.
+    pub(super) looked_at_ms: i64,
     /// Length of the file when it was last looked at.
     pub(super) len: u64,
     /// Where reading stops (`--until-end`).
@@ -81,6 +83,7 @@ impl Partition {
             ended: false,
             reader: None,
             quiet_since: None,
+            looked_at_ms: i64::MIN,
             len: 0,
             limit: None,
             retry_at: None,

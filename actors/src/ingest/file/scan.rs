@@ -11,10 +11,12 @@ use super::identity::{FileId, Head};
 use super::partition::{Partition, State, name_of};
 use super::patterns::Found;
 use super::source::FileSource;
+use crate::ingest::now_ms;
 
 impl FileSource {
     /// Looks at the files that match: takes up new ones, follows renamed ones, notices rewritten and missing ones.
     pub(super) fn scan(&mut self) -> Result<(), SourceError> {
+        let begin_ms = now_ms();
         // A run to the end has nothing to wait for: what it can't look at now it gives up, or stops at.
         let found = self.patterns.expand(self.until_end).map_err(|error| match error.cure {
             Cure::Reopen if self.until_end => SourceError { cure: Cure::Stop, ..error },
@@ -63,6 +65,7 @@ impl FileSource {
                 self.look_for(index);
             }
         }
+        self.scanned_at_ms = begin_ms;
         Ok(())
     }
 

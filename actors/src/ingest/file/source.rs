@@ -38,6 +38,8 @@ pub(super) struct FileSource {
     /// Index into `open` of the one that is next.
     turn: usize,
     next_scan: Instant,
+    /// When the last scan began, milliseconds since 1970.
+    pub(super) scanned_at_ms: i64,
     scratch: Vec<u8>,
 }
 
@@ -65,6 +67,7 @@ impl FileSource {
             open: Vec::new(),
             turn: 0,
             next_scan: Instant::now() + Duration::from_millis(config.rescan),
+            scanned_at_ms: i64::MIN,
             scratch: Vec::new(),
             config,
         };
@@ -138,6 +141,7 @@ impl FileSource {
                 self.close(index);
                 return Ok(Turn::Left);
             };
+            let stepped_at_ms = now_ms();
             let step = reader.step(&mut self.scratch);
             partition.position = reader.position;
             match step {
@@ -166,6 +170,7 @@ impl FileSource {
                     if read {
                         partition.quiet_since = None;
                     }
+                    partition.looked_at_ms = stepped_at_ms;
                     let since = *partition.quiet_since.get_or_insert_with(Instant::now);
                     let idle = since.elapsed() >= Duration::from_millis(self.config.idle_timeout);
                     if partition.state == State::Rotated && idle {
@@ -354,16 +359,21 @@ impl Source for FileSource {
         self.partitions.iter().map(|partition| (partition.name.clone(), partition.position())).collect()
     }
 
-    fn idle_partitions(&self) -> Vec<Arc<str>> {
+    fn idle_partitions(&self) -> BTreeMap<Arc<str>, i64> {
         let timeout = Duration::from_millis(self.config.idle_timeout);
         let idle = |partition: &&Partition| match partition.state {
             State::Gone | State::Unwanted => true,
-            State::Closed => false,
+            State::Closed => partition.ended,
             State::Live | State::Rotated => {
                 partition.quiet_since.is_some_and(|since| since.elapsed() >= timeout)
                     && !self.waiting.contains_key(&partition.name)
             }
         };
-        self.partitions.iter().filter(idle).map(|partition| partition.name.clone()).collect()
+        // A scan sees files that are new, and those that have grown and are not open.
+        let proven_ms = |partition: &Partition| match partition.reader {
+            Some(_) => partition.looked_at_ms.min(self.scanned_at_ms),
+            None => self.scanned_at_ms,
+        };
+        self.partitions.iter().filter(idle).map(|partition| (partition.name.clone(), proven_ms(partition))).collect()
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tidemill_core::{Lag, PartitionPosition};
 
 use super::builder::Builder;
-use super::control::Bounds;
+use super::control::{Asked, Bounds};
 use super::partition_name;
 use crate::ingest::now_ms;
 
@@ -40,7 +40,7 @@ pub(super) struct Partition {
     /// Since when `taken` has not moved.
     pub(super) quiet_since: Instant,
     /// When the cluster was asked, and said that there is nothing behind `next`.
-    proven: Option<Instant>,
+    proven: Option<Asked>,
     /// Timestamp of the newest message that was handed on.
     newest_ms: Option<i64>,
     /// Why it is read no further, and when that was told.
@@ -129,19 +129,19 @@ impl Partition {
     }
 
     /// The cluster was asked at `asked` for the end.
-    pub(super) fn heard(&mut self, bounds: Bounds, asked: Instant) {
+    pub(super) fn heard(&mut self, bounds: Bounds, asked: Asked) {
         self.reaches(bounds.high);
         if self.builder.is_empty() && self.next.is_some_and(|next| next >= bounds.high) {
             self.proven = Some(asked);
         }
     }
 
-    /// Whether it holds no hour: read to its end, quiet for `timeout`, and that is no old news.
-    pub(super) fn is_idle(&self, timeout: Duration, fresh: Duration) -> bool {
-        self.stopped.is_none()
-            && self.quiet_since.elapsed() >= timeout
-            && self.builder.is_empty()
-            && self.proven.is_some_and(|proven| proven >= self.quiet_since && proven.elapsed() <= fresh)
+    /// Until when (milliseconds since 1970) nothing had come, when it holds no hour: read to its end, quiet for `timeout`,
+    /// and that is no old news.
+    pub(super) fn idle_ms(&self, timeout: Duration, fresh: Duration) -> Option<i64> {
+        let is_quiet = self.stopped.is_none() && self.quiet_since.elapsed() >= timeout && self.builder.is_empty();
+        let is_proof = |proven: &Asked| proven.at >= self.quiet_since && proven.at.elapsed() <= fresh;
+        self.proven.filter(|proven| is_quiet && is_proof(proven)).map(|proven| proven.at_ms)
     }
 
     /// Whether there is something to read.
@@ -253,13 +253,13 @@ mod tests {
     fn it_is_idle_only_on_fresh_proof() {
         let mut partition = at(7, "a");
         let (now, long) = (Duration::ZERO, Duration::from_secs(60));
-        assert!(!partition.is_idle(now, long), "nobody was asked");
-        partition.heard(bounds(0, 8), Instant::now());
-        assert!(!partition.is_idle(now, long), "there is a message");
-        partition.heard(bounds(0, 7), Instant::now());
-        assert!(partition.is_idle(now, long));
-        assert!(!partition.is_idle(long, long), "not quiet for long enough");
+        assert!(partition.idle_ms(now, long).is_none(), "nobody was asked");
+        partition.heard(bounds(0, 8), Asked::now());
+        assert!(partition.idle_ms(now, long).is_none(), "there is a message");
+        partition.heard(bounds(0, 7), Asked { at: Instant::now(), at_ms: 4_711 });
+        assert_eq!(partition.idle_ms(now, long), Some(4_711), "when the cluster was asked");
+        assert!(partition.idle_ms(long, long).is_none(), "not quiet for long enough");
         partition.quiet_since = Instant::now();
-        assert!(!partition.is_idle(now, long), "the proof is older than the last message");
+        assert!(partition.idle_ms(now, long).is_none(), "the proof is older than the last message");
     }
 }

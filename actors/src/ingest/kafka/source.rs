@@ -12,7 +12,7 @@ use tidemill_core::{Cure, Lag, PartitionPosition, Polled, Source, SourceContext,
 use tracing::{error, info, warn};
 
 use super::config::{Config, Framing, OnGap};
-use super::control::{Bounds, Control, EVERY, Place, Report, TELL_EVERY, TopicView};
+use super::control::{Asked, Bounds, Control, EVERY, Place, Report, TELL_EVERY, TopicView};
 use super::misconfigured;
 use super::partition::Partition;
 use super::schemas::Schemas;
@@ -194,7 +194,7 @@ impl KafkaSource {
         topic: &Arc<str>,
         view: &TopicView,
         bounds: &BTreeMap<Place, Bounds>,
-        asked: Instant,
+        asked: Asked,
         unbounded: &mut Vec<Place>,
     ) -> Result<(), SourceError> {
         let mut fresh = Vec::new();
@@ -223,7 +223,7 @@ impl KafkaSource {
                 let start = if is_new { bounds.low } else { bounds.start };
                 (partition.next, partition.taken) = (Some(start), start);
             }
-            if let Some(gap) = partition.gap(&view.id, *bounds, asked) {
+            if let Some(gap) = partition.gap(&view.id, *bounds, asked.at) {
                 match self.config.on_gap {
                     OnGap::Continue => {
                         warn!(source = %self.name, partition = %partition.name, position = gap.low, "going on behind a gap \
@@ -523,13 +523,13 @@ impl Source for KafkaSource {
         known.chain(saved).collect()
     }
 
-    fn idle_partitions(&self) -> Vec<Arc<str>> {
+    fn idle_partitions(&self) -> BTreeMap<Arc<str>, i64> {
         if self.waits.is_some() {
-            return Vec::new();
+            return BTreeMap::new();
         }
         let (timeout, fresh) = (self.config.idle_timeout(), 4 * EVERY);
-        let idle = self.partitions.iter().filter(|partition| partition.is_idle(timeout, fresh));
-        idle.map(|partition| partition.name.clone()).collect()
+        let idle = |partition: &Partition| Some((partition.name.clone(), partition.idle_ms(timeout, fresh)?));
+        self.partitions.iter().filter_map(idle).collect()
     }
 
     fn committed(&mut self, positions: &BTreeMap<Arc<str>, PartitionPosition>) {

@@ -16,7 +16,7 @@ fn a_growing_file_gives_whole_lines_and_is_idle_at_its_end() {
     bench.write("log", "a\nhal");
     let mut source = follow(&bench);
     assert_eq!(next_text(&mut *source, "log"), "a\n");
-    assert_eq!(source.idle_partitions(), ["log".into()]);
+    assert!(source.idle_partitions().contains_key("log"));
     assert!(!source.positions()["log"].ended);
     bench.append("log", "f\nb\n");
     assert_eq!(next_text(&mut *source, "log"), "half\nb\n");
@@ -178,7 +178,7 @@ fn a_file_that_vanished_keeps_its_position_and_holds_nothing() {
     let mut source = bench.open(false, &positions).unwrap();
     assert!(drain(&mut *source).unwrap().is_empty());
     assert_eq!(source.positions()["a.log"].next, 2);
-    assert!(source.idle_partitions().contains(&"a.log".into()));
+    assert!(source.idle_partitions().contains_key("a.log"));
 }
 
 #[test]

@@ -1,0 +1,120 @@
+//! When hours close while nothing comes: by the clock, as far as a source has proven that there is nothing more.
+
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::kafka::{produce, shared, tool, topic};
+use crate::support::{HOUR, Place, assert_exit, end_of, signal, wait_for};
+
+/// Minutes instead of hours, with the source's options.
+fn minutes(place: &Place, lateness: &str, source: &str) {
+    place.plays("");
+    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
+    let text = text
+        .replace("allowed_lateness = \"30d\"", &format!("allowed_lateness = \"{lateness}\"\nbucket = \"1m\""))
+        .replace("kind = \"file\"\n            paths = [\"data/*\"]\n            rescan = \"50ms\"", source);
+    assert!(text.contains(source) && text.contains("1m"), "{text}");
+    place.write("plays.toml", text);
+}
+
+fn files(idle_timeout: &str) -> String {
+    format!("kind = \"file\"\npaths = [\"data/*\"]\nrescan = \"50ms\"\nidle_timeout = \"{idle_timeout}\"")
+}
+
+fn follow(place: &Place, more: &[&str]) -> Child {
+    let args =
+        ["run", "plays.toml", "--progress", "none", "--set", "admin.listen=127.0.0.1:0", "--set", "log.level=warn"];
+    place.command(&args).args(more).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs")
+}
+
+#[track_caller]
+fn stop(child: Child) {
+    signal(child.id(), Signal::TERM);
+    assert_exit(&end_of(child), 0);
+}
+
+/// Waits for the hour of a type that begins then, and returns its manifest.
+#[track_caller]
+fn sealed(place: &Place, event_type: &str, start_ms: i64) -> Value {
+    let start = tidemill_core::format_time_ms(start_ms);
+    wait_for(&format!("the seal of {start}"), || {
+        manifests(&place.out(), event_type)
+            .into_iter()
+            .find(|manifest| manifest["hour"]["start"].as_str().is_some_and(|said| said.get(..19) == start.get(..19)))
+    })
+}
+
+fn manifests(out: &Path, event_type: &str) -> Vec<Value> {
+    let mut found = Vec::new();
+    let mut left = vec![out.join(event_type)];
+    while let Some(dir) = left.pop() {
+        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                left.push(path);
+            } else if path.ends_with("_SUCCESS") {
+                let text = std::fs::read(dir.join("_manifest.json")).expect("a manifest beside it");
+                found.push(serde_json::from_slice(&text).expect("JSON"));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_last_hour_of_files_that_have_gone_quiet_closes_by_the_clock_and_the_next_is_not_late() {
+    let place = Place::new();
+    minutes(&place, "100ms", &files("50ms"));
+    // Long ago: the clock goes on from there, it does not jump to now.
+    place.write("data/first", format!("one\t{}\t\n", HOUR + 59_700));
+    let child = follow(&place, &[]);
+    let manifest = sealed(&place, "play", HOUR);
+    assert_eq!((&manifest["reason"], &manifest["count"]), (&"quiet".into(), &1.into()), "{manifest}");
+    place.append("data/first", &format!("two\t{}\t\n", HOUR + 150_000));
+    place.write("data/second", format!("three\t{}\t\n", HOUR + 179_700));
+    let manifest = sealed(&place, "play", HOUR + 120_000);
+    assert_eq!((&manifest["reason"], &manifest["count"]), (&"quiet".into(), &2.into()), "{manifest}");
+    stop(child);
+    assert_eq!(manifests(&place.out(), "_dead_letters").len(), 0);
+}
+
+#[test]
+fn an_hour_with_one_event_closes_although_its_topic_and_other_partitions_are_quiet() {
+    let place = Place::new();
+    let topic = topic("quiet");
+    tool(shared(), &["create", &topic, "--partitions", "3"]);
+    let source = format!("kind = \"kafka\"\ncluster = \"main\"\ntopics = [{topic:?}]\nidle_timeout = \"100ms\"");
+    minutes(&place, "100ms", &source);
+    produce(&place, shared(), &topic, &format!("one\t{}\t\n", HOUR + 59_700), &["--partitions", "3"]);
+    let servers = format!("kafka.main.bootstrap_servers={}", shared());
+    let child = follow(&place, &["--set", &servers]);
+    let manifest = sealed(&place, "play", HOUR);
+    assert_eq!((&manifest["reason"], &manifest["count"]), (&"quiet".into(), &1.into()), "{manifest}");
+    stop(child);
+}
+
+#[test]
+fn an_event_from_the_future_makes_no_other_late() {
+    let place = Place::new();
+    // Nothing is quiet for a day: only events move the watermark.
+    minutes(&place, "1m", &files("1d"));
+    let now_ms = || SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64;
+    let past_ms = now_ms() - 600_000;
+    let ahead_ms = now_ms() + 600_000;
+    place.write("data/first", format!("past\t{past_ms}\t\nahead\t{ahead_ms}\t\n"));
+    let child = follow(&place, &["--set", "cut.interval=20ms"]);
+    let seen = |wanted: u64| {
+        let status: Value = serde_json::from_slice(&place.tidemill(&["status", "plays", "--json"]).stdout).ok()?;
+        let stages = status["stages"].as_array()?.clone();
+        let sink = stages.into_iter().find(|stage| stage["name"] == "files")?;
+        (sink["tally"]["sent"].as_u64()? >= wanted).then_some(())
+    };
+    sealed(&place, "play", past_ms - past_ms % 60_000);
+    place.append("data/first", &format!("in time\t{}\t\n", now_ms()));
+    wait_for("the event in time", || seen(3));
+    stop(child);
+}
