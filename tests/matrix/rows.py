@@ -17,7 +17,7 @@ import time
 
 from confluent_kafka import Consumer
 
-from kit import ROOT, Broker, Place, audit, ended, free_port, get, killed, metric, percentile, seeded, wait_until
+from kit import ROOT, TIDEMILL, Broker, Place, audit, ended, free_port, get, killed, metric, percentile, seeded, wait_until
 
 # Steps of a commit, of a start, of a pond and of a worker, as `failpoint` calls in the runtime name them.
 POINTS = sorted(
@@ -547,21 +547,30 @@ def of_tests(title, names, scale, count):
     return [line(title, f"{passed.group(1)} tests", count, 0, 0)]
 
 
+def tests_built(*options):
+    """A copy of the integration tests' program, so that builds may go on meanwhile."""
+    command = ["cargo", "test", "--workspace", "--locked", "--test", "it", "--no-run", "--message-format", "json", *options]
+    said = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    messages = [json.loads(message) for message in said.splitlines()]
+    built = next(message["executable"] for message in messages if message.get("executable") and message["target"]["name"] == "it")
+    return shutil.copy(built, TIDEMILL.parent / f"it{''.join(options)}")
+
+
 def in_process(scale, seed):
     """Row 2: a program of its own, because it plants failures in stages. A thread that hangs stays, so a process has only so many seeds."""
     batches, seeds, rounds = (10, 100, 100) if scale == "full" else (1, 20, 0)
     out = ROOT / "target" / "tmp" / "matrix-workers.json"
-    command = ["cargo", "test", "--workspace", "--locked", "--test", "it"]
-    runs = [(command, {"SEEDS": seeds, "SEED": seed + batch * seeds}) for batch in range(batches)]
+    program = tests_built()
+    runs = [(program, {"SEEDS": seeds, "SEED": seed + batch * seeds}) for batch in range(batches)]
     if rounds:
         # How fast it is, is asked of what operators run.
-        runs.append((command + ["--release"], {"SEEDS": 0, "IDS": rounds}))
+        runs.append((tests_built("--release"), {"SEEDS": 0, "IDS": rounds}))
     found = {}
-    for command, told in runs:
+    for program, told in runs:
         environment = os.environ | {f"TIDEMILL_MATRIX_{name}": str(value) for name, value in (told | {"OUT": out}).items()}
         # The first backtrace of a process takes longer than what is measured.
         environment["RUST_BACKTRACE"] = "0"
-        done = subprocess.run([*command, "--", "workers::a_worker"], cwd=ROOT, capture_output=True, text=True, env=environment)
+        done = subprocess.run([program, "workers::a_worker"], cwd=ROOT, capture_output=True, text=True, env=environment)
         if done.returncode != 0:
             raise SystemExit(done.stdout[-4_000:])
         for row in json.loads(out.read_text()):
