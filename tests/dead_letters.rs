@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
+use tidemill_runtime::RunConfig;
 
 use crate::bad_input::peak_kib;
 use crate::support::inside::until;
@@ -273,8 +274,10 @@ fn a_stage_that_makes_too_many_is_paused_before_everything_is_put_aside_and_goes
     let parse = |status: &tidemill_runtime::Status| {
         status.stages.iter().find(|stage| stage.name == "parse").cloned().expect("the stage")
     };
+    // What is on its way is no more than a part of it all, however late the pause.
+    let config = RunConfig { lane_bytes: 1 << 14, replay_bytes: 1 << 16, ..place.config(false) };
     let (_, status) = place
-        .run_inside("plays.toml", &registry, place.config(false), async |handle| {
+        .run_inside("plays.toml", &registry, config, async |handle| {
             until(handle, |status| parse(status).waits_for.is_some()).await;
             let why = parse(&handle.status()).waits_for.expect("it is paused");
             assert!(why.contains("in a row became dead letters") && why.contains("1000"), "{why}");

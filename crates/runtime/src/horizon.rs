@@ -176,12 +176,20 @@ pub(crate) fn propose(region: &Region, said: &Said, now_ms: i64) -> Vec<Horizon>
         }
         let watermark = known.entry(sources).or_insert_with(|| watermark(region, sources));
         let Some(at_ms) = watermark.at_ms else { continue };
-        let before = Hour::of(at_ms.saturating_sub(limits.allowed_lateness_ms), limits.bucket_ms).start_ms;
+        let mut before = Hour::of(at_ms.saturating_sub(limits.allowed_lateness_ms), limits.bucket_ms).start_ms;
+        let mut reason = SealReason::Watermark;
+        let progress = region.progress();
+        let open = progress.open.get(name).into_iter().flatten().filter(|start| **start >= was);
+        let last = open.map(|start| start.saturating_add(limits.bucket_ms)).take_while(|end| *end <= before).last();
+        if watermark.is_quiet {
+            // Quiet closes what has begun. That nothing at all belongs to an hour is shown by later events only: what comes in
+            // large portions, such as a file a day, is quiet for long and means nothing by it.
+            before = last.unwrap_or(was);
+            reason = SealReason::Quiet;
+        }
         if before > was {
-            closes |= region.progress().open.get(name).is_some_and(|open| {
-                open.iter().any(|start| *start >= was && start.saturating_add(limits.bucket_ms) <= before)
-            });
-            let reason = if watermark.is_quiet { SealReason::Quiet } else { SealReason::Watermark };
+            // Hours without events are sealed, too, from the first one on that has some.
+            closes |= was > i64::MIN || last.is_some();
             moved.insert(name.clone(), horizon(name, before, reason));
         }
     }

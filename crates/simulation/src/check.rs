@@ -227,9 +227,15 @@ impl Checking<'_> {
         self.violations.extend(strange);
     }
 
-    /// Every event is in its hour or late, once; and an hour has exactly the events before the positions of its manifest.
+    /// Every event is in its hour or late, once; and an hour has exactly the events before the positions of its manifest. Between the first
+    /// and the last hour of a type there is every one, also those without events.
     fn files(&mut self, sink: &str, hours: &Hours) {
         let world = self.world;
+        for ((event_type, start_ms), next) in hours.keys().zip(hours.keys().skip(1)) {
+            if next.0 == *event_type && next.1 != start_ms + HOUR_MS {
+                self.wrong(format!("`{sink}`: no hour of `{event_type}` between {start_ms} and {}", next.1));
+            }
+        }
         let mut found: BTreeMap<&str, usize> = BTreeMap::new();
         for ((event_type, start_ms), sealed) in hours {
             for id in &sealed.ids {
@@ -273,8 +279,9 @@ impl Checking<'_> {
 
     fn counts(&mut self, files: &Hours, counts: &Hours) {
         let world = self.world;
+        let of_hour = |sealed: &Sealed| Some(sealed.ids.len() as i64).filter(|events| *events > 0);
         let mut wanted: BTreeMap<(String, i64), i64> =
-            files.iter().map(|(key, sealed)| (key.clone(), sealed.ids.len() as i64)).collect();
+            files.iter().filter_map(|(key, sealed)| Some((key.clone(), of_hour(sealed)?))).collect();
         // What is poison to files only is counted.
         for id in world.input.poison.iter().filter(|_| world.shape.poisons == Some("avro_files")) {
             let event = &world.input.events[id];

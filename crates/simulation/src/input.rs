@@ -51,7 +51,9 @@ impl Input {
             }
             // Mostly forward, sometimes far behind.
             let back_ms = if dice.one_in(12) { dice.below(200_000) } else { dice.below(8_000) } as i64;
-            let at_ms = EPOCH_MS + (number as i64 * step_ms - back_ms).max(0);
+            // Now and then nothing happens for some hours.
+            let leap_ms = if number > count / 2 { (count % 5) as i64 * HOUR_MS } else { 0 };
+            let at_ms = EPOCH_MS + leap_ms + (number as i64 * step_ms - back_ms).max(0);
             let who = if number == poison { POISON.to_owned() } else { "w".repeat(dice.below(120) as usize) };
             let id = format!("id{number:05}");
             if number == poison {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use tidemill_core::{
     Batch, DEAD_LETTER_TYPE, DeadLetter, Effects, EventType, Hour, Input, KeyColumns, Limits, Reason, SealReason,
-    Seals, Stage, StageContext, StageError, TimeColumn,
+    Seals, Stage, StageContext, StageError, TimeColumn, format_time_ms,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -309,6 +309,39 @@ impl AvroFilesStage {
         Ok(directory)
     }
 
+    /// Opens a directory for each hour without events between those that are sealed and a new horizon, so that its readers can tell
+    /// it from one that is not finished. There is none where the path has values of fields. A gap of more hours than there is
+    /// `room` for is no quiet time but a leap of the events' times, and is left out.
+    fn open_empty(&mut self, index: usize, before_ms: i64, room: &mut usize) {
+        let state = &self.types[index];
+        let name = state.event_type.name.clone();
+        let first = match state.sealed_before_ms {
+            i64::MIN => state.hours.keys().next().copied(),
+            sealed_before_ms => Some(sealed_before_ms),
+        };
+        let Some(first) = first.filter(|_| state.path_fields.is_empty() && *name != *DEAD_LETTER_TYPE) else { return };
+        let width_ms = self.limits.bucket_ms;
+        let hours =
+            std::iter::successors(Some(Hour::of(first, width_ms)), |hour| Some(Hour::of(hour.end_ms(), width_ms)));
+        let empty = hours.take_while(|hour| hour.end_ms() <= before_ms);
+        let empty = empty.filter(|hour| !state.hours.contains_key(&hour.start_ms));
+        let empty: Vec<Hour> = empty.take(*room + 1).collect();
+        if empty.len() > *room {
+            let (from, before) = (format_time_ms(first), format_time_ms(before_ms));
+            tracing::warn!(event_type = %name, %from, %before, "hours without events get no manifest: they are more than `max_open_hours`");
+            return;
+        }
+        *room -= empty.len();
+        for hour in empty {
+            let Some(path) = self.template.render(&name, hour, |_| None) else { continue };
+            let state = &self.types[index];
+            let format = state.format.clone();
+            let made = Directory::new(state.event_type.clone(), hour, path.clone(), BTreeMap::new(), format);
+            let directory = self.files.insert(made);
+            self.types[index].hours.entry(hour.start_ms).or_default().by_path.insert(path, directory);
+        }
+    }
+
     /// Open directories in order of type, hour and path.
     fn in_order(&self) -> impl Iterator<Item = usize> + Clone + '_ {
         self.types.iter().flat_map(|state| state.hours.values()).flat_map(|open| open.by_path.values()).copied()
@@ -336,8 +369,10 @@ impl Stage for AvroFilesStage {
     fn seal(&mut self, seals: &Seals, effects: &mut Effects) -> Result<(), StageError> {
         let mut closing: Vec<(usize, u64, SealReason)> = Vec::new();
         let width_ms = self.limits.bucket_ms;
+        let mut room = self.limits.max_open_hours;
         for horizon in &seals.horizons {
             let Some(index) = self.type_index(&horizon.event_type) else { continue };
+            self.open_empty(index, horizon.sealed_before_ms, &mut room);
             let state = &mut self.types[index];
             state.sealed_before_ms = state.sealed_before_ms.max(horizon.sealed_before_ms);
             let sealed = |start_ms: &i64| Hour { start_ms: *start_ms, width_ms }.end_ms() <= state.sealed_before_ms;

@@ -39,6 +39,36 @@ fn hours_become_directories_of_their_own_with_what_is_known_of_them() {
 }
 
 #[test]
+fn an_hour_without_events_between_others_has_a_manifest_that_says_so() {
+    let mut rig = Rig::new(json!({}));
+    rig.write(plays(0, 10, 0));
+    rig.note("play", 2 * HOUR, 5);
+    let snapshot = rig.barrier(&[("play", HOUR)]);
+    rig.restart(&snapshot);
+    rig.write(plays(10, 10, 4 * HOUR));
+    rig.barrier(&[("play", 5 * HOUR)]);
+    let empty = rig.disk.manifest("day=01/hour=02");
+    assert_eq!((&empty["count"], &empty["files"], &empty["duplicates_dropped"]), (&json!(0), &json!([]), &json!(5)));
+    assert_eq!((&empty["event_time"]["min"], &empty["ids"]["sum"]), (&json!(null), &json!("0".repeat(32))));
+    assert_eq!((rig.verified().hours, rig.verified().rows), (5, 20));
+}
+
+#[test]
+fn a_leap_over_more_hours_than_may_be_open_and_a_path_with_fields_have_no_empty_hours() {
+    let leap = |config, limits: Limits| {
+        let mut rig = Rig::of(input(config, &[play()], limits));
+        rig.write(plays(0, 1, 0));
+        rig.barrier(&[("play", HOUR)]);
+        rig.write(plays(1, 2, 12 * HOUR));
+        rig.barrier(&[("play", 13 * HOUR)]);
+        rig.verified().hours
+    };
+    assert_eq!(leap(json!({}), Limits { max_open_hours: 11, ..limits(HOUR) }), 13);
+    assert_eq!(leap(json!({}), Limits { max_open_hours: 10, ..limits(HOUR) }), 2);
+    assert_eq!(leap(json!({"path": "{country}/{year}{month}{day}{hour}"}), limits(HOUR)), 2);
+}
+
+#[test]
 fn an_event_for_a_sealed_hour_is_a_dead_letter() {
     let mut rig = Rig::new(json!({}));
     rig.write(plays(0, 10, 0));
