@@ -118,3 +118,27 @@ fn an_event_from_the_future_makes_no_other_late() {
     wait_for("the event in time", || seen(3));
     stop(child);
 }
+
+#[test]
+fn a_type_that_says_where_it_comes_from_waits_for_nothing_else() {
+    let place = Place::new();
+    minutes(&place, "0ms", &files("1d"));
+    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
+    let other = "[types.other]\nschema = \"play.avsc\"\ntime = \"at\"\nid = [\"id\"]\n[types.play]\ncomes_from = [\"lines/data/plays\"]";
+    let text = text.replace("[types.play]", other).replace("{ const = \"play\" }", "{ column = 0 }");
+    place.write("plays.toml", text);
+    // This one shows nothing after its first minute, and is not idle: whoever waits for it waits.
+    place.write("data/stuck/one", format!("other\to1\t{HOUR}\t\nplay\tp0\t{HOUR}\t\n"));
+    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
+    place.write("plays.toml", text.replace("\"data/*\"", "\"data/plays/*\", \"data/stuck/*\""));
+    place.write("data/plays/one", format!("play\tp1\t{}\t\nother\to2\t{}\t\n", HOUR + 1_000, HOUR + 61_000));
+    let child = follow(&place, &["--set", "cut.interval=20ms"]);
+    let manifest = sealed(&place, "play", HOUR);
+    assert_eq!(manifest["reason"], "watermark", "{manifest}");
+    place.append("data/plays/one", &format!("play\tp2\t{}\t\n", HOUR + 121_000));
+    sealed(&place, "play", HOUR + 60_000);
+    assert_eq!(manifests(&place.out(), "other").len(), 0, "it waits for all that it could come from");
+    place.append("data/stuck/one", &format!("other\to3\t{}\t\n", HOUR + 121_000));
+    sealed(&place, "other", HOUR + 60_000);
+    stop(child);
+}

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tidemill_core::{DEAD_LETTER_TYPE, Horizon, Hour, Role, SealReason};
+use tidemill_core::{DEAD_LETTER_TYPE, Horizon, Hour, SealReason};
 
-use tidemill_topology::Plan;
+use tidemill_topology::Origin;
 
 use crate::region::Region;
 
@@ -23,14 +23,14 @@ pub(crate) struct Watermark {
     pub(crate) is_quiet: bool,
 }
 
-/// The watermark of the types that come from these sources.
-pub(crate) fn watermark(region: &Region, sources: &[usize]) -> Watermark {
+/// The watermark of the types that come from there.
+pub(crate) fn watermark(region: &Region, origins: &[Origin]) -> Watermark {
     let mut lowest: Option<(i64, String)> = None;
     let mut highest: Option<i64> = None;
     let mut is_quiet = false;
     let held = |by: String| Watermark { held_by: Some(by), ..Watermark::default() };
-    for index in sources {
-        let source = &region.sources[*index];
+    for origin in origins {
+        let source = &region.sources[origin.source];
         let name = &region.node(source.node).name;
         let state = source.state();
         let Some(positions) = &state.positions else {
@@ -39,9 +39,15 @@ pub(crate) fn watermark(region: &Region, sources: &[usize]) -> Watermark {
         // Everybody who needs both takes the source's state first.
         let progress = region.progress();
         let seen = progress.seen.get(name);
-        let gone = seen.into_iter().flatten().filter(|(partition, _)| !positions.contains_key(*partition));
+        let gone = seen.into_iter().flat_map(|seen| origin.among(seen));
+        let gone = gone.filter(|(partition, _)| !positions.contains_key(*partition));
         highest = highest.max(gone.map(|(_, newest)| newest.at_ms).max());
-        for (partition, position) in positions {
+        if origin.among(positions).next().is_none()
+            && let Some(named) = origin.partitions.first()
+        {
+            return held(format!("{name}/{named} (not there)"));
+        }
+        for (partition, position) in origin.among(positions) {
             let newest = seen.and_then(|seen| seen.get(partition));
             if let Some(quiet_ms) = state.idle.get(partition) {
                 is_quiet = true;
@@ -63,47 +69,6 @@ pub(crate) fn watermark(region: &Region, sources: &[usize]) -> Watermark {
         Some((at_ms, held_by)) => Watermark { at_ms: Some(at_ms), held_by: Some(held_by), is_quiet: false },
         None => Watermark { at_ms: highest, held_by: None, is_quiet },
     }
-}
-
-/// Indexes of the sources that each type comes from, in the order of the plan: types that stages make come after the types they are made of.
-pub(crate) struct Lineage {
-    pub(crate) types: Vec<(Arc<str>, Vec<usize>)>,
-    /// Types that a stage makes, with the types that they are made of.
-    pub(crate) derived: Vec<(Arc<str>, Vec<Arc<str>>)>,
-}
-
-/// Follows the plan's edges.
-pub(crate) fn lineage(plan: &Plan) -> Lineage {
-    let mut sources_of: Vec<Vec<usize>> = Vec::new();
-    let mut types: BTreeMap<Arc<str>, Vec<usize>> = BTreeMap::new();
-    let mut derived: BTreeMap<Arc<str>, Vec<Arc<str>>> = BTreeMap::new();
-    for (at, node) in plan.nodes.iter().enumerate() {
-        let mut sources: Vec<usize> = match node.role {
-            Role::Source => vec![plan.nodes[..at].iter().filter(|node| node.role == Role::Source).count()],
-            _ => node.inputs.iter().flat_map(|edge| sources_of[edge.from].clone()).collect(),
-        };
-        sources.sort_unstable();
-        sources.dedup();
-        for sent in &node.sends {
-            let is_made = node.kind.input == tidemill_core::Shape::Rows
-                && !node.accepts.iter().any(|accepted| accepted.name == sent.name);
-            if is_made {
-                let inputs = node.accepts.iter().map(|accepted| accepted.name.clone());
-                derived.entry(sent.name.clone()).or_default().extend(inputs);
-            } else if *sent.name != *DEAD_LETTER_TYPE {
-                let of_type = types.entry(sent.name.clone()).or_default();
-                of_type.extend(&sources);
-                of_type.sort_unstable();
-                of_type.dedup();
-            }
-        }
-        sources_of.push(sources);
-    }
-    types.retain(|name, _| !derived.contains_key(name));
-    let order = |name: &Arc<str>| plan.nodes.iter().position(|node| node.sends.iter().any(|sent| sent.name == *name));
-    let mut derived: Vec<_> = derived.into_iter().collect();
-    derived.sort_by_key(|(name, _)| order(name));
-    Lineage { types: types.into_iter().collect(), derived }
 }
 
 /// What the ponds that a region reads have said of hours.
@@ -138,17 +103,17 @@ impl Said {
     }
 
     /// How far a type is sealed that comes from these sources: as far as all of them say. `None` when one has said nothing yet.
-    fn sealed_before_ms(&self, name: &str, sources: &[usize]) -> Option<i64> {
-        let by_source = sources.iter().filter_map(|source| self.by_source.get(*source)?.as_ref());
+    fn sealed_before_ms(&self, name: &str, origins: &[Origin]) -> Option<i64> {
+        let by_source = origins.iter().filter_map(|origin| self.by_source.get(origin.source)?.as_ref());
         by_source.map(|by_type| by_type.get(name).copied()).min().flatten()
     }
 
     /// Whether a source that goes on behind these seals would get more than an hour ahead of another one with events of the type: what it
     /// brings then would only add to the hours that are open. It waits; its pond keeps what comes.
     fn is_far_ahead(&self, region: &Region, horizon: &Horizon) -> bool {
-        let sources = region.lineage.types.iter().find(|(name, _)| *name == horizon.event_type);
-        let Some((name, sources)) = sources.filter(|(_, sources)| sources.len() > 1) else { return false };
-        let least = self.sealed_before_ms(name, sources).unwrap_or(i64::MIN);
+        let origins = region.lineage.types.iter().find(|(name, _)| *name == horizon.event_type);
+        let Some((name, origins)) = origins.filter(|(_, origins)| origins.len() > 1) else { return false };
+        let least = self.sealed_before_ms(name, origins).unwrap_or(i64::MIN);
         horizon.sealed_before_ms > least.saturating_add(region.plan.limits.bucket_ms)
     }
 }
@@ -159,14 +124,14 @@ pub(crate) fn propose(region: &Region, said: &Said, now_ms: i64) -> Vec<Horizon>
     let current = region.committed().sealed_before_ms.clone();
     let mut moved: BTreeMap<Arc<str>, Horizon> = BTreeMap::new();
     let mut closes = false;
-    // Most types come from the same sources.
-    let mut known: BTreeMap<&[usize], Watermark> = BTreeMap::new();
-    for (name, sources) in &region.lineage.types {
+    // Most types come from the same partitions.
+    let mut known: BTreeMap<&[Origin], Watermark> = BTreeMap::new();
+    for (name, origins) in &region.lineage.types {
         let was = current.get(name).copied().unwrap_or(i64::MIN);
         if region.is_behind_ponds() {
             // Seals of a pond close something: the region that writes it has seen to that.
             // It must be known from all that stand at seals now, so only barriers that let one go on carry any.
-            let before = said.sealed_before_ms(name, sources).filter(|before| *before > was && !said.passes.is_empty());
+            let before = said.sealed_before_ms(name, origins).filter(|before| *before > was && !said.passes.is_empty());
             if let Some(before) = before {
                 closes = true;
                 let reason = said.reasons.get(name).copied().unwrap_or(SealReason::Watermark);
@@ -174,7 +139,7 @@ pub(crate) fn propose(region: &Region, said: &Said, now_ms: i64) -> Vec<Horizon>
             }
             continue;
         }
-        let watermark = known.entry(sources).or_insert_with(|| watermark(region, sources));
+        let watermark = known.entry(origins).or_insert_with(|| watermark(region, origins));
         let Some(at_ms) = watermark.at_ms else { continue };
         let mut before = Hour::of(at_ms.saturating_sub(limits.allowed_lateness_ms), limits.bucket_ms).start_ms;
         let mut reason = SealReason::Watermark;

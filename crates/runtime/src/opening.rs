@@ -13,7 +13,6 @@ use crate::caps::Caps;
 use crate::committer;
 use crate::error::RunError;
 use crate::failpoint;
-use crate::horizon::lineage;
 use crate::inbox::Inbox;
 use crate::ledger::{Committed, Ledger, Opened};
 use crate::logs::Logs;
@@ -209,7 +208,7 @@ impl Wiring {
             })
             .collect();
         let progress = Progress::at(&committed);
-        let lineage = lineage(&plan);
+        let lineage = plan.lineage();
         Region {
             name,
             lineage,

@@ -9,13 +9,12 @@ use std::time::Duration;
 use actix::Addr;
 use dashmap::DashMap;
 use tidemill_core::{Clusters, CutId, Horizon, Lag, LogName, PartitionPosition, Publication, Tally};
-use tidemill_topology::{Node, Plan};
+use tidemill_topology::{Lineage, Node, Plan};
 use tokio::sync::Notify;
 
 use crate::caps::Caps;
 use crate::coordinator::{Coordinator, Fatal};
 use crate::error::RunError;
-use crate::horizon::Lineage;
 use crate::host::Host;
 use crate::inbox::Inbox;
 use crate::ledger::Committed;

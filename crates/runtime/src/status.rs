@@ -346,11 +346,11 @@ impl Region {
     fn type_status(&self) -> Vec<TypeStatus> {
         let sealed = self.committed().sealed_before_ms.clone();
         let made = self.lineage.derived.iter().map(|(name, _)| (name, None));
-        let received = self.lineage.types.iter().map(|(name, sources)| (name, Some(sources)));
+        let received = self.lineage.types.iter().map(|(name, origins)| (name, Some(origins)));
         received
             .chain(made)
-            .map(|(name, sources)| {
-                let watermark = sources.map(|sources| watermark(self, sources)).unwrap_or_default();
+            .map(|(name, origins)| {
+                let watermark = origins.map(|origins| watermark(self, origins)).unwrap_or_default();
                 let open_hours = self.progress().open.get(name).map_or(0, std::collections::BTreeSet::len);
                 TypeStatus {
                     name: name.to_string(),

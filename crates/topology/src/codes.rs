@@ -27,7 +27,7 @@ codes! {
     BAD_BUCKET "bad-bucket" "The width of an hour does not divide a day."
     UNKNOWN_KIND "unknown-kind" "There is no such kind of source, stage or sink."
     SINGLE_WORKER "single-worker" "A stage with state, or a source or sink, was given `workers`."
-    UNKNOWN_INPUT "unknown-input" "`from` names nothing that there is."
+    UNKNOWN_INPUT "unknown-input" "`from` or `comes_from` names nothing that there is."
     DUPLICATE_INPUT "duplicate-input" "`from` names the same thing twice."
     NO_OUTPUT "no-output" "`from` names something that sends nothing there."
     CYCLE "cycle" "Stages take from each other in a circle."

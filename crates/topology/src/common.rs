@@ -103,6 +103,13 @@ pub const TYPE_KEYS: &[OptionSpec] = &[
         shapes_state: true,
     },
     option("owner", OptionType::Text, DefaultValue::Absent, "Who answers for the type."),
+    option(
+        "comes_from",
+        OptionType::TextList { min_items: 1 },
+        DefaultValue::Absent,
+        "Where its events come from: `SOURCE`, or `SOURCE/PARTITION`, or `SOURCE/` and what names of partitions begin with up to a `/`, such as a \
+         topic. Its hours then wait for these alone, and not for all that the type could come from.",
+    ),
 ];
 
 /// `kind`, of every source, stage and sink.

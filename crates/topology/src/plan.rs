@@ -1,10 +1,12 @@
 //! What a topology comes to once everything in it has been checked.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tidemill_core::{EventType, Finding, Guarantee, KindSpec, Limits, Options, Role, StageInput};
 
+use crate::lineage::ComesFrom;
 use crate::pond::PondOptions;
 
 /// A checked topology.
@@ -20,6 +22,8 @@ pub struct Plan {
     pub caps: DeadLetterCaps,
     /// The declared types, in order of name.
     pub types: Vec<Arc<EventType>>,
+    /// Where types say that they come from.
+    pub comes_from: BTreeMap<Arc<str>, Vec<ComesFrom>>,
     /// Sources, stages and sinks in topological order: every node comes after all that it takes from.
     pub nodes: Vec<Node>,
 }

@@ -73,6 +73,7 @@ impl Plan {
                     limits: self.limits.clone(),
                     caps: self.caps,
                     types: self.types.clone(),
+                    comes_from: self.comes_from.clone(),
                     nodes: Vec::new(),
                 },
             })

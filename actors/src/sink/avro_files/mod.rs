@@ -56,7 +56,8 @@ static SPEC: KindSpec = KindSpec {
     summary: "Writes each hour of each type as Avro container files, with a manifest when the hour is sealed.",
     details: "Below the output root, a sealed hour is a directory `<path>/rev=0` with the files \
         `part-00000-<identity>.avro`, `_manifest.json` and `_SUCCESS`, published in this order and never changed. \
-        All times are UTC.\n\n\
+        All times are UTC. An hour without events has a manifest and a mark alone, when later events have shown that it is over and \
+        no field is in the path.\n\n\
         An event whose hour is sealed becomes a dead letter `late`. Dead letters themselves are never late: \
         one that comes behind its hour's seal is put into the first hour that is not sealed.\n\n\
         Blocks are compressed on all cores; at most two blocks a core are in memory beside one pending block for each open \

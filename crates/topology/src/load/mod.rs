@@ -66,18 +66,27 @@ pub fn load(text: &str, path: &Path, kinds: &dyn Kinds, read: &dyn Fn(&Path) -> 
     planner.check_unused_types(&flows);
     same_path::check(&cx, &drafts, &flows, &limits);
     let nodes = plan_nodes(&drafts, &order, flows);
-    let mut diagnostics = cx.finish();
-    syntax::keep_certain(&holes, &mut diagnostics);
-    let right = !diagnostics.iter().any(Diagnostic::is_error);
-    let plan = name.zip(nodes).filter(|_| right).map(|(name, nodes)| Plan {
+    let comes_from = types.iter().map(|(name, declared)| {
+        let said = declared.comes_from.iter().map(|(said, _)| said.clone()).collect();
+        (Arc::from(name.as_str()), said)
+    });
+    let comes_from = comes_from.collect();
+    let plan = name.zip(nodes).map(|(name, nodes)| Plan {
         name: name.into(),
         base_dir: path.parent().unwrap_or(Path::new("")).to_owned(),
         limits,
         caps,
-        types: types.into_values().filter_map(|declared| declared.event_type).collect(),
+        types: types.values().filter_map(|declared| declared.event_type.clone()).collect(),
+        comes_from,
         nodes,
     });
-    Loaded { plan, diagnostics }
+    if !sections.holes {
+        wiring::check_origins(&cx, &drafts, &types, plan.as_ref());
+    }
+    let mut diagnostics = cx.finish();
+    syntax::keep_certain(&holes, &mut diagnostics);
+    let right = !diagnostics.iter().any(Diagnostic::is_error);
+    Loaded { plan: plan.filter(|_| right), diagnostics }
 }
 
 type Named<'t, 'i> = (&'t Key<'i>, &'t DeTable<'i>);

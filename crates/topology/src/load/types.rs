@@ -10,6 +10,7 @@ use toml::de::DeTable;
 
 use super::cx::{Cx, Key, Problem, Span, Val, entries};
 use super::options::{Checked, Owner, Verdict, check};
+use crate::lineage::ComesFrom;
 use crate::{codes, common, suggest};
 
 /// Reads a file that the topology names.
@@ -21,6 +22,8 @@ pub(super) struct Declared {
     pub(super) span: Span,
     /// `None` when it can't be made.
     pub(super) event_type: Option<Arc<EventType>>,
+    /// `comes_from`, item by item.
+    pub(super) comes_from: Vec<(ComesFrom, Span)>,
 }
 
 pub(super) type Types = BTreeMap<String, Declared>;
@@ -40,7 +43,11 @@ pub(super) fn declare(cx: &Cx<'_>, tables: &[(&Key<'_>, &DeTable<'_>)], read: Re
         let specs: Vec<_> = common::TYPE_KEYS.iter().collect();
         let checked = check(cx, &owner, table, &specs, &|_, _| Verdict::Unknown);
         let event_type = event_type(cx, &name, table, &checked, read).map(Arc::new);
-        types.entry(name).or_insert(Declared { span, event_type });
+        let texts = checked.texts("comes_from").unwrap_or_default();
+        let items = table.get("comes_from").and_then(|value| value.get_ref().as_array());
+        let spans = items.into_iter().flatten().map(Val::span);
+        let comes_from = texts.iter().map(|text| ComesFrom::parse(text)).zip(spans).collect();
+        types.entry(name).or_insert(Declared { span, event_type, comes_from });
     }
     types
 }

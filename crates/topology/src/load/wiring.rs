@@ -6,7 +6,8 @@ use tidemill_core::{Role, Shape};
 
 use super::cx::{Cx, Problem};
 use super::nodes::{Draft, Input};
-use crate::plan::{Kinds, Port};
+use super::types::Types;
+use crate::plan::{Kinds, Plan, Port};
 use crate::{codes, common, suggest};
 
 /// Finds what each `from` names. With `holes`, a name that is not there may be one that could not be made out.
@@ -39,6 +40,33 @@ pub(super) fn resolve(cx: &Cx<'_>, drafts: &mut [Draft<'_, '_>], holes: bool) {
                     draft.input_missing = true;
                     cx.push(Problem::error(code, span, message).help(help));
                 }
+            }
+        }
+    }
+}
+
+/// Whether the sources are there that types say they come from, and lead to where the types are.
+pub(super) fn check_origins(cx: &Cx<'_>, drafts: &[Draft<'_, '_>], types: &Types, plan: Option<&Plan>) {
+    let sources = drafts.iter().filter(|draft| draft.role == Role::Source);
+    let sources: Vec<&str> = sources.map(|draft| draft.name.as_str()).collect();
+    for (said, span) in types.values().flat_map(|declared| &declared.comes_from) {
+        if !sources.contains(&&*said.source) {
+            let message = format!("there is no source named `{}`", said.source);
+            let help = suggest::help(&said.source, &sources, "sources");
+            cx.push(Problem::error(codes::UNKNOWN_INPUT, span.clone(), message).help(help));
+        }
+    }
+    let Some(plan) = plan else { return };
+    let of_plan: Vec<&str> =
+        plan.nodes.iter().filter(|node| node.role == Role::Source).map(|node| &*node.name).collect();
+    for (name, origins) in plan.lineage().types {
+        let possible: Vec<&str> = origins.iter().map(|origin| of_plan[origin.source]).collect();
+        for (said, span) in types.get(&*name).into_iter().flat_map(|declared| &declared.comes_from) {
+            if sources.contains(&&*said.source) && !possible.contains(&&*said.source) {
+                let message = format!("events of type `{name}` can't come from source `{}`", said.source);
+                let help =
+                    format!("no stage that makes `{name}` takes from it; they come from {}", suggest::list(&possible));
+                cx.push(Problem::error(codes::UNKNOWN_INPUT, span.clone(), message).help(help));
             }
         }
     }
