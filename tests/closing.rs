@@ -98,14 +98,13 @@ fn an_hour_with_one_event_closes_although_its_topic_and_other_partitions_are_qui
 }
 
 #[test]
-fn an_event_from_the_future_makes_no_other_late() {
+fn an_event_from_the_future_moves_the_watermark_no_further_than_the_present() {
     let place = Place::new();
     // Nothing is quiet for a day: only events move the watermark.
     minutes(&place, "1m", &files("1d"));
     let now_ms = || SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64;
     let past_ms = now_ms() - 600_000;
-    let ahead_ms = now_ms() + 600_000;
-    place.write("data/first", format!("past\t{past_ms}\t\nahead\t{ahead_ms}\t\n"));
+    place.write("data/first", format!("past\t{past_ms}\t\n"));
     let child = follow(&place, &["--set", "cut.interval=20ms"]);
     let seen = |wanted: u64| {
         let status: Value = serde_json::from_slice(&place.tidemill(&["status", "plays", "--json"]).stdout).ok()?;
@@ -113,6 +112,8 @@ fn an_event_from_the_future_makes_no_other_late() {
         let sink = stages.into_iter().find(|stage| stage["name"] == "files")?;
         (sink["tally"]["sent"].as_u64()? >= wanted).then_some(())
     };
+    wait_for("the event of the past", || seen(1));
+    place.append("data/first", &format!("ahead\t{}\t\n", now_ms() + 600_000));
     sealed(&place, "play", past_ms - past_ms % 60_000);
     place.append("data/first", &format!("in time\t{}\t\n", now_ms()));
     wait_for("the event in time", || seen(3));
@@ -141,4 +142,21 @@ fn a_type_that_says_where_it_comes_from_waits_for_nothing_else() {
     place.append("data/stuck/one", &format!("other\to3\t{}\t\n", HOUR + 121_000));
     sealed(&place, "other", HOUR + 60_000);
     stop(child);
+}
+
+#[test]
+fn counts_over_types_close_when_all_is_quiet_although_one_of_the_types_has_no_events() {
+    let place = Place::new();
+    minutes(&place, "100ms", &files("50ms"));
+    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
+    let other = "[types.other]\nschema = \"play.avsc\"\ntime = \"at\"\nid = [\"id\"]\n[types.play]";
+    let counts = "\n[stages.counts]\nkind = \"hourly\"\nfrom = [\"dedup\"]\nmeasures = { events = \"count()\" }\n\
+                  [sinks.count_files]\nkind = \"avro_files\"\nfrom = [\"counts\"]\n";
+    let text = text.replace("[types.play]", other).replace("{ const = \"play\" }", "{ column = 0 }");
+    place.write("plays.toml", text + counts);
+    place.write("data/first", format!("play\tone\t{}\t\n", HOUR + 59_700));
+    let child = follow(&place, &[]);
+    assert_eq!(sealed(&place, "counts", HOUR)["count"], 1);
+    stop(child);
+    assert_eq!(manifests(&place.out(), "other").len(), 0, "a type that never came has no hours");
 }

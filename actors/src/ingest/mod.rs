@@ -1,7 +1,7 @@
 //! Where records come from: the source kinds `file`, `generate` and `kafka`, and the generator of listening events with its truth.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tidemill_core::{Cure, SourceError, SourceKind};
 
@@ -28,5 +28,41 @@ fn now_ms() -> i64 {
     match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(since) => since.as_millis() as i64,
         Err(before) => -(before.duration().as_millis() as i64),
+    }
+}
+
+/// When it was last looked, by both clocks: a machine that was suspended has one that stood still.
+struct Looked {
+    at: Instant,
+    at_ms: i64,
+}
+
+impl Looked {
+    fn now() -> Self {
+        Self { at: Instant::now(), at_ms: now_ms() }
+    }
+
+    /// Looks again; whether so much time has passed since that what was quiet meanwhile means nothing.
+    fn again_after(&mut self, limit: Duration) -> bool {
+        let before = std::mem::replace(self, Self::now());
+        let passed_ms = self.at_ms.saturating_sub(before.at_ms).unsigned_abs();
+        self.at.duration_since(before.at) >= limit || Duration::from_millis(passed_ms) >= limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_that_passes_by_one_clock_alone_is_noticed_once() {
+        let mut looked = Looked::now();
+        let limit = Duration::from_secs(3_600);
+        assert!(!looked.again_after(limit));
+        looked.at_ms -= 3_600_000;
+        assert!(looked.again_after(limit) && !looked.again_after(limit));
+        looked.at_ms += 7_200_000;
+        assert!(looked.again_after(limit), "it was set back");
+        assert!(looked.again_after(Duration::ZERO));
     }
 }

@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// Why hours were sealed.
+/// Why hours were sealed. The order is part of the format of ponds: new ones come last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SealReason {
     /// The watermark of every partition passed the end of the hour by the allowed lateness.
     Watermark,
-    /// Every partition had been read to its end and was quiet, and the clock went on from the newest event.
-    Quiet,
     /// All sources were at their end and the run was asked to seal what is open (`--until-end`).
     EndOfInput,
     /// The clock passed the end of the hour (dead letters only).
     Clock,
+    /// Every partition had been read to its end and was quiet, and the clock went on from the newest event.
+    Quiet,
 }
 
 /// All hours of a type that end at or before `sealed_before_ms` are sealed from a barrier on.

@@ -8,68 +8,10 @@ use tidemill_core::{DEAD_LETTER_TYPE, Horizon, Hour, SealReason};
 use tidemill_topology::Origin;
 
 use crate::region::Region;
+use crate::watermark::{Watermark, watermark};
 
 /// How long after its end an hour of dead letters is left open, in milliseconds.
 const DEAD_LETTER_GRACE_MS: i64 = 60_000;
-
-/// How far the events of a type have come.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Watermark {
-    /// Lowest of the highest event times of its partitions; `None` while one of them has shown no event.
-    pub(crate) at_ms: Option<i64>,
-    /// The partition that holds it, as `source/partition`.
-    pub(crate) held_by: Option<String>,
-    /// No partition has anything more for now: it goes on with the clock.
-    pub(crate) is_quiet: bool,
-}
-
-/// The watermark of the types that come from there.
-pub(crate) fn watermark(region: &Region, origins: &[Origin]) -> Watermark {
-    let mut lowest: Option<(i64, String)> = None;
-    let mut highest: Option<i64> = None;
-    let mut is_quiet = false;
-    let held = |by: String| Watermark { held_by: Some(by), ..Watermark::default() };
-    for origin in origins {
-        let source = &region.sources[origin.source];
-        let name = &region.node(source.node).name;
-        let state = source.state();
-        let Some(positions) = &state.positions else {
-            return held(format!("{name} (not open yet)"));
-        };
-        // Everybody who needs both takes the source's state first.
-        let progress = region.progress();
-        let seen = progress.seen.get(name);
-        let gone = seen.into_iter().flat_map(|seen| origin.among(seen));
-        let gone = gone.filter(|(partition, _)| !positions.contains_key(*partition));
-        highest = highest.max(gone.map(|(_, newest)| newest.at_ms).max());
-        if origin.among(positions).next().is_none()
-            && let Some(named) = origin.partitions.first()
-        {
-            return held(format!("{name}/{named} (not there)"));
-        }
-        for (partition, position) in origin.among(positions) {
-            let newest = seen.and_then(|seen| seen.get(partition));
-            if let Some(quiet_ms) = state.idle.get(partition) {
-                is_quiet = true;
-                highest = highest.max(newest.map(|newest| newest.when_quiet(*quiet_ms)));
-                continue;
-            }
-            highest = highest.max(newest.map(|newest| newest.at_ms));
-            match newest {
-                _ if position.ended => {}
-                None => return held(format!("{name}/{partition}")),
-                Some(newest) if lowest.as_ref().is_none_or(|(at, _)| newest.at_ms < *at) => {
-                    lowest = Some((newest.at_ms, format!("{name}/{partition}")));
-                }
-                Some(_) => {}
-            }
-        }
-    }
-    match lowest {
-        Some((at_ms, held_by)) => Watermark { at_ms: Some(at_ms), held_by: Some(held_by), is_quiet: false },
-        None => Watermark { at_ms: highest, held_by: None, is_quiet },
-    }
-}
 
 /// What the ponds that a region reads have said of hours.
 #[derive(Default)]
@@ -124,11 +66,11 @@ pub(crate) fn propose(region: &Region, said: &Said, now_ms: i64) -> Vec<Horizon>
     let current = region.committed().sealed_before_ms.clone();
     let mut moved: BTreeMap<Arc<str>, Horizon> = BTreeMap::new();
     let mut closes = false;
-    // Most types come from the same partitions.
-    let mut known: BTreeMap<&[Origin], Watermark> = BTreeMap::new();
+    let is_behind_ponds = region.is_behind_ponds();
+    let allowed = if is_behind_ponds { Allowed::default() } else { Allowed::of(region, &current) };
     for (name, origins) in &region.lineage.types {
         let was = current.get(name).copied().unwrap_or(i64::MIN);
-        if region.is_behind_ponds() {
+        if is_behind_ponds {
             // Seals of a pond close something: the region that writes it has seen to that.
             // It must be known from all that stand at seals now, so only barriers that let one go on carry any.
             let before = said.sealed_before_ms(name, origins).filter(|before| *before > was && !said.passes.is_empty());
@@ -139,22 +81,16 @@ pub(crate) fn propose(region: &Region, said: &Said, now_ms: i64) -> Vec<Horizon>
             }
             continue;
         }
-        let watermark = known.entry(origins).or_insert_with(|| watermark(region, origins));
-        let Some(at_ms) = watermark.at_ms else { continue };
-        let mut before = Hour::of(at_ms.saturating_sub(limits.allowed_lateness_ms), limits.bucket_ms).start_ms;
-        let mut reason = SealReason::Watermark;
-        let progress = region.progress();
-        let open = progress.open.get(name).into_iter().flatten().filter(|start| **start >= was);
-        let last = open.map(|start| start.saturating_add(limits.bucket_ms)).take_while(|end| *end <= before).last();
-        if watermark.is_quiet {
-            // Quiet closes what has begun. That nothing at all belongs to an hour is shown by later events only: what comes in
-            // large portions, such as a file a day, is quiet for long and means nothing by it.
-            before = last.unwrap_or(was);
-            reason = SealReason::Quiet;
-        }
-        if before > was {
-            // Hours without events are sealed, too, from the first one on that has some.
-            closes |= was > i64::MIN || last.is_some();
+        let Some(of_origins) = allowed.by_origins.get(&**origins) else { continue };
+        // Quiet closes what has begun, for all types that come from there. That nothing at all belongs to an hour is shown by later
+        // events only: what comes in large portions, such as a file a day, is quiet for long and means nothing by it.
+        let (before, reason) = match of_origins.is_quiet {
+            true => (of_origins.begun_ms, SealReason::Quiet),
+            false => (Some(of_origins.before_ms), SealReason::Watermark),
+        };
+        if let Some(before) = before.filter(|before| *before > was) {
+            // Hours without events are sealed, too, when others have been.
+            closes |= was > i64::MIN || of_origins.begun_ms.is_some();
             moved.insert(name.clone(), horizon(name, before, reason));
         }
     }
@@ -182,6 +118,45 @@ pub(crate) fn propose(region: &Region, said: &Said, now_ms: i64) -> Vec<Horizon>
         }
     }
     moved.into_values().collect()
+}
+
+/// What watermarks allow, for types that come from the same partitions, as most do.
+#[derive(Default)]
+struct Allowed<'a> {
+    by_origins: BTreeMap<&'a [Origin], AllowedHours>,
+}
+
+struct AllowedHours {
+    /// Hours that end at or before it.
+    before_ms: i64,
+    /// End of the last one of these that has events of any of the types and is open.
+    begun_ms: Option<i64>,
+    is_quiet: bool,
+}
+
+impl<'a> Allowed<'a> {
+    fn of(region: &'a Region, current: &BTreeMap<Arc<str>, i64>) -> Self {
+        let limits = &region.plan.limits;
+        // Before any watermark is looked at: what begins meanwhile is not to be closed by what was proven before it came.
+        let open = region.progress().open.clone();
+        let mut allowed = Self::default();
+        let mut known: BTreeMap<&[Origin], Watermark> = BTreeMap::new();
+        for (name, origins) in &region.lineage.types {
+            let watermark = known.entry(origins).or_insert_with(|| watermark(region, origins));
+            let Some(at_ms) = watermark.at_ms else { continue };
+            let before_ms = Hour::of(at_ms.saturating_sub(limits.allowed_lateness_ms), limits.bucket_ms).start_ms;
+            let hours = allowed.by_origins.entry(origins).or_insert(AllowedHours {
+                before_ms,
+                begun_ms: None,
+                is_quiet: watermark.is_quiet,
+            });
+            let was = current.get(name).copied().unwrap_or(i64::MIN);
+            let ends = open.get(name).into_iter().flatten().filter(|start| **start >= was);
+            let ends = ends.map(|start| start.saturating_add(limits.bucket_ms));
+            hours.begun_ms = hours.begun_ms.max(ends.take_while(|end| *end <= before_ms).last());
+        }
+        allowed
+    }
 }
 
 /// Horizons that close every hour that has events. To be called when nothing is on its way.

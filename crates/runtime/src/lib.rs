@@ -52,6 +52,7 @@ mod status;
 mod suspects;
 mod take_over;
 mod watchdog;
+mod watermark;
 mod worker;
 
 pub use aside::set_aside;

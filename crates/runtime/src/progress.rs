@@ -42,8 +42,7 @@ impl Newest {
     /// How far event time has come when nothing more had arrived until `quiet_ms`: as far on as the clock. What was as long on its way as
     /// the newest event would be here. Never beyond the clock.
     pub(crate) fn when_quiet(self, quiet_ms: i64) -> i64 {
-        let passed_ms = quiet_ms.saturating_sub(self.arrived_at_ms).max(0);
-        self.at_ms.saturating_add(passed_ms).min(quiet_ms)
+        self.at_ms.saturating_add(quiet_ms.saturating_sub(self.arrived_at_ms).max(0))
     }
 }
 
@@ -73,23 +72,29 @@ impl Seen {
     /// Looks at the event times of a batch. One pass over the time column.
     pub(crate) fn of(batch: &Batch, bucket_ms: i64) -> Option<Self> {
         let times = TimeColumn::of(&batch.records, batch.event_type.time)?;
-        let mut max_ms = i64::MIN;
+        let arrived_at_ms = batch.arrived_at_ms;
+        let (mut max_ms, mut max_past_ms) = (i64::MIN, i64::MIN);
         let mut hours = BTreeSet::new();
         let mut current = Hour { start_ms: 0, width_ms: 0 };
         for row in batch.indexes() {
             let time = times.ms(row);
             max_ms = max_ms.max(time);
+            if time <= arrived_at_ms {
+                max_past_ms = max_past_ms.max(time);
+            }
             if time < current.start_ms || time >= current.end_ms() {
                 current = Hour::of(time, bucket_ms);
                 hours.insert(current.start_ms);
             }
         }
+        // An event from the future has a wrong clock, and proves nothing as long as there are others. Where all are like that, by a
+        // little for the most part, they count as of their arrival.
+        let at_ms = if max_past_ms > i64::MIN { max_past_ms } else { max_ms.min(arrived_at_ms) };
         (max_ms > i64::MIN).then(|| Self {
             source: batch.origin.source.clone(),
             partition: batch.origin.partition.clone(),
             event_type: batch.event_type.name.clone(),
-            // An event from the future has a wrong clock: it proves nothing of the time behind its arrival.
-            newest: Newest { at_ms: max_ms.min(batch.arrived_at_ms), arrived_at_ms: batch.arrived_at_ms },
+            newest: Newest { at_ms, arrived_at_ms },
             hours,
             is_replay: batch.origin.enters.is_some(),
         })
@@ -100,7 +105,12 @@ impl Progress {
     /// As a cut has it.
     pub(crate) fn at(cut: &Committed) -> Self {
         let open = cut.last.open.iter().map(|(name, hours)| (name.clone(), hours.iter().copied().collect()));
-        Self { seen: cut.last.progress.clone(), open: open.collect(), sealed_before_ms: cut.sealed_before_ms.clone() }
+        let mut seen = cut.last.progress.clone();
+        for newest in seen.values_mut().flat_map(BTreeMap::values_mut) {
+            // Where an earlier version did not say it: no later than that.
+            newest.arrived_at_ms = newest.arrived_at_ms.min(cut.last.at_ms.max(newest.at_ms));
+        }
+        Self { seen, open: open.collect(), sealed_before_ms: cut.sealed_before_ms.clone() }
     }
 
     /// Takes note of a batch. Hours that are sealed stay so: their events are late, and open nothing.
@@ -161,7 +171,6 @@ mod tests {
         let newest = Newest { at_ms: 1_000, arrived_at_ms: 5_000 };
         assert_eq!(newest.when_quiet(4_000), 1_000, "a proof from before it says nothing");
         assert_eq!(newest.when_quiet(5_700), 1_700);
-        assert_eq!(Newest { at_ms: 5_000, ..newest }.when_quiet(5_700), 5_700);
     }
 
     #[test]

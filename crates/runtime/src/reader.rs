@@ -297,6 +297,8 @@ impl Reading {
                 return None;
             }
         };
+        // What is at hand now is not proven to be all, however long it waits for room.
+        self.source.state().idle.clone_from(&behind.idle);
         self.number += 1;
         let begin = Instant::now();
         patient(&self.name(), "a stage behind it has no room", sent).await;
@@ -350,6 +352,8 @@ impl Reading {
         if let Some(positions) = self.source.state().positions.clone() {
             self.positions = positions;
         }
+        // Who can't be asked proves nothing.
+        self.source.state().idle.clear();
         let source = self.name();
         self.source.counters.errors.fetch_add(1, Ordering::Relaxed);
         if error.cure != Cure::Reopen {

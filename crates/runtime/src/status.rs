@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use tidemill_core::{Role, Shape, Tally};
 use tidemill_topology::REPLAY;
 
-use crate::horizon::watermark;
 use crate::pond::shared::PondShared;
 use crate::region::{DeadKey, Region, SourceShared};
+use crate::watermark::watermark;
 
 /// A look at everything at one moment. Counts are since the state began.
 #[derive(Clone, Debug, Serialize, Deserialize)]

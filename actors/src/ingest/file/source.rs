@@ -15,7 +15,7 @@ use super::patterns::Patterns;
 use super::reader::{Fault, Frames, Piece, Reader, Step};
 use super::stream::Stream;
 use super::{Config, FramingOption};
-use crate::ingest::{broken, now_ms};
+use crate::ingest::{Looked, broken, now_ms};
 
 /// How long a call may go on without a whole record (long lines, decompressing up to a position).
 const LONGEST_CALL: Duration = Duration::from_millis(40);
@@ -23,6 +23,8 @@ const LONGEST_CALL: Duration = Duration::from_millis(40);
 const NOTHING_NEW: Duration = Duration::from_millis(20);
 /// When to try a file again that could not be read.
 const RETRY: Duration = Duration::from_secs(5);
+/// A source that was not asked for so long takes nothing for quiet.
+const STOOD_STILL: Duration = Duration::from_secs(5);
 
 pub(super) struct FileSource {
     pub(super) source: Arc<str>,
@@ -38,6 +40,7 @@ pub(super) struct FileSource {
     /// Index into `open` of the one that is next.
     turn: usize,
     next_scan: Instant,
+    polled: Looked,
     /// When the last scan began, milliseconds since 1970.
     pub(super) scanned_at_ms: i64,
     scratch: Vec<u8>,
@@ -67,6 +70,7 @@ impl FileSource {
             open: Vec::new(),
             turn: 0,
             next_scan: Instant::now() + Duration::from_millis(config.rescan),
+            polled: Looked::now(),
             scanned_at_ms: i64::MIN,
             scratch: Vec::new(),
             config,
@@ -319,6 +323,13 @@ impl FileSource {
 impl Source for FileSource {
     fn poll(&mut self) -> Result<Polled, SourceError> {
         let now = Instant::now();
+        if self.polled.again_after(STOOD_STILL) {
+            // Who writes the files may have stood still, too, and needs time to go on.
+            self.partitions
+                .iter_mut()
+                .filter_map(|partition| partition.quiet_since.as_mut())
+                .for_each(|since| *since = now);
+        }
         if !self.until_end && now >= self.next_scan {
             self.next_scan = now + Duration::from_millis(self.config.rescan);
             self.scan()?;

@@ -16,6 +16,7 @@ use super::control::{Asked, Bounds, Control, EVERY, Place, Report, TELL_EVERY, T
 use super::misconfigured;
 use super::partition::Partition;
 use super::schemas::Schemas;
+use crate::ingest::Looked;
 use crate::kafka::native::{Event, Queue};
 use crate::kafka::registry::Registry;
 use crate::kafka::voice::Voice;
@@ -55,6 +56,9 @@ pub(super) struct KafkaSource {
     waits: Option<Waits>,
     /// Whether the first report with all topics has come.
     is_complete: bool,
+    /// Of all partitions it is known where they begin and end.
+    is_bounded: bool,
+    looked: Looked,
     /// When partitions that are quiet were asked about last.
     asked: Instant,
     /// Positions of the last cut, until they go to the group.
@@ -114,6 +118,8 @@ impl KafkaSource {
                 is_first: true,
             }),
             is_complete: false,
+            is_bounded: false,
+            looked: Looked::now(),
             asked: now,
             to_commit: Vec::new(),
             committed: now,
@@ -175,13 +181,13 @@ impl KafkaSource {
                 }
             }
         }
-        let is_bounded = unbounded.is_empty();
-        if !is_bounded {
+        self.is_bounded = unbounded.is_empty();
+        if !self.is_bounded {
             self.control.ask(unbounded);
         }
         if !missing.is_empty() {
             self.wait_for(missing.join("; "));
-        } else if is_bounded {
+        } else if self.is_bounded {
             self.is_complete = true;
             self.wait_no_more();
         }
@@ -339,7 +345,6 @@ impl KafkaSource {
 
     /// Takes a batch of messages. Returns whether the consumer has no more now.
     fn take(&mut self) -> bool {
-        let paused = self.polled.elapsed();
         let (partitions, index, ready) = (&mut self.partitions, &self.index, &mut self.ready);
         let has_schemas = self.schemas.is_some();
         let mut troubles = Vec::new();
@@ -384,8 +389,8 @@ impl KafkaSource {
         for (topic, number, code, text) in troubles {
             self.trouble(topic, number, code, &text);
         }
-        if paused >= self.config.stall_timeout() {
-            // It was us who did not ask: somebody behind was full.
+        if self.looked.again_after(self.config.stall_timeout()) {
+            // It was us who did not ask: somebody behind was full, or the machine stood still.
             self.partitions.iter_mut().for_each(|partition| partition.quiet_since = self.polled);
         }
         is_drained
@@ -524,7 +529,8 @@ impl Source for KafkaSource {
     }
 
     fn idle_partitions(&self) -> BTreeMap<Arc<str>, i64> {
-        if self.waits.is_some() {
+        // A partition of which nothing is known yet may hold anything.
+        if self.waits.is_some() || !self.is_bounded {
             return BTreeMap::new();
         }
         let (timeout, fresh) = (self.config.idle_timeout(), 4 * EVERY);

@@ -22,6 +22,9 @@ use crate::sink::template::{Template, encode_value};
 /// A cut compresses pending rows of this many bytes and more; fewer go into the snapshot, since tiny blocks compress badly.
 const SNAPSHOT_BLOCK: usize = 16 << 10;
 
+/// Hours without events that one cut can seal, of all types together: some 2.5 KB each until they are published.
+const EMPTY_MAX: usize = 50_000;
+
 /// The worker of `avro_files`.
 pub(super) struct AvroFilesStage {
     files: Files,
@@ -42,6 +45,8 @@ struct TypeState {
     /// Columns whose values are in the path.
     path_fields: Vec<usize>,
     sealed_before_ms: i64,
+    /// An hour with events was sealed.
+    has_begun: bool,
     /// Open hours by start.
     hours: BTreeMap<i64, OpenHour>,
     /// Duplicates dropped, by start of the hour.
@@ -87,6 +92,7 @@ impl AvroFilesStage {
                 }),
                 path_fields: template.fields().into_iter().map(column).collect::<Result<_, _>>()?,
                 sealed_before_ms: context.sealed_before_ms.get(&event_type.name).copied().unwrap_or(i64::MIN),
+                has_begun: false,
                 hours: BTreeMap::new(),
                 duplicates: BTreeMap::new(),
             })
@@ -117,6 +123,7 @@ impl AvroFilesStage {
         for (name, horizon) in saved.sealed {
             if let Some(state) = self.types.iter_mut().find(|state| *state.event_type.name == *name) {
                 state.sealed_before_ms = state.sealed_before_ms.max(horizon);
+                state.has_begun = true;
             }
         }
         for (name, hour, duplicates) in saved.duplicates {
@@ -309,26 +316,24 @@ impl AvroFilesStage {
         Ok(directory)
     }
 
-    /// Opens a directory for each hour without events between those that are sealed and a new horizon, so that its readers can tell
-    /// it from one that is not finished. There is none where the path has values of fields. A gap of more hours than there is
-    /// `room` for is no quiet time but a leap of the events' times, and is left out.
+    /// Opens a directory for each hour without events between those that are sealed and a new horizon, from the first hour with events on,
+    /// so that its readers can tell it from one that is not finished. There is none where the path has values of fields. A gap of more than
+    /// `max_open_hours` is left out, and so is one for which there is no `room`.
     fn open_empty(&mut self, index: usize, before_ms: i64, room: &mut usize) {
         let state = &self.types[index];
         let name = state.event_type.name.clone();
-        let first = match state.sealed_before_ms {
-            i64::MIN => state.hours.keys().next().copied(),
-            sealed_before_ms => Some(sealed_before_ms),
-        };
+        let first = if state.has_begun { Some(state.sealed_before_ms) } else { state.hours.keys().next().copied() };
         let Some(first) = first.filter(|_| state.path_fields.is_empty() && *name != *DEAD_LETTER_TYPE) else { return };
         let width_ms = self.limits.bucket_ms;
         let hours =
             std::iter::successors(Some(Hour::of(first, width_ms)), |hour| Some(Hour::of(hour.end_ms(), width_ms)));
         let empty = hours.take_while(|hour| hour.end_ms() <= before_ms);
         let empty = empty.filter(|hour| !state.hours.contains_key(&hour.start_ms));
-        let empty: Vec<Hour> = empty.take(*room + 1).collect();
-        if empty.len() > *room {
+        let most = self.limits.max_open_hours.min(*room);
+        let empty: Vec<Hour> = empty.take(most + 1).collect();
+        if empty.len() > most {
             let (from, before) = (format_time_ms(first), format_time_ms(before_ms));
-            tracing::warn!(event_type = %name, %from, %before, "hours without events get no manifest: they are more than `max_open_hours`");
+            tracing::warn!(event_type = %name, %from, %before, most, "hours without events get no manifest: there are too many");
             return;
         }
         *room -= empty.len();
@@ -369,7 +374,7 @@ impl Stage for AvroFilesStage {
     fn seal(&mut self, seals: &Seals, effects: &mut Effects) -> Result<(), StageError> {
         let mut closing: Vec<(usize, u64, SealReason)> = Vec::new();
         let width_ms = self.limits.bucket_ms;
-        let mut room = self.limits.max_open_hours;
+        let mut room = EMPTY_MAX;
         for horizon in &seals.horizons {
             let Some(index) = self.type_index(&horizon.event_type) else { continue };
             self.open_empty(index, horizon.sealed_before_ms, &mut room);
@@ -380,7 +385,9 @@ impl Stage for AvroFilesStage {
                 let duplicates = state.duplicates.get(start_ms).copied().unwrap_or_default();
                 closing.extend(open.by_path.values().map(|directory| (*directory, duplicates, horizon.reason)));
             }
+            let open_hours = state.hours.len();
             state.hours.retain(|start_ms, _| !sealed(start_ms));
+            state.has_begun |= state.hours.len() < open_hours;
             state.duplicates.retain(|start_ms, _| !sealed(start_ms));
         }
         for (directory, ..) in &closing {
@@ -411,7 +418,9 @@ impl Stage for AvroFilesStage {
         }
         for state in &self.types {
             let name = &state.event_type.name;
-            saved.sealed.push((name.to_string(), state.sealed_before_ms));
+            if state.has_begun {
+                saved.sealed.push((name.to_string(), state.sealed_before_ms));
+            }
             saved.duplicates.extend(state.duplicates.iter().map(|(hour, count)| (name.to_string(), *hour, *count)));
         }
         saved.write(self.in_order().filter_map(|index| self.files.directories[index].as_ref()))

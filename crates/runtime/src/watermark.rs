@@ -1,0 +1,161 @@
+//! How far the events of a type have come: by what its partitions have shown and, while all of them are quiet, by the clock.
+
+use tidemill_topology::Origin;
+
+use crate::progress::Newest;
+use crate::region::Region;
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Watermark {
+    /// In milliseconds of event time; `None` while nothing can be said.
+    pub(crate) at_ms: Option<i64>,
+    /// The partition that holds it, as `source/partition`.
+    pub(crate) held_by: Option<String>,
+    /// No partition has anything more for now: it goes on with the clock.
+    pub(crate) is_quiet: bool,
+}
+
+/// The watermark of the types that come from there.
+pub(crate) fn watermark(region: &Region, origins: &[Origin]) -> Watermark {
+    let mut shown = Shown::default();
+    for origin in origins {
+        let source = &region.sources[origin.source];
+        let name = &region.node(source.node).name;
+        let state = source.state();
+        let Some(positions) = &state.positions else {
+            return Watermark::held_by(format!("{name} (not open yet)"));
+        };
+        if origin.among(positions).next().is_none() {
+            match (origin.partitions.first(), &state.waits_for) {
+                (Some(partition), _) => return Watermark::held_by(format!("{name}/{partition} (not there)")),
+                (None, Some(_)) => return Watermark::held_by(format!("{name} (waits)")),
+                (None, None) => {}
+            }
+        }
+        // Everybody who needs both takes the source's state first.
+        let progress = region.progress();
+        let seen = progress.seen.get(name);
+        for (partition, newest) in seen.into_iter().flat_map(|seen| origin.among(seen)) {
+            if !positions.contains_key(partition) {
+                shown.add(Some(*newest), Standing::Ended);
+            }
+        }
+        for (partition, position) in origin.among(positions) {
+            let newest = seen.and_then(|seen| seen.get(partition)).copied();
+            let standing = match state.idle.get(partition) {
+                Some(proven_ms) => Standing::Quiet(*proven_ms),
+                None if position.ended => Standing::Ended,
+                None => Standing::Active,
+            };
+            if shown.add(newest, standing) {
+                shown.held_by = Some(format!("{name}/{partition}"));
+            }
+            if shown.is_held {
+                return Watermark { held_by: shown.held_by, ..Watermark::default() };
+            }
+        }
+    }
+    shown.watermark()
+}
+
+impl Watermark {
+    fn held_by(what: String) -> Self {
+        Self { held_by: Some(what), ..Self::default() }
+    }
+}
+
+/// What can come from a partition yet.
+#[derive(Clone, Copy)]
+enum Standing {
+    Active,
+    /// It is proven that nothing more had come until then.
+    Quiet(i64),
+    Ended,
+}
+
+/// What partitions have shown.
+#[derive(Default)]
+struct Shown {
+    /// The newest event time of the active partition that is least far.
+    lowest_ms: Option<i64>,
+    held_by: Option<String>,
+    /// An active partition has shown no event.
+    is_held: bool,
+    /// The newest event of all.
+    newest: Option<Newest>,
+    /// Until when it is proven that nothing more had come to any of them.
+    quiet_ms: Option<i64>,
+}
+
+impl Shown {
+    /// Whether the partition holds the watermark, as far as is known.
+    fn add(&mut self, newest: Option<Newest>, standing: Standing) -> bool {
+        self.newest = self.newest.into_iter().chain(newest).max_by_key(|newest| (newest.at_ms, newest.arrived_at_ms));
+        match standing {
+            Standing::Ended => return false,
+            Standing::Quiet(proven_ms) => {
+                self.quiet_ms = Some(self.quiet_ms.map_or(proven_ms, |least| least.min(proven_ms)));
+                return false;
+            }
+            Standing::Active => {}
+        }
+        self.is_held |= newest.is_none();
+        let at_ms = newest.map_or(i64::MIN, |newest| newest.at_ms);
+        let holds = self.lowest_ms.is_none_or(|lowest| at_ms < lowest);
+        if holds {
+            self.lowest_ms = Some(at_ms);
+        }
+        holds
+    }
+
+    fn watermark(self) -> Watermark {
+        if let Some(at_ms) = self.lowest_ms {
+            return Watermark { at_ms: Some(at_ms), held_by: self.held_by, is_quiet: false };
+        }
+        let at_ms = |newest: Newest| self.quiet_ms.map_or(newest.at_ms, |quiet_ms| newest.when_quiet(quiet_ms));
+        Watermark { at_ms: self.newest.map(at_ms), held_by: None, is_quiet: self.quiet_ms.is_some() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(partitions: &[(Option<(i64, i64)>, Standing)]) -> Watermark {
+        let mut shown = Shown::default();
+        for (newest, standing) in partitions {
+            shown.add(newest.map(|(at_ms, arrived_at_ms)| Newest { at_ms, arrived_at_ms }), *standing);
+        }
+        shown.watermark()
+    }
+
+    #[test]
+    fn an_active_partition_holds_it_whatever_others_prove() {
+        let watermark = of(&[(Some((50, 60)), Standing::Active), (Some((70, 80)), Standing::Quiet(1_000))]);
+        assert_eq!((watermark.at_ms, watermark.is_quiet), (Some(50), false));
+    }
+
+    #[test]
+    fn the_clock_goes_on_from_the_newest_event_and_not_from_one_that_came_faster() {
+        // A file of yesterday that came in time, and one of today that is still being copied.
+        let watermark = of(&[(Some((100, 105)), Standing::Quiet(2_000)), (Some((200, 1_900)), Standing::Quiet(2_000))]);
+        assert_eq!((watermark.at_ms, watermark.is_quiet), (Some(300), true));
+    }
+
+    #[test]
+    fn what_is_proven_of_all_is_proven_until_the_least_proof() {
+        let watermark = of(&[(Some((100, 100)), Standing::Quiet(130)), (None, Standing::Quiet(900))]);
+        assert_eq!(watermark.at_ms, Some(130));
+        assert_eq!(of(&[(Some((100, 100)), Standing::Quiet(90))]).at_ms, Some(100), "never before what was shown");
+    }
+
+    #[test]
+    fn what_has_ended_shows_how_far_it_came_and_proves_nothing() {
+        let watermark = of(&[(Some((100, 100)), Standing::Ended)]);
+        assert_eq!((watermark.at_ms, watermark.is_quiet), (Some(100), false));
+        let watermark = of(&[(Some((100, 100)), Standing::Ended), (Some((40, 110)), Standing::Quiet(150))]);
+        assert_eq!((watermark.at_ms, watermark.is_quiet), (Some(150), true));
+        assert_eq!(of(&[]).at_ms, None);
+    }
+}
