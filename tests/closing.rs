@@ -1,12 +1,20 @@
 //! When hours close while nothing comes: by the clock, as far as a source has proven that there is nothing more.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::process::Signal;
 use serde_json::Value;
+use tidemill_core::{
+    Cure, Framing, KindSpec, Origin, PartitionPosition, Polled, RawChunk, Role, Shape, Source, SourceContext,
+    SourceError, SourceKind, State,
+};
 
+use crate::support::inside::until;
 use crate::support::kafka::{produce, shared, tool, topic};
 use crate::support::{HOUR, Place, assert_exit, end_of, signal, wait_for};
 
@@ -65,6 +73,10 @@ fn manifests(out: &Path, event_type: &str) -> Vec<Value> {
     found
 }
 
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64
+}
+
 #[test]
 fn the_last_hour_of_files_that_have_gone_quiet_closes_by_the_clock_and_the_next_is_not_late() {
     let place = Place::new();
@@ -102,7 +114,6 @@ fn an_event_from_the_future_moves_the_watermark_no_further_than_the_present() {
     let place = Place::new();
     // Nothing is quiet for a day: only events move the watermark.
     minutes(&place, "1m", &files("1d"));
-    let now_ms = || SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64;
     let past_ms = now_ms() - 600_000;
     place.write("data/first", format!("past\t{past_ms}\t\n"));
     let child = follow(&place, &["--set", "cut.interval=20ms"]);
@@ -159,4 +170,92 @@ fn counts_over_types_close_when_all_is_quiet_although_one_of_the_types_has_no_ev
     assert_eq!(sealed(&place, "counts", HOUR)["count"], 1);
     stop(child);
     assert_eq!(manifests(&place.out(), "other").len(), 0, "a type that never came has no hours");
+}
+
+/// A source that gives one event and is quiet then, with fresh proof; from then on it fails whenever that is asked for.
+#[derive(Clone, Default)]
+struct OneEvent {
+    fails: Arc<AtomicBool>,
+    failures: Arc<AtomicU64>,
+}
+
+struct OneEventSource(OneEvent, SourceContext, u64);
+
+static ONE_EVENT: KindSpec = KindSpec {
+    name: "one_event",
+    role: Role::Source,
+    summary: "Gives one event.",
+    details: "",
+    options: &[],
+    input: Shape::Nothing,
+    output: Shape::Lines,
+    state: State::Stateful,
+    guarantee: None,
+};
+
+impl SourceKind for OneEvent {
+    fn spec(&self) -> &'static KindSpec {
+        &ONE_EVENT
+    }
+
+    fn open(&self, context: &SourceContext) -> Result<Box<dyn Source>, SourceError> {
+        let at = context.positions.get("p").map_or(0, |position| position.next);
+        Ok(Box::new(OneEventSource(self.clone(), context.clone(), at)))
+    }
+}
+
+impl Source for OneEventSource {
+    fn poll(&mut self) -> Result<Polled, SourceError> {
+        if self.2 > 0 && self.0.fails.load(Ordering::SeqCst) {
+            self.0.failures.fetch_add(1, Ordering::SeqCst);
+            return Err(SourceError { message: "it can't be read".into(), cure: Cure::Reopen, source: None });
+        }
+        if self.2 > 0 {
+            return Ok(Polled::Idle(Duration::from_millis(5)));
+        }
+        let line = format!("one\t{}\t\n", HOUR + 59_500);
+        let (source, partition, next) = (self.1.name.clone(), "p".into(), line.len() as u64);
+        self.2 = next;
+        Ok(Polled::Chunk(RawChunk {
+            origin: Arc::new(Origin { source, partition, first: 0, next, enters: None }),
+            bytes: line.into_bytes().into(),
+            framing: Framing::Lines,
+            arrived_at_ms: now_ms(),
+        }))
+    }
+
+    fn positions(&self) -> BTreeMap<Arc<str>, PartitionPosition> {
+        [("p".into(), PartitionPosition { next: self.2, resume: String::new(), ended: false })].into()
+    }
+
+    fn idle_partitions(&self) -> BTreeMap<Arc<str>, i64> {
+        if self.2 > 0 { [("p".into(), now_ms())].into() } else { BTreeMap::new() }
+    }
+}
+
+#[test]
+fn a_source_that_fails_proves_nothing_and_holds_its_hours_whatever_others_prove() {
+    let place = Place::new();
+    let others = format!("{}\n[sources.more]\nkind = \"one_event\"", files("50ms"));
+    minutes(&place, "100ms", &others);
+    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
+    place.write("plays.toml", text.replace("[\"lines\"]", "[\"lines\", \"more\"]"));
+    place.write("data/first", format!("two\t{HOUR}\t\n"));
+    let one = OneEvent::default();
+    one.fails.store(true, Ordering::SeqCst);
+    let mut registry = tidemill::registry();
+    registry.add_source(Arc::new(one.clone()));
+    place
+        .run_inside("plays.toml", &registry, place.config(false), async |handle| {
+            // By then the other source has proven again and again that it has nothing more.
+            until(handle, |_| one.failures.load(Ordering::SeqCst) >= 3).await;
+            let begin_ms = now_ms();
+            until(handle, |_| now_ms() > begin_ms + 1_500).await;
+            assert_eq!(manifests(&place.out(), "play").len(), 0, "what may still come is waited for");
+            one.fails.store(false, Ordering::SeqCst);
+            until(handle, |_| !manifests(&place.out(), "play").is_empty()).await;
+            handle.stop();
+        })
+        .expect("it goes on");
+    assert_eq!(manifests(&place.out(), "play")[0]["count"], 2);
 }

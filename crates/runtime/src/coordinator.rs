@@ -23,6 +23,8 @@ use crate::region::Region;
 use crate::worker::Left;
 
 const TICK: Duration = Duration::from_millis(10);
+/// Proposals take no more than one part in so many of the time.
+const PROPOSE_PAUSE: u32 = 20;
 
 /// See the module.
 pub(crate) struct Coordinator {
@@ -35,6 +37,8 @@ pub(crate) struct Coordinator {
     in_flight: Option<InFlight>,
     next_cut: CutId,
     last_cut_at: Instant,
+    /// No proposals before it.
+    propose_from: Instant,
     /// Bytes that had been read at the last barrier.
     last_cut_bytes: u64,
     phase: Phase,
@@ -144,6 +148,7 @@ impl Coordinator {
             in_flight: None,
             next_cut,
             last_cut_at: Instant::now(),
+            propose_from: Instant::now(),
             last_cut_bytes: 0,
             phase: Phase::Running,
             drain: None,
@@ -207,7 +212,7 @@ impl Coordinator {
             }
             Phase::Running => {
                 let said = Said::of(&self.region);
-                let horizons = propose(&self.region, &said, self.region.config.host.now_ms());
+                let horizons = self.proposed(&said);
                 let interval = Duration::from_millis(self.region.config.cut_interval_ms);
                 let due = (has_read || self.region.can_free()) && self.last_cut_at.elapsed() >= interval;
                 let full = self.region.held_bytes() >= self.region.config.replay_bytes / 2;
@@ -217,6 +222,17 @@ impl Coordinator {
             }
             Phase::Last(_) => {}
         }
+    }
+
+    /// The hours that may be closed now. That looks at all partitions: where they are very many, not at every tick.
+    fn proposed(&mut self, said: &Said) -> Vec<Horizon> {
+        let begin = Instant::now();
+        if begin < self.propose_from && !self.region.is_behind_ponds() {
+            return Vec::new();
+        }
+        let horizons = propose(&self.region, said, self.region.config.host.now_ms());
+        self.propose_from = Instant::now() + PROPOSE_PAUSE * begin.elapsed();
+        horizons
     }
 
     fn start(&mut self, horizons: Vec<Horizon>, passes: BTreeSet<usize>, halt: bool, finished: bool) {
