@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::process::Signal;
 use serde_json::Value;
 use tidemill_core::{
     Cure, Framing, KindSpec, Origin, PartitionPosition, Polled, RawChunk, Role, Shape, Source, SourceContext,
@@ -16,7 +14,7 @@ use tidemill_core::{
 
 use crate::support::inside::until;
 use crate::support::kafka::{produce, shared, tool, topic};
-use crate::support::{HOUR, Place, assert_exit, end_of, signal, wait_for};
+use crate::support::{HOUR, Place, stop, wait_for};
 
 /// Minutes instead of hours, with the source's options.
 fn minutes(place: &Place, lateness: &str, source: &str) {
@@ -29,20 +27,16 @@ fn minutes(place: &Place, lateness: &str, source: &str) {
     place.write("plays.toml", text);
 }
 
+/// A second type, `other`, beside `play`; the first column says which one an event is of.
+fn two_types(place: &Place, of_play: &str, more: &str) {
+    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
+    let other = format!("[types.other]\nschema = \"play.avsc\"\ntime = \"at\"\nid = [\"id\"]\n[types.play]\n{of_play}");
+    let text = text.replace("[types.play]", &other).replace("{ const = \"play\" }", "{ column = 0 }");
+    place.write("plays.toml", text + more);
+}
+
 fn files(idle_timeout: &str) -> String {
     format!("kind = \"file\"\npaths = [\"data/*\"]\nrescan = \"50ms\"\nidle_timeout = \"{idle_timeout}\"")
-}
-
-fn follow(place: &Place, more: &[&str]) -> Child {
-    let args =
-        ["run", "plays.toml", "--progress", "none", "--set", "admin.listen=127.0.0.1:0", "--set", "log.level=warn"];
-    place.command(&args).args(more).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs")
-}
-
-#[track_caller]
-fn stop(child: Child) {
-    signal(child.id(), Signal::TERM);
-    assert_exit(&end_of(child), 0);
 }
 
 /// Waits for the hour of a type that begins then, and returns its manifest.
@@ -83,7 +77,7 @@ fn the_last_hour_of_files_that_have_gone_quiet_closes_by_the_clock_and_the_next_
     minutes(&place, "100ms", &files("50ms"));
     // Long ago: the clock goes on from there, it does not jump to now.
     place.write("data/first", format!("one\t{}\t\n", HOUR + 59_700));
-    let child = follow(&place, &[]);
+    let child = place.follow(&[]);
     let manifest = sealed(&place, "play", HOUR);
     assert_eq!((&manifest["reason"], &manifest["count"]), (&"quiet".into(), &1.into()), "{manifest}");
     place.append("data/first", &format!("two\t{}\t\n", HOUR + 150_000));
@@ -103,7 +97,7 @@ fn an_hour_with_one_event_closes_although_its_topic_and_other_partitions_are_qui
     minutes(&place, "100ms", &source);
     produce(&place, shared(), &topic, &format!("one\t{}\t\n", HOUR + 59_700), &["--partitions", "3"]);
     let servers = format!("kafka.main.bootstrap_servers={}", shared());
-    let child = follow(&place, &["--set", &servers]);
+    let child = place.follow(&["--set", &servers]);
     let manifest = sealed(&place, "play", HOUR);
     assert_eq!((&manifest["reason"], &manifest["count"]), (&"quiet".into(), &1.into()), "{manifest}");
     stop(child);
@@ -116,7 +110,7 @@ fn an_event_from_the_future_moves_the_watermark_no_further_than_the_present() {
     minutes(&place, "1m", &files("1d"));
     let past_ms = now_ms() - 600_000;
     place.write("data/first", format!("past\t{past_ms}\t\n"));
-    let child = follow(&place, &["--set", "cut.interval=20ms"]);
+    let child = place.follow(&["--set", "cut.interval=20ms"]);
     let seen = |wanted: u64| {
         let status: Value = serde_json::from_slice(&place.tidemill(&["status", "plays", "--json"]).stdout).ok()?;
         let stages = status["stages"].as_array()?.clone();
@@ -135,16 +129,13 @@ fn an_event_from_the_future_moves_the_watermark_no_further_than_the_present() {
 fn a_type_that_says_where_it_comes_from_waits_for_nothing_else() {
     let place = Place::new();
     minutes(&place, "0ms", &files("1d"));
-    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
-    let other = "[types.other]\nschema = \"play.avsc\"\ntime = \"at\"\nid = [\"id\"]\n[types.play]\ncomes_from = [\"lines/data/plays\"]";
-    let text = text.replace("[types.play]", other).replace("{ const = \"play\" }", "{ column = 0 }");
-    place.write("plays.toml", text);
+    two_types(&place, "comes_from = [\"lines/data/plays\"]", "");
     // This one shows nothing after its first minute, and is not idle: whoever waits for it waits.
     place.write("data/stuck/one", format!("other\to1\t{HOUR}\t\nplay\tp0\t{HOUR}\t\n"));
     let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
     place.write("plays.toml", text.replace("\"data/*\"", "\"data/plays/*\", \"data/stuck/*\""));
     place.write("data/plays/one", format!("play\tp1\t{}\t\nother\to2\t{}\t\n", HOUR + 1_000, HOUR + 61_000));
-    let child = follow(&place, &["--set", "cut.interval=20ms"]);
+    let child = place.follow(&["--set", "cut.interval=20ms"]);
     let manifest = sealed(&place, "play", HOUR);
     assert_eq!(manifest["reason"], "watermark", "{manifest}");
     place.append("data/plays/one", &format!("play\tp2\t{}\t\n", HOUR + 121_000));
@@ -159,14 +150,11 @@ fn a_type_that_says_where_it_comes_from_waits_for_nothing_else() {
 fn counts_over_types_close_when_all_is_quiet_although_one_of_the_types_has_no_events() {
     let place = Place::new();
     minutes(&place, "100ms", &files("50ms"));
-    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
-    let other = "[types.other]\nschema = \"play.avsc\"\ntime = \"at\"\nid = [\"id\"]\n[types.play]";
     let counts = "\n[stages.counts]\nkind = \"hourly\"\nfrom = [\"dedup\"]\nmeasures = { events = \"count()\" }\n\
                   [sinks.count_files]\nkind = \"avro_files\"\nfrom = [\"counts\"]\n";
-    let text = text.replace("[types.play]", other).replace("{ const = \"play\" }", "{ column = 0 }");
-    place.write("plays.toml", text + counts);
+    two_types(&place, "", counts);
     place.write("data/first", format!("play\tone\t{}\t\n", HOUR + 59_700));
-    let child = follow(&place, &[]);
+    let child = place.follow(&[]);
     assert_eq!(sealed(&place, "counts", HOUR)["count"], 1);
     stop(child);
     assert_eq!(manifests(&place.out(), "other").len(), 0, "a type that never came has no hours");

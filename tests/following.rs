@@ -2,21 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 
 use rustix::process::Signal;
 use serde_json::Value;
 use tidemill_runtime::METRICS;
 
 use crate::support::admin::{address, page, served_metrics};
-use crate::support::{HOUR, Place, assert_each_once, assert_exit, end_of, finish, lines, said, signal, wait_for};
-
-/// Starts a run that follows its files, with an admin server at some port.
-fn follow(place: &Place, more: &[&str]) -> Child {
-    let args =
-        ["run", "plays.toml", "--progress", "none", "--set", "admin.listen=127.0.0.1:0", "--set", "log.level=warn"];
-    place.command(&args).args(more).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs")
-}
+use crate::support::{HOUR, Place, assert_each_once, assert_exit, end_of, finish, lines, said, signal, stop, wait_for};
 
 /// Waits until so many records in all have come to the sink.
 fn wait_for_rows(address: &str, rows: u64) {
@@ -27,18 +20,12 @@ fn wait_for_rows(address: &str, rows: u64) {
     });
 }
 
-#[track_caller]
-fn stop(child: Child) {
-    signal(child.id(), Signal::TERM);
-    assert_exit(&end_of(child), 0);
-}
-
 #[test]
 fn growing_and_new_files_are_followed_and_a_restart_goes_on_where_the_last_cut_was() {
     let place = Place::new();
     place.plays("");
     place.write("data/first", lines(0..1_000));
-    let child = follow(&place, &[]);
+    let child = place.follow(&[]);
     let admin = address(&place, "plays", &child);
     wait_for_rows(&admin, 1_000);
     place.append("data/first", &lines(1_000..2_000));
@@ -52,7 +39,7 @@ fn growing_and_new_files_are_followed_and_a_restart_goes_on_where_the_last_cut_w
     place.append("data/first", "\n");
     place.append("data/second", &lines(3_001..4_000));
     place.write("data/third", lines(4_000..5_000));
-    let child = follow(&place, &[]);
+    let child = place.follow(&[]);
     let admin = address(&place, "plays", &child);
     wait_for_rows(&admin, 5_000);
     place.write("data/fourth", lines(5_000..6_000));
@@ -70,7 +57,7 @@ fn an_interrupt_drains_as_a_termination_does() {
     let place = Place::new();
     place.plays("");
     place.write("data/first", lines(0..50_000));
-    let child = follow(&place, &[]);
+    let child = place.follow(&[]);
     address(&place, "plays", &child);
     signal(child.id(), Signal::INT);
     assert_exit(&end_of(child), 0);
@@ -123,7 +110,7 @@ fn status_tells_of_a_running_and_of_a_stopped_topology() {
     let none = status(&[]);
     assert_exit(&none, 69);
     assert!(said(&none).contains("no state"), "{}", said(&none));
-    let child = follow(&place, &[]);
+    let child = place.follow(&[]);
     wait_for_rows(&address(&place, "plays", &child), 1_000);
     for args in [&[][..], &["plays"]] {
         let running = status(args);
@@ -162,7 +149,7 @@ fn every_metric_is_in_the_catalogue_and_every_one_of_the_catalogue_is_served() {
     place.plays("");
     // An event so much later that the first hour is sealed, and a dead letter.
     place.write("data/first", lines(0..1_000) + &format!("later\t{}\tx\nbroken\n", HOUR + 40 * 86_400_000));
-    let child = follow(&place, &["--set", "cut.interval=50ms"]);
+    let child = place.follow(&["--set", "cut.interval=50ms"]);
     let admin = address(&place, "plays", &child);
     wait_for("the process to be ready", || page(&admin, "/ready").filter(|(head, _)| head.contains("200")));
     assert_eq!(page(&admin, "/live").map(|(_, body)| body).as_deref(), Some("live\n"));

@@ -2,14 +2,13 @@
 
 use std::process::{Child, Stdio};
 
-use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::crash::seeded;
 use crate::flights;
 use crate::support::admin::{address, page, served_metrics};
 use crate::support::kafka::{Broker, produce, shared, tool, topic};
-use crate::support::{Place, assert_each_once, assert_exit, end_of, finish, lines, python, said, signal, wait_for};
+use crate::support::{Place, assert_each_once, assert_exit, finish, lines, python, said, stop, wait_for};
 
 /// The topology of plays, from topics.
 fn plays(place: &Place, topics: &[&str], more: &str) {
@@ -43,12 +42,6 @@ fn follow(place: &Place, bootstrap: &str) -> Child {
 /// What the run without end has logged.
 fn log(place: &Place) -> String {
     std::fs::read_to_string(place.path("log")).expect("the log")
-}
-
-#[track_caller]
-fn stop(child: Child) {
-    signal(child.id(), Signal::TERM);
-    assert_exit(&end_of(child), 0);
 }
 
 fn status(place: &Place, topology: &str) -> Option<Value> {

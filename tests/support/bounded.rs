@@ -45,6 +45,13 @@ pub(crate) fn signal(pid: u32, signal: rustix::process::Signal) {
     let _ = rustix::process::kill_process(pid, signal);
 }
 
+/// Asks a run to stop, and sees that it ends well.
+#[track_caller]
+pub(crate) fn stop(child: Child) {
+    signal(child.id(), rustix::process::Signal::TERM);
+    assert_exit(&end_of(child), 0);
+}
+
 /// Asks until there is an answer.
 #[track_caller]
 pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {

@@ -10,10 +10,10 @@ pub(crate) mod registry;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 
-pub(crate) use bounded::{end_of, finish, json_lines, signal, wait_for};
+pub(crate) use bounded::{end_of, finish, json_lines, signal, stop, wait_for};
 pub(crate) use plays::{HOUR, assert_each_once, lines};
 
 /// A temporary directory with a state and an output of its own.
@@ -74,6 +74,13 @@ impl Place {
             self.command(&["run", "--progress", "none", "--set", "admin.listen=", "--set", "log.level=warn"]);
         command.args(args);
         command
+    }
+
+    /// Starts a run of `plays.toml` that follows its input, with an admin server at some port.
+    pub(crate) fn follow(&self, more: &[&str]) -> Child {
+        let args =
+            ["run", "plays.toml", "--progress", "none", "--set", "admin.listen=127.0.0.1:0", "--set", "log.level=warn"];
+        self.command(&args).args(more).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs")
     }
 
     pub(crate) fn run(&self, args: &[&str]) -> Output {

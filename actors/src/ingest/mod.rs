@@ -31,9 +31,12 @@ fn now_ms() -> i64 {
     }
 }
 
-/// When it was last looked, by both clocks: a machine that was suspended has one that stood still.
+/// When it was looked, or somebody was asked, by both clocks: what was found holds for then, however long the process has stood still since,
+/// and of a machine that was suspended one clock stood still.
+#[derive(Clone, Copy, Debug)]
 struct Looked {
     at: Instant,
+    /// Milliseconds since 1970.
     at_ms: i64,
 }
 

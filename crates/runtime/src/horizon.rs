@@ -67,7 +67,7 @@ pub(crate) fn propose(region: &Region, said: &Said, now_ms: i64) -> Vec<Horizon>
     let mut moved: BTreeMap<Arc<str>, Horizon> = BTreeMap::new();
     let mut closes = false;
     let is_behind_ponds = region.is_behind_ponds();
-    let allowed = if is_behind_ponds { Allowed::default() } else { Allowed::of(region, &current) };
+    let allowed = if is_behind_ponds { BTreeMap::new() } else { allowed(region, &current) };
     for (name, origins) in &region.lineage.types {
         let was = current.get(name).copied().unwrap_or(i64::MIN);
         if is_behind_ponds {
@@ -81,7 +81,7 @@ pub(crate) fn propose(region: &Region, said: &Said, now_ms: i64) -> Vec<Horizon>
             }
             continue;
         }
-        let Some(of_origins) = allowed.by_origins.get(&**origins) else { continue };
+        let Some(Some(of_origins)) = allowed.get(&**origins) else { continue };
         // Quiet closes what has begun, for all types that come from there. That nothing at all belongs to an hour is shown by later
         // events only: what comes in large portions, such as a file a day, is quiet for long and means nothing by it.
         let (before, reason) = match of_origins.is_quiet {
@@ -120,13 +120,8 @@ pub(crate) fn propose(region: &Region, said: &Said, now_ms: i64) -> Vec<Horizon>
     moved.into_values().collect()
 }
 
-/// What watermarks allow, for types that come from the same partitions, as most do.
-#[derive(Default)]
-struct Allowed<'a> {
-    by_origins: BTreeMap<&'a [Origin], AllowedHours>,
-}
-
-struct AllowedHours {
+/// What a watermark allows, for types that come from the same partitions, as most do.
+struct Allowed {
     /// Hours that end at or before it.
     before_ms: i64,
     /// End of the last one of these that has events of any of the types and is open.
@@ -134,29 +129,25 @@ struct AllowedHours {
     is_quiet: bool,
 }
 
-impl<'a> Allowed<'a> {
-    fn of(region: &'a Region, current: &BTreeMap<Arc<str>, i64>) -> Self {
-        let limits = &region.plan.limits;
-        // Before any watermark is looked at: what begins meanwhile is not to be closed by what was proven before it came.
-        let open = region.progress().open.clone();
-        let mut allowed = Self::default();
-        let mut known: BTreeMap<&[Origin], Watermark> = BTreeMap::new();
-        for (name, origins) in &region.lineage.types {
-            let watermark = known.entry(origins).or_insert_with(|| watermark(region, origins));
-            let Some(at_ms) = watermark.at_ms else { continue };
-            let before_ms = Hour::of(at_ms.saturating_sub(limits.allowed_lateness_ms), limits.bucket_ms).start_ms;
-            let hours = allowed.by_origins.entry(origins).or_insert(AllowedHours {
-                before_ms,
-                begun_ms: None,
-                is_quiet: watermark.is_quiet,
-            });
-            let was = current.get(name).copied().unwrap_or(i64::MIN);
-            let ends = open.get(name).into_iter().flatten().filter(|start| **start >= was);
-            let ends = ends.map(|start| start.saturating_add(limits.bucket_ms));
-            hours.begun_ms = hours.begun_ms.max(ends.take_while(|end| *end <= before_ms).last());
-        }
-        allowed
+/// What watermarks allow now; `None` where nothing can be said.
+fn allowed<'a>(region: &'a Region, current: &BTreeMap<Arc<str>, i64>) -> BTreeMap<&'a [Origin], Option<Allowed>> {
+    let limits = &region.plan.limits;
+    // Before any watermark is looked at: what begins meanwhile is not to be closed by what was proven before it came.
+    let open = region.progress().open.clone();
+    let of = |origins: &[Origin]| {
+        let Watermark { at_ms, is_quiet, .. } = watermark(region, origins);
+        let before_ms = Hour::of(at_ms?.saturating_sub(limits.allowed_lateness_ms), limits.bucket_ms).start_ms;
+        Some(Allowed { before_ms, begun_ms: None, is_quiet })
+    };
+    let mut found: BTreeMap<&[Origin], Option<Allowed>> = BTreeMap::new();
+    for (name, origins) in &region.lineage.types {
+        let Some(allowed) = found.entry(origins).or_insert_with(|| of(origins)) else { continue };
+        let was = current.get(name).copied().unwrap_or(i64::MIN);
+        let ends = open.get(name).into_iter().flatten().filter(|start| **start >= was);
+        let ends = ends.map(|start| start.saturating_add(limits.bucket_ms));
+        allowed.begun_ms = allowed.begun_ms.max(ends.take_while(|end| *end <= allowed.before_ms).last());
     }
+    found
 }
 
 /// Horizons that close every hour that has events. To be called when nothing is on its way.

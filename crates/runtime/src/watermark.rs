@@ -48,11 +48,11 @@ pub(crate) fn watermark(region: &Region, origins: &[Origin]) -> Watermark {
                 None if position.ended => Standing::Ended,
                 None => Standing::Active,
             };
+            if newest.is_none() && matches!(standing, Standing::Active) {
+                return Watermark::held_by(format!("{name}/{partition}"));
+            }
             if shown.add(newest, standing) {
                 shown.held_by = Some(format!("{name}/{partition}"));
-            }
-            if shown.is_held {
-                return Watermark { held_by: shown.held_by, ..Watermark::default() };
             }
         }
     }
@@ -80,8 +80,6 @@ struct Shown {
     /// The newest event time of the active partition that is least far.
     lowest_ms: Option<i64>,
     held_by: Option<String>,
-    /// An active partition has shown no event.
-    is_held: bool,
     /// The newest event of all.
     newest: Option<Newest>,
     /// Until when it is proven that nothing more had come to any of them.
@@ -100,13 +98,10 @@ impl Shown {
             }
             Standing::Active => {}
         }
-        self.is_held |= newest.is_none();
-        let at_ms = newest.map_or(i64::MIN, |newest| newest.at_ms);
-        let holds = self.lowest_ms.is_none_or(|lowest| at_ms < lowest);
-        if holds {
-            self.lowest_ms = Some(at_ms);
-        }
-        holds
+        let lower =
+            newest.map(|newest| newest.at_ms).filter(|at_ms| self.lowest_ms.is_none_or(|lowest| *at_ms < lowest));
+        self.lowest_ms = lower.or(self.lowest_ms);
+        lower.is_some()
     }
 
     fn watermark(self) -> Watermark {

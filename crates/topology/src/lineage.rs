@@ -72,21 +72,25 @@ impl Plan {
             |name: &Arc<str>| self.nodes.iter().position(|node| node.sends.iter().any(|sent| sent.name == *name));
         let mut derived: Vec<_> = derived.into_iter().collect();
         derived.sort_by_key(|(name, _)| order(name));
+        let names = self.source_names();
         let types = types.into_iter().map(|(name, sources)| {
-            let origins = self.origins(&name, &sources);
+            let origins = self.origins(&name, &sources, &names);
             (name, origins)
         });
         Lineage { types: types.collect(), derived }
     }
 
+    /// Names of the sources, in the order of the plan.
+    pub(crate) fn source_names(&self) -> Vec<&str> {
+        self.nodes.iter().filter(|node| node.role == Role::Source).map(|node| &*node.name).collect()
+    }
+
     /// The sources that a type says that it comes from; all that it can come from when it says nothing of these. Behind a
     /// pond that is so: what comes through it has been waited for.
-    fn origins(&self, name: &str, sources: &[usize]) -> Vec<Origin> {
-        let names: Vec<&Arc<str>> =
-            self.nodes.iter().filter(|node| node.role == Role::Source).map(|node| &node.name).collect();
+    fn origins(&self, name: &str, sources: &[usize], names: &[&str]) -> Vec<Origin> {
         let said = self.comes_from.get(name).map(Vec::as_slice).unwrap_or_default();
         let named = |source: &usize| {
-            let of_it: Vec<&ComesFrom> = said.iter().filter(|said| said.source == *names[*source]).collect();
+            let of_it: Vec<&ComesFrom> = said.iter().filter(|said| *said.source == *names[*source]).collect();
             let partitions: Option<Vec<Arc<str>>> = of_it.iter().map(|said| said.partition.clone()).collect();
             // Who names the source without a partition means all of it.
             (!of_it.is_empty()).then(|| Origin { source: *source, partitions: partitions.unwrap_or_default() })

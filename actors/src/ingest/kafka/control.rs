@@ -13,7 +13,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tracing::{debug, info, warn};
 
 use super::config::Start;
-use crate::ingest::now_ms;
+use crate::ingest::Looked;
 use crate::kafka::native::describe_topics;
 use crate::kafka::voice::Voice;
 
@@ -33,7 +33,7 @@ pub(super) type Place = (Arc<str>, i32);
 #[derive(Debug)]
 pub(super) struct Report {
     /// When the round began.
-    pub(super) asked: Asked,
+    pub(super) asked: Looked,
     /// Id and number of partitions of each topic, or what is wrong with it; all in vain if the cluster did not answer.
     pub(super) topics: Result<BTreeMap<Arc<str>, Result<TopicView, String>>, String>,
     /// First offset, end, and where to start, of the partitions that were asked for.
@@ -44,20 +44,6 @@ pub(super) struct Report {
 pub(super) struct TopicView {
     pub(super) id: Arc<str>,
     pub(super) partitions: i32,
-}
-
-/// When the cluster was asked, by both clocks: what it says holds for then, however long the process has stood still since.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
-    pub(super) at: Instant,
-    /// Milliseconds since 1970.
-    pub(super) at_ms: i64,
-}
-
-impl Asked {
-    pub(super) fn now() -> Self {
-        Self { at: Instant::now(), at_ms: now_ms() }
-    }
 }
 
 /// Offsets of a partition.
@@ -163,7 +149,7 @@ impl Asker {
     }
 
     fn ask(&self, wanted: &[Place]) -> Report {
-        let asked = Asked::now();
+        let asked = Looked::now();
         // Errors and log lines come through the client's queue.
         let listen = || while self.consumer.poll(Duration::ZERO).is_some() {};
         let described = describe_topics(&self.consumer, &self.names, ANSWER, listen);

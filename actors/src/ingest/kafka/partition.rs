@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use tidemill_core::{Lag, PartitionPosition};
 
 use super::builder::Builder;
-use super::control::{Asked, Bounds};
+use super::control::Bounds;
 use super::partition_name;
-use crate::ingest::now_ms;
+use crate::ingest::{Looked, now_ms};
 
 /// What goes into [`PartitionPosition::resume`].
 #[derive(Serialize, Deserialize)]
@@ -40,7 +40,7 @@ pub(super) struct Partition {
     /// Since when `taken` has not moved.
     pub(super) quiet_since: Instant,
     /// When the cluster was asked, and said that there is nothing behind `next`.
-    proven: Option<Asked>,
+    proven: Option<Looked>,
     /// Timestamp of the newest message that was handed on.
     newest_ms: Option<i64>,
     /// Why it is read no further, and when that was told.
@@ -129,7 +129,7 @@ impl Partition {
     }
 
     /// The cluster was asked at `asked` for the end.
-    pub(super) fn heard(&mut self, bounds: Bounds, asked: Asked) {
+    pub(super) fn heard(&mut self, bounds: Bounds, asked: Looked) {
         self.reaches(bounds.high);
         if self.builder.is_empty() && self.next.is_some_and(|next| next >= bounds.high) {
             self.proven = Some(asked);
@@ -140,7 +140,7 @@ impl Partition {
     /// and that is no old news.
     pub(super) fn idle_ms(&self, timeout: Duration, fresh: Duration) -> Option<i64> {
         let is_quiet = self.stopped.is_none() && self.quiet_since.elapsed() >= timeout && self.builder.is_empty();
-        let is_proof = |proven: &Asked| proven.at >= self.quiet_since && proven.at.elapsed() <= fresh;
+        let is_proof = |proven: &Looked| proven.at >= self.quiet_since && proven.at.elapsed() <= fresh;
         self.proven.filter(|proven| is_quiet && is_proof(proven)).map(|proven| proven.at_ms)
     }
 
@@ -254,9 +254,9 @@ mod tests {
         let mut partition = at(7, "a");
         let (now, long) = (Duration::ZERO, Duration::from_secs(60));
         assert!(partition.idle_ms(now, long).is_none(), "nobody was asked");
-        partition.heard(bounds(0, 8), Asked::now());
+        partition.heard(bounds(0, 8), Looked::now());
         assert!(partition.idle_ms(now, long).is_none(), "there is a message");
-        partition.heard(bounds(0, 7), Asked { at: Instant::now(), at_ms: 4_711 });
+        partition.heard(bounds(0, 7), Looked { at: Instant::now(), at_ms: 4_711 });
         assert_eq!(partition.idle_ms(now, long), Some(4_711), "when the cluster was asked");
         assert!(partition.idle_ms(long, long).is_none(), "not quiet for long enough");
         partition.quiet_since = Instant::now();

@@ -12,7 +12,7 @@ use tidemill_core::{Cure, Lag, PartitionPosition, Polled, Source, SourceContext,
 use tracing::{error, info, warn};
 
 use super::config::{Config, Framing, OnGap};
-use super::control::{Asked, Bounds, Control, EVERY, Place, Report, TELL_EVERY, TopicView};
+use super::control::{Bounds, Control, EVERY, Place, Report, TELL_EVERY, TopicView};
 use super::misconfigured;
 use super::partition::Partition;
 use super::schemas::Schemas;
@@ -58,14 +58,13 @@ pub(super) struct KafkaSource {
     is_complete: bool,
     /// Of all partitions it is known where they begin and end.
     is_bounded: bool,
-    looked: Looked,
     /// When partitions that are quiet were asked about last.
     asked: Instant,
     /// Positions of the last cut, until they go to the group.
     to_commit: Vec<(Place, u64)>,
     committed: Instant,
     /// When messages were last taken: a gap in this is not the cluster's fault.
-    polled: Instant,
+    polled: Looked,
     stalls: u32,
 }
 
@@ -119,11 +118,10 @@ impl KafkaSource {
             }),
             is_complete: false,
             is_bounded: false,
-            looked: Looked::now(),
             asked: now,
             to_commit: Vec::new(),
             committed: now,
-            polled: now,
+            polled: Looked::now(),
             stalls: 0,
         })
     }
@@ -200,7 +198,7 @@ impl KafkaSource {
         topic: &Arc<str>,
         view: &TopicView,
         bounds: &BTreeMap<Place, Bounds>,
-        asked: Asked,
+        asked: Looked,
         unbounded: &mut Vec<Place>,
     ) -> Result<(), SourceError> {
         let mut fresh = Vec::new();
@@ -383,15 +381,15 @@ impl KafkaSource {
                 troubles.push((topic.map(Arc::<str>::from), partition, code, text));
             }
         });
-        self.polled = Instant::now();
+        let stood_still = self.polled.again_after(self.config.stall_timeout());
         // Not the time before the wait: bounds that were asked for meanwhile would seem to be newer than the messages.
-        ready.iter().for_each(|at| partitions[*at].quiet_since = self.polled);
+        ready.iter().for_each(|at| partitions[*at].quiet_since = self.polled.at);
         for (topic, number, code, text) in troubles {
             self.trouble(topic, number, code, &text);
         }
-        if self.looked.again_after(self.config.stall_timeout()) {
+        if stood_still {
             // It was us who did not ask: somebody behind was full, or the machine stood still.
-            self.partitions.iter_mut().for_each(|partition| partition.quiet_since = self.polled);
+            self.partitions.iter_mut().for_each(|partition| partition.quiet_since = self.polled.at);
         }
         is_drained
     }

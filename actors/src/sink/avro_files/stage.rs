@@ -53,6 +53,16 @@ struct TypeState {
     duplicates: BTreeMap<i64, u64>,
 }
 
+impl TypeState {
+    /// Opens a directory of an hour.
+    fn open(&mut self, files: &mut Files, hour: Hour, path: String, values: BTreeMap<String, String>) -> usize {
+        let made = Directory::new(self.event_type.clone(), hour, path.clone(), values, self.format.clone());
+        let directory = files.insert(made);
+        self.hours.entry(hour.start_ms).or_default().by_path.insert(path, directory);
+        directory
+    }
+}
+
 #[derive(Default)]
 struct OpenHour {
     by_path: BTreeMap<String, usize>,
@@ -303,12 +313,10 @@ impl AvroFilesStage {
                     );
                     return Err((Reason::TooManyPathValues, message));
                 }
-                let made = Directory::new(state.event_type.clone(), hour, path.clone(), values, state.format.clone());
-                self.files.insert(made)
+                self.types[index].open(&mut self.files, hour, path, values)
             }
         };
         let open = self.types[index].hours.entry(hour.start_ms).or_default();
-        open.by_path.insert(path, directory);
         // Some values have many forms of bytes (not-a-number), so the short cut is bounded on its own.
         if open.by_key.len() < limit.max(1) {
             open.by_key.insert_unique(hash, (key.into(), directory), |(key, _)| xxh3_64(key));
@@ -339,11 +347,7 @@ impl AvroFilesStage {
         *room -= empty.len();
         for hour in empty {
             let Some(path) = self.template.render(&name, hour, |_| None) else { continue };
-            let state = &self.types[index];
-            let format = state.format.clone();
-            let made = Directory::new(state.event_type.clone(), hour, path.clone(), BTreeMap::new(), format);
-            let directory = self.files.insert(made);
-            self.types[index].hours.entry(hour.start_ms).or_default().by_path.insert(path, directory);
+            self.types[index].open(&mut self.files, hour, path, BTreeMap::new());
         }
     }
 

@@ -57,8 +57,7 @@ pub(super) fn check_origins(cx: &Cx<'_>, drafts: &[Draft<'_, '_>], types: &Types
         }
     }
     let Some(plan) = plan else { return };
-    let of_plan: Vec<&str> =
-        plan.nodes.iter().filter(|node| node.role == Role::Source).map(|node| &*node.name).collect();
+    let of_plan = plan.source_names();
     for (name, origins) in plan.lineage().types {
         let possible: Vec<&str> = origins.iter().map(|origin| of_plan[origin.source]).collect();
         for (said, span) in types.get(&*name).into_iter().flat_map(|declared| &declared.comes_from) {
