@@ -1,7 +1,6 @@
 //! When hours close while nothing comes: by the clock, as far as a source has proven that there is nothing more.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,7 +13,7 @@ use tidemill_core::{
 
 use crate::support::inside::until;
 use crate::support::kafka::{produce, shared, tool, topic};
-use crate::support::{HOUR, Place, stop, wait_for};
+use crate::support::{HOUR, Place, manifests, stop, wait_for};
 
 /// Minutes instead of hours, with the source's options.
 fn minutes(place: &Place, lateness: &str, source: &str) {
@@ -48,23 +47,6 @@ fn sealed(place: &Place, event_type: &str, start_ms: i64) -> Value {
             .into_iter()
             .find(|manifest| manifest["hour"]["start"].as_str().is_some_and(|said| said.get(..19) == start.get(..19)))
     })
-}
-
-fn manifests(out: &Path, event_type: &str) -> Vec<Value> {
-    let mut found = Vec::new();
-    let mut left = vec![out.join(event_type)];
-    while let Some(dir) = left.pop() {
-        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                left.push(path);
-            } else if path.ends_with("_SUCCESS") {
-                let text = std::fs::read(dir.join("_manifest.json")).expect("a manifest beside it");
-                found.push(serde_json::from_slice(&text).expect("JSON"));
-            }
-        }
-    }
-    found
 }
 
 fn now_ms() -> i64 {

@@ -19,6 +19,7 @@ mod index;
 mod kafka;
 mod kafka_avro;
 mod kafka_sink;
+mod late;
 mod no_room;
 mod ponds;
 mod replay;

@@ -14,7 +14,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 
 pub(crate) use bounded::{end_of, finish, json_lines, signal, stop, wait_for};
-pub(crate) use plays::{HOUR, assert_each_once, lines};
+pub(crate) use plays::{HOUR, assert_each_once, lines, manifests};
 
 /// A temporary directory with a state and an output of its own.
 pub(crate) struct Place {

@@ -1,6 +1,6 @@
 //! A small topology: lines of id, time in milliseconds and an optional text, deduplicated, to hourly files.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Place;
 
@@ -66,4 +66,22 @@ pub(crate) fn assert_each_once(records: &[serde_json::Value], numbers: std::ops:
     for (found, number) in found.iter().zip(numbers) {
         assert_eq!(*found, format!("id{number:06}"));
     }
+}
+
+/// The manifests of finished directories below one of the output root.
+pub(crate) fn manifests(out: &Path, below: &str) -> Vec<serde_json::Value> {
+    let mut found = Vec::new();
+    let mut left = vec![out.join(below)];
+    while let Some(dir) = left.pop() {
+        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                left.push(path);
+            } else if path.ends_with("_SUCCESS") {
+                let text = std::fs::read(dir.join("_manifest.json")).expect("a manifest beside it");
+                found.push(serde_json::from_slice(&text).expect("JSON"));
+            }
+        }
+    }
+    found
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use tidemill_core::{
-    DefaultValue, EventType, Finding, KindSpec, OptionSpec, OptionType, Role, Severity, Shape, Stage, StageContext,
-    StageError, StageInput, StageKind, State,
+    DefaultValue, EventType, Finding, KindSpec, LatePolicy, OptionSpec, OptionType, RevisionMode, Role, Severity,
+    Shape, Stage, StageContext, StageError, StageInput, StageKind, State,
 };
 
 use super::ids::IdMaker;
@@ -73,20 +73,29 @@ impl StageKind for Dedup {
     }
 
     fn warnings(&self, input: &StageInput) -> Vec<Finding> {
+        let Ok(config) = input.options.parse::<Config>() else { return Vec::new() };
+        let warning = |message: String, help: &str| {
+            let finding = Finding::error("window-below-lateness", "window", message).help(help);
+            Finding { severity: Severity::Warning, ..finding }
+        };
         let lateness = input.limits.allowed_lateness_ms;
-        match input.options.parse::<Config>() {
-            Ok(config) if config.window < lateness => {
-                let message = format!(
-                    "the window of {} ms is shorter than the allowed lateness of {lateness} ms: events later than the window \
-                     become dead letters although their hour is open",
-                    config.window
-                );
-                let finding = Finding::error("window-below-lateness", "window", message)
-                    .help("make the window at least as long as `allowed_lateness` in [topology]");
-                vec![Finding { severity: Severity::Warning, ..finding }]
-            }
-            _ => Vec::new(),
+        if config.window < lateness {
+            let message = format!(
+                "the window of {} ms is shorter than the allowed lateness of {lateness} ms: events later than the window \
+                 become dead letters although their hour is open",
+                config.window
+            );
+            return vec![warning(message, "make the window at least as long as `allowed_lateness` in [topology]")];
         }
+        let late = |of: &&Arc<EventType>| of.late.policy != LatePolicy::DeadLetter && of.late.within_ms > config.window;
+        let types = input.types.iter().filter(late).map(|of| {
+            let message = format!(
+                "the window of {} ms is shorter than the {} ms within which late events of type `{}` are taken: later ones become dead letters",
+                config.window, of.late.within_ms, of.name
+            );
+            warning(message, "make the window at least as long as `late_within`")
+        });
+        types.collect()
     }
 
     fn build(&self, context: &StageContext<'_>) -> Result<Box<dyn Stage>, StageError> {
@@ -121,6 +130,13 @@ fn key_fields(config: &Config, of: &EventType) -> Vec<usize> {
 }
 
 fn key_findings(config: &Config, of: &EventType) -> Vec<Finding> {
+    if of.late.mode != RevisionMode::Append {
+        let message =
+            format!("rows of type `{}` come again when its hours are revised, which is no repetition", of.name);
+        let finding =
+            Finding::error("revised-input", "keys", message).help("put this stage before the one that makes the type");
+        return vec![Finding { option: None, ..finding }];
+    }
     let Some(keys) = &config.keys else {
         if !of.id.is_empty() {
             return Vec::new();

@@ -9,7 +9,7 @@
 //!
 //! 1. ids within its reach have been forgotten: dead letter `too_old_to_judge`;
 //! 2. its id is known in a bucket within reach: duplicate;
-//! 3. its hour is sealed for its type: dead letter `late`;
+//! 3. its hour is sealed for its type, and later than the type takes late events: dead letter `late`;
 //! 4. else it is taken: its id is remembered and the row goes on.
 //!
 //! Buckets are forgotten whole, and at barriers only: those more than eight buckets (two windows) before the horizon of the

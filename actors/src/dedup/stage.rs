@@ -24,6 +24,8 @@ struct Decision {
     times: Vec<i64>,
     /// Whether the id was known before the batch.
     known: Vec<bool>,
+    /// Events before it are too late to be taken.
+    given_up_ms: i64,
     /// Hours of the type that begin before it are sealed.
     sealed_ms: i64,
 }
@@ -40,30 +42,34 @@ impl DedupStage {
         let ids = maker.ids(batch);
         let times: Vec<i64> = batch.indexes().map(|row| column.ms(row)).collect();
         let known = self.memory.known(&ids, &times);
-        let sealed = self.sealed_before_ms.get(name).map_or(i64::MIN, |sealed| first_open_ms(*sealed, self.bucket_ms));
-        Ok(Decision { ids, times, known, sealed_ms: sealed })
+        let sealed_ms = self.sealed_before_ms.get(name).copied().unwrap_or(i64::MIN);
+        let given_up_ms = first_open_ms(batch.event_type.late.given_up_before_ms(sealed_ms), self.bucket_ms);
+        Ok(Decision { ids, times, known, given_up_ms, sealed_ms: first_open_ms(sealed_ms, self.bucket_ms) })
     }
 
     fn apply(&mut self, batch: &Batch, decision: &Decision, effects: &mut Effects) {
-        let Decision { ids, times, known, sealed_ms } = decision;
+        let Decision { ids, times, known, given_up_ms, sealed_ms } = decision;
         let mut kept: Vec<u32> = Vec::with_capacity(ids.len());
         let mut tally = Tally { received: ids.len() as u64, ..Tally::default() };
         let mut duplicates = Duplicates { bucket_ms: self.bucket_ms, last: None, earlier: BTreeMap::new() };
         let bucket_ms = self.bucket_ms;
         let mut rows = batch.indexes();
         let judged = Judged { ids, times, known };
-        self.memory.judge(judged, *sealed_ms, |at, verdict| {
+        self.memory.judge(judged, *given_up_ms, |at, verdict| {
             let Some(row) = rows.next() else { return };
             let time_ms = times[at];
             let mut refuse = |reason: Reason, message: String| {
                 effects.dead.push(DeadLetter::of_row(batch, row, reason, message));
             };
             match verdict {
-                Verdict::Taken => kept.push(row as u32),
+                Verdict::Taken => {
+                    kept.push(row as u32);
+                    tally.taken_late += u64::from(time_ms < *sealed_ms);
+                }
                 Verdict::Duplicate => {
                     tally.duplicates += 1;
-                    // The manifest of a sealed hour is out: there is no more to say about it.
-                    if time_ms >= *sealed_ms {
+                    // The last manifest of the hour is out: there is no more to say about it.
+                    if time_ms >= *given_up_ms {
                         duplicates.count(time_ms);
                     }
                 }

@@ -113,8 +113,8 @@ impl Memory {
     }
 
     /// Judges events in order, remembers those that are taken, and tells `each` the number and the verdict of every one. `known`:
-    /// what [`Memory::known`] said before the batch. `sealed_ms`: hours of the type that begin before it are sealed.
-    pub(super) fn judge(&mut self, events: Judged<'_>, sealed_ms: i64, mut each: impl FnMut(usize, Verdict)) {
+    /// what [`Memory::known`] said before the batch. `given_up_ms`: events before it are late.
+    pub(super) fn judge(&mut self, events: Judged<'_>, given_up_ms: i64, mut each: impl FnMut(usize, Verdict)) {
         let width_ms = self.width_ms;
         let bucket_of = |at: usize| events.times[at].div_euclid(width_ms);
         let mut from = 0;
@@ -122,7 +122,7 @@ impl Memory {
             // Events of one batch mostly lie in one bucket: what depends on that is looked up once a run.
             let bucket = bucket_of(from);
             let to = (from + 1..events.ids.len()).find(|at| bucket_of(*at) != bucket).unwrap_or(events.ids.len());
-            self.judge_run(&events, from..to, bucket, sealed_ms, &mut each);
+            self.judge_run(&events, from..to, bucket, given_up_ms, &mut each);
             from = to;
         }
     }
@@ -132,7 +132,7 @@ impl Memory {
         events: &Judged<'_>,
         run: Range<usize>,
         bucket: i64,
-        sealed_ms: i64,
+        given_up_ms: i64,
         each: &mut impl FnMut(usize, Verdict),
     ) {
         let oldest = self.forgotten_before.saturating_add(REACH);
@@ -152,7 +152,7 @@ impl Memory {
             _ => run.clone().map(|at| is_known(at, &self.buckets)).collect(),
         };
         let known = if known.is_empty() { &events.known[run.clone()] } else { &known };
-        let is_taken = |at: usize| !known[at - run.start] && events.times[at] >= sealed_ms;
+        let is_taken = |at: usize| !known[at - run.start] && events.times[at] >= given_up_ms;
         let is_there = self.buckets.contains_key(&bucket);
         if !is_there && self.buckets.len() < self.buckets_max && run.clone().any(is_taken) {
             self.buckets.insert(bucket, Bucket::default());
@@ -163,9 +163,9 @@ impl Memory {
             let id = events.ids[at];
             let verdict = match &mut own {
                 _ if known[at - run.start] => Verdict::Duplicate,
-                None if events.times[at] < sealed_ms => Verdict::Late,
+                None if events.times[at] < given_up_ms => Verdict::Late,
                 None => Verdict::TooScattered,
-                Some(own) if events.times[at] < sealed_ms => match own.ids.contains(id) {
+                Some(own) if events.times[at] < given_up_ms => match own.ids.contains(id) {
                     true => Verdict::Duplicate,
                     false => Verdict::Late,
                 },

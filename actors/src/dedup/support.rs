@@ -7,8 +7,8 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, RecordBatch};
 use serde_json::Value;
 use tidemill_core::{
-    Batch, Effects, EventType, Horizon, Limits, LogName, LogReader, Options, Origin, RowOrigins, SealReason, Seals,
-    Stage, StageContext, StageInput, StageKind,
+    Batch, Effects, EventType, Horizon, Late, LatePolicy, Limits, LogName, LogReader, Options, Origin, RevisionMode,
+    RowOrigins, SealReason, Seals, Stage, StageContext, StageInput, StageKind,
 };
 
 pub(crate) const HOUR: i64 = 3_600_000;
@@ -87,9 +87,24 @@ pub(crate) fn batch(of: &Arc<EventType>, columns: Vec<ArrayRef>) -> Batch {
     }
 }
 
+/// The same type with late events as revisions, of hours that ended so long ago at most.
+pub(crate) fn revised(of: &EventType, within_ms: i64) -> Arc<EventType> {
+    let id: Vec<String> = of.id.iter().map(|at| of.fields[*at].name.clone()).collect();
+    let made = EventType::new(&of.name, &of.schema_json, "at", &id, None).unwrap();
+    let late = Late { policy: LatePolicy::Revise, within_ms, delay_ms: 0, mode: RevisionMode::Append };
+    Arc::new(made.with_late(late))
+}
+
 pub(crate) fn seals(event_type: &str, sealed_before_ms: i64) -> Seals {
     let horizon = Horizon { event_type: event_type.into(), sealed_before_ms, reason: SealReason::Watermark };
-    Seals { cut: 1, at_ms: 77, horizons: vec![horizon], positions: BTreeMap::new(), consumed: BTreeMap::new() }
+    Seals {
+        cut: 1,
+        at_ms: 77,
+        horizons: vec![horizon],
+        revised: Vec::new(),
+        positions: BTreeMap::new(),
+        consumed: BTreeMap::new(),
+    }
 }
 
 /// Calls the stage with a batch and checks that no record is lost.

@@ -295,3 +295,31 @@ fn options_that_do_not_fit_the_types_are_found() {
     assert!(kind().warnings(&planned(&[plays()])).is_empty());
     assert_eq!(Reason::TooOldToJudge.as_str(), "too_old_to_judge");
 }
+
+#[test]
+fn late_events_are_taken_within_the_bound_of_their_type_and_told_from_repetitions() {
+    let of = super::support::revised(&plays(), 2 * HOUR);
+    let mut stage = build(&*kind(), &planned(std::slice::from_ref(&of)), None, &Logs::default()).unwrap();
+    let stage = &mut *stage;
+    assert_eq!(one(stage, &of, 5 * HOUR, "a"), "taken");
+    stage.seal(&seals("play", 6 * HOUR), &mut Effects::default()).unwrap();
+    let effects = process(stage, events(&of, &[(4 * HOUR, "b".to_owned())]));
+    assert_eq!((effects.tally.sent, effects.tally.taken_late, effects.dead.len()), (1, 1, 0));
+    assert_eq!(one(stage, &of, 4 * HOUR + 1, "b"), "duplicate");
+    assert_eq!(one(stage, &of, 5 * HOUR + 1, "a"), "duplicate");
+    assert_eq!(one(stage, &of, 4 * HOUR - 1, "c"), "late", "its hour ended two hours before the horizon");
+    let effects = process(stage, events(&of, &[(6 * HOUR, "d".to_owned())]));
+    assert_eq!((effects.tally.sent, effects.tally.taken_late), (1, 0));
+}
+
+#[test]
+fn a_bound_for_late_events_beyond_the_window_is_warned_of_and_aggregates_that_are_revised_are_refused() {
+    let of = super::support::revised(&plays(), WINDOW + 1);
+    let warnings = kind().warnings(&planned(&[of]));
+    assert_eq!((warnings.len(), warnings[0].severity), (1, Severity::Warning));
+    let late =
+        tidemill_core::Late { mode: tidemill_core::RevisionMode::Replace, ..super::support::revised(&plays(), 1).late };
+    let made = EventType::new("play", &plays().schema_json, "at", &["key".into()], None).unwrap().with_late(late);
+    let findings = kind().plan(&planned(&[Arc::new(made)])).unwrap_err();
+    assert!(findings[0].message.contains("come again"), "{findings:?}");
+}

@@ -28,7 +28,7 @@ and `max(f)` are of the field's type, also for dates and timestamps; `mean(f)` i
 HyperLogLog sketch with a standard error of 1.6 %, near exact below some hundred values. Nulls are left out, as in SQL: without a value that is \
 not null, sum, min, max and mean are null. NaN is greater than every number. Float groups take 0 and -0 as one, and all NaN.
 
-Events of a sealed hour become dead letters `late`; those that need an hour or a group beyond the limits of the topology \
+Late events become dead letters `late`, unless their type has `late = \"revise\"` or `\"next_hour\"`; those that need an hour or a group beyond the limits of the topology \
 become dead letters `too_many_open_hours` and `too_many_groups`.
 
 Memory: some 50 bytes a group and 16 to 24 bytes a measure of it; a sketch takes up to 3 KiB.",
@@ -47,6 +47,17 @@ any, an hour of a type is one group.",
             default: DefaultValue::Required,
             doc: "Fields of the rows and what they hold, such as { events = \"count()\", played = \"sum(ms_played)\" }.",
             shapes_state: true,
+        },
+        OptionSpec {
+            name: "late_rows",
+            ty: OptionType::Choice(&["restated", "delta"]),
+            default: DefaultValue::Toml("\"restated\""),
+            doc: "What a revision holds where types have `late = \"revise\"`. `restated`: all rows of the hour anew, which are read in place of the \
+earlier ones; for that, the groups of sealed hours are kept for `late_within`, as far as `max_groups` and `max_open_hours` have room for them (late events of \
+older hours become dead letters), and are part of each cut. `delta`: rows of \
+the late events alone, to be added to the earlier ones of their group, and of min and max the less or greater taken; without mean and approx_distinct, \
+which can't be added.",
+            shapes_state: false,
         },
     ],
     input: Shape::Rows,
@@ -83,22 +94,29 @@ impl StageKind for Hourly {
                 .measures
                 .iter()
                 .map(|measure| measure.of.as_ref().map(|field| column(of, &field.name)).transpose());
+            let sealed_before_ms = context.sealed_before_ms.get(&of.name).copied().unwrap_or(i64::MIN);
             Ok(InputType {
                 name: of.name.clone(),
+                late: of.late,
                 groups: groups.collect::<Result<_, StageError>>()?,
                 measures: measures.collect::<Result<_, StageError>>()?,
-                sealed_before_ms: context.sealed_before_ms.get(&of.name).copied().unwrap_or(i64::MIN),
+                sealed_before_ms,
+                given_up_ms: sealed_before_ms,
                 last_origin: None,
             })
         };
         let mut stage = HourlyStage {
             inputs: input.types.iter().map(input_type).collect::<Result<_, StageError>>()?,
             output: output.unwrap_or_else(|| Arc::new(made)),
+            sealed_before_ms: context.sealed_before_ms.get(&*input.name).copied().unwrap_or(i64::MIN),
+            given_up_ms: i64::MIN,
             plan,
             limits: input.limits.clone(),
             open: BTreeMap::new(),
             groups: 0,
         };
+        let sealed = stage.inputs.iter().map(|input| input.sealed_before_ms);
+        stage.given_up_ms = sealed.fold(stage.sealed_before_ms, i64::max);
         if let Some(snapshot) = context.snapshot {
             snapshot::read(&mut stage, snapshot)?;
         }

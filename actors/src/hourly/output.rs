@@ -28,7 +28,8 @@ pub(super) fn event_type(stage: &str, plan: &Plan) -> Result<EventType, Vec<Find
     if plan.groups.iter().any(Field::is_nullable) {
         id.clear();
     }
-    EventType::new(stage, &schema.to_string(), "hour", &id, None).map_err(|errors| {
+    let made = EventType::new(stage, &schema.to_string(), "hour", &id, None);
+    made.map(|made| made.with_late(plan.late)).map_err(|errors| {
         let finding =
             |error: tidemill_core::TypeError| Finding::error("bad-output-type", "measures", error.to_string());
         errors.into_iter().map(finding).collect()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use tidemill_core::{EventType, Field, FieldKind, Finding, Nullability};
+use tidemill_core::{EventType, Field, FieldKind, Finding, Late, LatePolicy, Nullability, RevisionMode};
 
 use crate::filter::nearest::{nearest, unknown_field_help};
 
@@ -14,6 +14,16 @@ pub(super) struct Config {
     #[serde(default)]
     group_by: Vec<String>,
     measures: Map<String, Value>,
+    #[serde(default)]
+    late_rows: LateRows,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum LateRows {
+    #[default]
+    Restated,
+    Delta,
 }
 
 /// Groups and measures.
@@ -21,6 +31,37 @@ pub(super) struct Config {
 pub(super) struct Plan {
     pub(super) groups: Vec<Field>,
     pub(super) measures: Vec<Measure>,
+    /// What becomes of the rows of late events.
+    pub(super) late: Late,
+}
+
+/// Rows can be revised when an input can be.
+fn late(config: &Config, types: &[Arc<EventType>], measures: &[Measure], findings: &mut Vec<Finding>) -> Late {
+    let mut revising = types.iter().filter(|of| of.late.policy == LatePolicy::Revise).peekable();
+    if revising.peek().is_none() {
+        return Late::DEAD_LETTER;
+    }
+    let mode = match config.late_rows {
+        LateRows::Restated => RevisionMode::Replace,
+        LateRows::Delta => RevisionMode::Delta,
+    };
+    if mode == RevisionMode::Delta {
+        for measure in measures.iter().filter(|measure| !measure.function.can_be_added()) {
+            let message = format!("`{}` of late events can't be added to that of the others", measure.call());
+            let help = "use late_rows = \"restated\", or leave the measure out";
+            findings.push(Finding::error("not-additive", "measures", message).help(help).item(measure.name.clone()));
+        }
+    }
+    let within_ms = revising.clone().map(|of| of.late.within_ms).max().unwrap_or_default();
+    if let Some(made) = revising.find(|of| of.late.mode != RevisionMode::Append) {
+        let message =
+            format!("type `{}` is made of aggregates that are revised, which can't be aggregated again", made.name);
+        let help =
+            "aggregate the events themselves, or let late events of the types that it is made of become dead letters";
+        let finding = Finding::error("revised-input", "group_by", message).help(help);
+        findings.push(Finding { option: None, ..finding });
+    }
+    Late { policy: LatePolicy::Revise, within_ms, delay_ms: 0, mode }
 }
 
 /// One measure.
@@ -55,6 +96,11 @@ const FUNCTIONS: [(&str, Function); 6] = [
 impl Function {
     pub(super) fn name(self) -> &'static str {
         FUNCTIONS.iter().find(|(_, function)| *function == self).map_or("", |(name, _)| name)
+    }
+
+    /// Whether the values of two parts of a group make that of the whole.
+    fn can_be_added(self) -> bool {
+        matches!(self, Self::Count | Self::Sum | Self::Min | Self::Max)
     }
 
     /// Whether it can be taken of such a field; else what it can be taken of.
@@ -121,7 +167,8 @@ impl Plan {
             let help = "add one such as `events = \"count()\"`";
             findings.push(Finding::error("no-measures", "measures", "there is nothing to measure").help(help));
         }
-        if findings.is_empty() { Ok(Self { groups, measures }) } else { Err(findings) }
+        let late = late(config, types, &measures, &mut findings);
+        if findings.is_empty() { Ok(Self { groups, measures, late }) } else { Err(findings) }
     }
 
     /// Everything that the meaning of a snapshot depends on.

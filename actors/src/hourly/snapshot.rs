@@ -3,19 +3,45 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tidemill_core::{Origin, StageError};
+use tidemill_core::{Origin, RevisionMode, StageError};
 
-use super::stage::{HourlyStage, OpenHour};
+use super::stage::{HourlyStage, OpenHour, Phase};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
-/// Groups and measures; types; open hours by index of their type.
-type Kept<Hour> = (Vec<String>, Vec<KeptType>, Vec<(usize, i64, Hour)>);
+/// Groups and measures; types; the rows; open hours by index of their type.
+type Kept<Hour> = (Vec<String>, Vec<KeptType>, KeptRows, Vec<(usize, i64, Hour)>);
+
+#[derive(Serialize, Deserialize)]
+struct KeptRows {
+    sealed_before_ms: i64,
+    given_up_ms: i64,
+    /// How they are revised: not at all, by rows to be added, or by rows that stand for all before them.
+    revised: Revised,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Revised {
+    Never,
+    Added,
+    Restated,
+}
+
+impl Revised {
+    fn of(stage: &HourlyStage) -> Self {
+        match stage.output.late.mode {
+            _ if !stage.revises() => Self::Never,
+            RevisionMode::Replace => Self::Restated,
+            RevisionMode::Append | RevisionMode::Delta => Self::Added,
+        }
+    }
+}
 
 #[derive(Serialize, Deserialize)]
 struct KeptType {
     name: Arc<str>,
     sealed_before_ms: i64,
+    given_up_ms: i64,
     /// Source, partition, first and next position of its last batch.
     last_origin: Option<(Arc<str>, Arc<str>, u64, u64)>,
 }
@@ -24,11 +50,17 @@ pub(super) fn write(stage: &HourlyStage) -> Result<Vec<u8>, StageError> {
     let types = stage.inputs.iter().map(|input| KeptType {
         name: input.name.clone(),
         sealed_before_ms: input.sealed_before_ms,
+        given_up_ms: input.given_up_ms,
         last_origin: (input.last_origin.as_deref())
             .map(|origin| (origin.source.clone(), origin.partition.clone(), origin.first, origin.next)),
     });
     let hours = stage.open.iter().map(|((at, start), hour)| (*at, *start, hour));
-    let kept: Kept<&OpenHour> = (stage.plan.shape(), types.collect(), hours.collect());
+    let rows = KeptRows {
+        sealed_before_ms: stage.sealed_before_ms,
+        given_up_ms: stage.given_up_ms,
+        revised: Revised::of(stage),
+    };
+    let kept: Kept<&OpenHour> = (stage.plan.shape(), types.collect(), rows, hours.collect());
     postcard::to_extend(&kept, vec![VERSION])
         .map_err(|error| StageError { message: "can't write the snapshot".into(), source: Some(error.into()) })
 }
@@ -41,7 +73,7 @@ pub(super) fn read(stage: &mut HourlyStage, snapshot: &[u8]) -> Result<(), Stage
             snapshot.first()
         )));
     };
-    let (shape, types, hours): Kept<OpenHour> = postcard::from_bytes(bytes)
+    let (shape, types, rows, hours): Kept<OpenHour> = postcard::from_bytes(bytes)
         .map_err(|error| StageError { message: "can't read the snapshot".into(), source: Some(error.into()) })?;
     if shape != stage.plan.shape() {
         return Err(StageError::new(format!(
@@ -49,6 +81,7 @@ pub(super) fn read(stage: &mut HourlyStage, snapshot: &[u8]) -> Result<(), Stage
             stage.plan.shape()
         )));
     }
+    let is_same_way = rows.revised == Revised::of(stage);
     let place = |name: &str| stage.inputs.iter().position(|input| *input.name == *name);
     let places: Vec<Option<usize>> = types.iter().map(|kept| place(&kept.name)).collect();
     for (at, start, hour) in hours {
@@ -58,7 +91,17 @@ pub(super) fn read(stage: &mut HourlyStage, snapshot: &[u8]) -> Result<(), Stage
                 "hours of type `{name}` are open, but it does not arrive any more: let it arrive, or start afresh"
             )));
         };
-        let hour = OpenHour { groups: hour.groups.rebuilt(), measures: hour.measures };
+        match hour.phase {
+            Phase::Kept if !is_same_way => continue,
+            Phase::Revising if !is_same_way => {
+                return Err(StageError::new(
+                    "late events wait for their revision, and what becomes of them was changed (`late`, `late_rows`): change it back until they \
+                     are published (`late_delay`), or start afresh",
+                ));
+            }
+            _ => {}
+        }
+        let hour = OpenHour { phase: hour.phase, groups: hour.groups.rebuilt(), measures: hour.measures };
         stage.groups += hour.groups.len();
         stage.open.insert((*input, start), hour);
     }
@@ -66,9 +109,17 @@ pub(super) fn read(stage: &mut HourlyStage, snapshot: &[u8]) -> Result<(), Stage
         let Some(place) = place else { continue };
         let input = &mut stage.inputs[place];
         input.sealed_before_ms = input.sealed_before_ms.max(kept.sealed_before_ms);
+        input.given_up_ms = kept.given_up_ms;
         let origin =
             |(source, partition, first, next)| Arc::new(Origin { source, partition, first, next, enters: None });
         input.last_origin = kept.last_origin.map(origin);
+    }
+    stage.sealed_before_ms = stage.sealed_before_ms.max(rows.sealed_before_ms);
+    stage.given_up_ms = rows.given_up_ms;
+    if !is_same_way {
+        // Of what has left until now nothing is kept.
+        let sealed = stage.inputs.iter().map(|input| input.sealed_before_ms);
+        stage.given_up_ms = sealed.fold(stage.given_up_ms.max(stage.sealed_before_ms), i64::max);
     }
     Ok(())
 }

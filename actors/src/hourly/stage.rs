@@ -1,13 +1,13 @@
 //! The worker's value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow_array::ArrayRef;
 use serde::{Deserialize, Serialize};
 use tidemill_core::{
-    Batch, DeadLetter, Effects, EventType, Field, Hour, Input, Limits, Origin, Reason, RowOrigins, Seals, Stage,
-    StageError, Tally, TimeColumn,
+    Batch, DeadLetter, Effects, EventType, Field, Hour, Input, Late, LatePolicy, Limits, Origin, Reason, RevisionMode,
+    RowOrigins, Seals, Stage, StageError, Tally, TimeColumn,
 };
 
 use super::emit;
@@ -24,8 +24,11 @@ pub(super) struct InputType {
     pub(super) groups: Vec<usize>,
     /// Columns of the measures' fields.
     pub(super) measures: Vec<Option<usize>>,
+    pub(super) late: Late,
     /// Hours that end at or before it are sealed.
     pub(super) sealed_before_ms: i64,
+    /// Its events of hours that end at or before it are not taken. It moves with seals only, by what the type says at the time.
+    pub(super) given_up_ms: i64,
     /// Where the last batch came from: the rows of its hours name it as theirs.
     pub(super) last_origin: Option<Arc<Origin>>,
 }
@@ -33,13 +36,29 @@ pub(super) struct InputType {
 /// An hour of a type that still takes events.
 #[derive(Serialize, Deserialize)]
 pub(super) struct OpenHour {
+    pub(super) phase: Phase,
     pub(super) groups: Groups,
     pub(super) measures: Vec<Accumulator>,
+}
+
+/// Where an hour is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Phase {
+    /// It is not sealed.
+    Open,
+    /// It is sealed, and late events have come since its rows left.
+    Revising,
+    /// It is sealed, and kept so that late events can be added to it.
+    Kept,
 }
 
 pub(super) struct HourlyStage {
     pub(super) plan: Plan,
     pub(super) output: Arc<EventType>,
+    /// Rows that end at or before it have left, where late events are taken: an hour's rows then leave together, when it is sealed for all inputs.
+    pub(super) sealed_before_ms: i64,
+    /// Hours whose rows have left, and that end at or before it, can't be revised any more; what was sealed before there were revisions neither.
+    pub(super) given_up_ms: i64,
     pub(super) limits: Arc<Limits>,
     pub(super) inputs: Vec<InputType>,
     /// By index of the input type and start of the hour.
@@ -54,6 +73,7 @@ struct Decision<'a> {
     /// Start of the hour, and its rows.
     hours: Vec<(i64, Vec<u32>)>,
     late: Vec<(u32, i64)>,
+    taken_late: u64,
     columns: Columns<'a>,
 }
 
@@ -77,15 +97,22 @@ impl HourlyStage {
             return Err(StageError::new(format!("the time column of type `{name}` is no timestamp")));
         };
         let width = self.limits.bucket_ms;
-        let sealed_ms = first_open_ms(input.sealed_before_ms, width);
+        let sealed_ms = first_open_ms(self.sealed_before_ms(at), width);
+        let refused_ms = first_open_ms(input.given_up_ms, width);
+        let revised_ms = if self.revises() { first_open_ms(self.given_up_ms, width) } else { i64::MIN };
         let mut hours: Vec<(i64, Vec<u32>)> = Vec::new();
-        let mut late = Vec::new();
+        let (mut late, mut taken_late) = (Vec::new(), 0);
         let mut current = 0;
         for row in batch.indexes() {
-            let time_ms = times.ms(row);
-            if time_ms < sealed_ms {
+            let mut time_ms = times.ms(row);
+            if time_ms < refused_ms || time_ms < revised_ms.min(sealed_ms) {
                 late.push((row as u32, time_ms));
                 continue;
+            }
+            taken_late += u64::from(time_ms < sealed_ms);
+            if !self.revises() {
+                // Into the first hour that is open, or else it would have been refused.
+                time_ms = time_ms.max(sealed_ms);
             }
             let in_hour = |start: i64| time_ms.checked_sub(start).is_some_and(|since| (0..width).contains(&since));
             if !hours.get(current).is_some_and(|(start, _)| in_hour(*start)) {
@@ -101,18 +128,26 @@ impl HourlyStage {
             groups: input.groups.iter().map(|column| batch.records.column(*column)).collect(),
             measures: input.measures.iter().map(|column| column.map(|column| batch.records.column(column))).collect(),
         };
-        Ok(Decision { input: at, hours, late, columns })
+        Ok(Decision { input: at, hours, late, taken_late, columns })
     }
 
     fn apply(&mut self, batch: &Batch, decision: Decision<'_>, effects: &mut Effects) -> Option<()> {
-        let mut tally = Tally { received: batch.len() as u64, late: decision.late.len() as u64, ..Tally::default() };
+        let mut tally = Tally {
+            received: batch.len() as u64,
+            late: decision.late.len() as u64,
+            taken_late: decision.taken_late,
+            ..Tally::default()
+        };
         for (row, time_ms) in decision.late {
             let message = late_message(time_ms, self.limits.bucket_ms);
             effects.dead.push(DeadLetter::of_row(batch, row as usize, Reason::Late, message));
         }
         for (start_ms, rows) in decision.hours {
             let key = (decision.input, start_ms);
-            if !self.open.contains_key(&key) && self.open.len() >= self.limits.max_open_hours {
+            let is_full =
+                |stage: &Self| !stage.open.contains_key(&key) && stage.open.len() >= stage.limits.max_open_hours;
+            while is_full(self) && self.drop_oldest_kept(key.1) {}
+            if is_full(self) {
                 let message = format!("{} hours are open, which is the limit", self.open.len());
                 tally.dead += rows.len() as u64;
                 refuse(batch, &rows, Reason::TooManyOpenHours, &message, effects);
@@ -129,10 +164,37 @@ impl HourlyStage {
         Some(())
     }
 
+    pub(super) fn revises(&self) -> bool {
+        self.output.late.policy == LatePolicy::Revise
+    }
+
+    /// The hours of an input that end at or before it have had their rows sent.
+    fn sealed_before_ms(&self, input: usize) -> i64 {
+        if self.revises() { self.sealed_before_ms } else { self.inputs[input].sealed_before_ms }
+    }
+
+    /// Makes room: no late events of the oldest hour that is kept are taken any more. Not of one with late events that are yet to be
+    /// published, nor of `start_ms`. Returns whether there was one.
+    fn drop_oldest_kept(&mut self, start_ms: i64) -> bool {
+        let is_in_use = |start: i64| {
+            let is_revising = |at| self.open.get(&(at, start)).is_some_and(|hour| hour.phase == Phase::Revising);
+            start == start_ms || (0..self.inputs.len()).any(is_revising)
+        };
+        let kept = self.open.iter().filter(|(_, hour)| hour.phase == Phase::Kept).map(|((_, start), _)| *start);
+        let Some(oldest) = kept.filter(|start| !is_in_use(*start)).min() else { return false };
+        (0..self.inputs.len()).for_each(|at| self.forget((at, oldest)));
+        self.given_up_ms = self.given_up_ms.max(oldest.saturating_add(self.limits.bucket_ms));
+        true
+    }
+
     /// Takes the rows of one hour in; returns those that would need a group too many.
     fn absorb(&mut self, key: (usize, i64), columns: &Columns<'_>, rows: &[u32]) -> Option<Vec<u32>> {
-        let Plan { groups: fields, measures } = &self.plan;
+        while self.groups + rows.len() > self.limits.max_groups && self.drop_oldest_kept(key.1) {}
+        let is_sealed = key.1 < first_open_ms(self.sealed_before_ms(key.0), self.limits.bucket_ms);
+        let phase = if is_sealed { Phase::Revising } else { Phase::Open };
+        let Plan { groups: fields, measures, .. } = &self.plan;
         let hour = self.open.entry(key).or_insert_with(|| OpenHour {
+            phase,
             groups: Groups::new(fields.len()),
             measures: measures.iter().map(Accumulator::new).collect(),
         });
@@ -160,6 +222,9 @@ impl HourlyStage {
             let of: Option<(&Field, &ArrayRef)> = measure.of.as_ref().zip(*column);
             accumulator.add(of, rows, &groups, len)?;
         }
+        if !rows.is_empty() {
+            hour.phase = phase;
+        }
         self.groups += len - before;
         if len == 0 {
             self.open.remove(&key);
@@ -167,16 +232,67 @@ impl HourlyStage {
         Some(refused)
     }
 
-    fn emit(&mut self, key: (usize, i64), at_ms: i64, effects: &mut Effects) {
-        let Some(hour) = self.open.remove(&key) else { return };
-        self.groups -= hour.groups.len();
+    /// Sends the rows of hours in a phase that begin before `end_ms`, of one input or of all.
+    fn emit(&mut self, input: Option<usize>, phase: Phase, end_ms: i64, at_ms: i64, effects: &mut Effects) {
+        let is_of = |key: &(usize, i64)| key.1 < end_ms && input.is_none_or(|input| key.0 == input);
+        let mut hours: Vec<(i64, usize)> = (self.open.iter())
+            .filter(|(key, hour)| hour.phase == phase && is_of(key))
+            .map(|((input, start_ms), _)| (*start_ms, *input))
+            .collect();
+        let restates = self.revises() && self.output.late.mode == RevisionMode::Replace;
+        if restates && phase == Phase::Revising {
+            // The new rows stand for those of all inputs.
+            let starts: BTreeSet<i64> = hours.iter().map(|(start_ms, _)| *start_ms).collect();
+            let keys = self.open.keys().filter(|(_, start_ms)| starts.contains(start_ms));
+            hours = keys.map(|(input, start_ms)| (*start_ms, *input)).collect();
+        }
+        hours.sort_unstable();
+        for (start_ms, input) in hours {
+            let key = (input, start_ms);
+            self.send(key, at_ms, effects);
+            match self.open.get_mut(&key) {
+                Some(hour) if restates => hour.phase = Phase::Kept,
+                _ => self.forget(key),
+            }
+        }
+    }
+
+    fn forget(&mut self, key: (usize, i64)) {
+        if let Some(hour) = self.open.remove(&key) {
+            self.groups -= hour.groups.len();
+        }
+    }
+
+    /// The rows' own horizon, and revisions.
+    fn seal_rows(&mut self, seals: &Seals, effects: &mut Effects) {
+        if let Some(horizon) = seals.horizons.iter().find(|horizon| horizon.event_type == self.output.name) {
+            self.sealed_before_ms = self.sealed_before_ms.max(horizon.sealed_before_ms);
+        }
+        if self.revises() {
+            let end_ms = first_open_ms(self.sealed_before_ms, self.limits.bucket_ms);
+            self.given_up_ms = self.given_up_ms.max(self.output.late.given_up_before_ms(self.sealed_before_ms));
+            let given_up_ms = first_open_ms(self.given_up_ms, self.limits.bucket_ms);
+            self.emit(None, Phase::Open, end_ms, seals.at_ms, effects);
+            // The last chance for what is late: the stages behind give the hour up at this barrier, and take its rows before it.
+            self.emit(None, Phase::Revising, given_up_ms, seals.at_ms, effects);
+            let kept = self.open.iter().filter(|(key, hour)| hour.phase == Phase::Kept && key.1 < given_up_ms);
+            let kept: Vec<(usize, i64)> = kept.map(|(key, _)| *key).collect();
+            kept.into_iter().for_each(|key| self.forget(key));
+        }
+        if seals.revised.contains(&self.output.name) {
+            self.emit(None, Phase::Revising, i64::MAX, seals.at_ms, effects);
+        }
+    }
+
+    fn send(&self, key: (usize, i64), at_ms: i64, effects: &mut Effects) {
+        let Some(hour) = self.open.get(&key) else { return };
         let input = &self.inputs[key.0];
         let origin = match &input.last_origin {
             Some(last) => Origin { first: last.next, enters: None, ..(**last).clone() },
             None => Origin { source: input.name.clone(), partition: "".into(), first: 0, next: 0, enters: None },
         };
         let origin = Arc::new(origin);
-        for records in emit::records(&self.plan, &self.output, &input.name, key.1, &hour) {
+        for records in emit::records(&self.plan, &self.output, &input.name, key.1, hour) {
             effects.batches.push(Batch {
                 event_type: self.output.clone(),
                 payload_bytes: records.num_rows() * records.num_columns() * 8,
@@ -216,10 +332,14 @@ impl Stage for HourlyStage {
             let Some(at) = self.inputs.iter().position(|input| input.name == horizon.event_type) else { continue };
             let input = &mut self.inputs[at];
             input.sealed_before_ms = input.sealed_before_ms.max(horizon.sealed_before_ms);
-            let end = first_open_ms(input.sealed_before_ms, self.limits.bucket_ms);
-            let closing: Vec<(usize, i64)> = self.open.range((at, i64::MIN)..(at, end)).map(|(key, _)| *key).collect();
-            closing.into_iter().for_each(|key| self.emit(key, seals.at_ms, effects));
+            input.given_up_ms = input.given_up_ms.max(input.late.given_up_before_ms(input.sealed_before_ms));
+            let end_ms = first_open_ms(input.sealed_before_ms, self.limits.bucket_ms);
+            if !self.revises() {
+                self.given_up_ms = self.given_up_ms.max(self.inputs[at].sealed_before_ms);
+                self.emit(Some(at), Phase::Open, end_ms, seals.at_ms, effects);
+            }
         }
+        self.seal_rows(seals, effects);
         Ok(())
     }
 
@@ -229,7 +349,7 @@ impl Stage for HourlyStage {
 
     fn open_hours(&self) -> BTreeMap<Arc<str>, usize> {
         let mut hours = BTreeMap::new();
-        for (at, _) in self.open.keys() {
+        for ((at, _), _) in self.open.iter().filter(|(_, hour)| hour.phase != Phase::Kept) {
             *hours.entry(self.inputs[*at].name.clone()).or_default() += 1;
         }
         hours

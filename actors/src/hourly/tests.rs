@@ -9,10 +9,10 @@ use arrow_array::{Array, Float64Array, Int32Array, Int64Array, StringViewArray, 
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use serde_json::{Value, json};
-use tidemill_core::{Batch, Effects, EventType, Hour, Limits, Reason, StageInput};
+use tidemill_core::{Batch, Effects, EventType, Hour, Limits, Reason, Seals, StageInput};
 
 use super::kind;
-use crate::dedup::support::{HOUR, Logs, batch, build, event_type, input, limits, process, seals};
+use crate::dedup::support::{HOUR, Logs, batch, build, event_type, input, limits, process, revised, seals};
 
 const FIELDS: &str = r#"{"name":"country","type":["null","string"]},{"name":"n","type":"int"},
     {"name":"ms","type":["null","long"]},{"name":"score","type":["null","double"]}"#;
@@ -349,4 +349,120 @@ fn a_state_made_for_other_measures_is_refused() {
     let other = input("by_country", json!({ "group_by": [], "measures": { "events": "count()" } }), &[play], limits());
     let refused = build(&*kind(), &other, Some(&snapshot), &Logs::default()).err().expect("it is refused");
     assert!(refused.contains("start afresh"), "{refused}");
+}
+
+/// A stage that counts events of two types, the first of which takes late events, and sums.
+fn revising(rows: &str) -> (StageInput, Arc<EventType>, Arc<EventType>) {
+    let (a, b) = (revised(&of("a"), 4 * HOUR), of("b"));
+    let options = json!({ "measures": { "events": "count()", "total": "sum(n)" }, "late_rows": rows });
+    (input("counts", options, &[a.clone(), b.clone()], limits()), a, b)
+}
+
+/// Hour, type, count and sum of each row.
+fn totals(effects: &Effects) -> Vec<(i64, String, i64, i64)> {
+    let rows = |batch: &Batch| {
+        let records = batch.records.clone();
+        let long = move |column: usize, row: usize| records.column(column).as_primitive::<Int64Type>().value(row);
+        let hours = batch.records.column(0).as_primitive::<TimestampMillisecondType>().clone();
+        let types = batch.records.column(1).as_string_view().clone();
+        let row = move |row| (hours.value(row) / HOUR, types.value(row).to_owned(), long(2, row), long(3, row));
+        (0..batch.records.num_rows()).map(row).collect::<Vec<_>>()
+    };
+    effects.batches.iter().flat_map(rows).collect()
+}
+
+/// A barrier at which the rows' hours, and those of both types, that end at or before this are sealed; and revisions end, if asked for.
+fn barrier(stage: &mut dyn tidemill_core::Stage, before_ms: i64, revises: bool) -> (Effects, Vec<u8>) {
+    let horizons = ["a", "b", "counts"].map(|name| seals(name, before_ms).horizons.remove(0));
+    let revised = if revises { vec!["a".into(), "counts".into()] } else { Vec::new() };
+    let mut effects = Effects::default();
+    stage.seal(&Seals { horizons: horizons.into(), revised, ..seals("a", 0) }, &mut effects).unwrap();
+    let snapshot = stage.snapshot(&mut effects).unwrap();
+    (effects, snapshot)
+}
+
+fn n(at_ms: i64, n: i32) -> Row {
+    (at_ms, None, n, None, None)
+}
+
+#[test]
+fn late_events_restate_the_rows_of_all_types_of_their_hour_or_add_to_them() {
+    for (rows, wanted) in [
+        ("restated", vec![(0, "a".to_owned(), 3, 7), (0, "b".to_owned(), 1, 10)]),
+        ("delta", vec![(0, "a".to_owned(), 1, 4)]),
+    ] {
+        let (input, a, b) = revising(rows);
+        let mut stage = build(&*kind(), &input, None, &Logs::default()).unwrap();
+        process(&mut *stage, events(&a, &[n(0, 1), n(1, 2)]));
+        process(&mut *stage, events(&b, &[n(2, 10)]));
+        let (effects, snapshot) = barrier(&mut *stage, HOUR, false);
+        assert_eq!(totals(&effects), [(0, "a".to_owned(), 2, 3), (0, "b".to_owned(), 1, 10)]);
+        let mut stage = build(&*kind(), &input, Some(&snapshot), &Logs::default()).unwrap();
+        let late = process(&mut *stage, events(&a, &[n(3, 4)]));
+        assert_eq!((late.tally.absorbed, late.tally.taken_late), (1, 1));
+        // What type b says of its own late events holds.
+        assert_eq!(process(&mut *stage, events(&b, &[n(3, 4)])).tally.late, 1);
+        let (effects, _) = barrier(&mut *stage, 2 * HOUR, false);
+        assert_eq!(totals(&effects), [], "revisions wait for their end");
+        let (effects, _) = barrier(&mut *stage, 2 * HOUR, true);
+        assert_eq!(totals(&effects), wanted, "{rows}");
+        let (effects, _) = barrier(&mut *stage, 2 * HOUR, true);
+        assert_eq!(totals(&effects), [], "once");
+    }
+}
+
+#[test]
+fn rows_of_late_events_leave_before_their_hour_is_given_up_and_then_no_more_are_taken() {
+    let (input, a, _) = revising("restated");
+    let mut stage = build(&*kind(), &input, None, &Logs::default()).unwrap();
+    process(&mut *stage, events(&a, &[n(0, 1)]));
+    barrier(&mut *stage, HOUR, false);
+    process(&mut *stage, events(&a, &[n(1, 1)]));
+    let (effects, _) = barrier(&mut *stage, 5 * HOUR, false);
+    assert_eq!(totals(&effects), [(0, "a".to_owned(), 2, 2)]);
+    assert_eq!(process(&mut *stage, events(&a, &[n(2, 1)])).tally.late, 1);
+    assert_eq!(stage.open_hours(), BTreeMap::new());
+}
+
+#[test]
+fn groups_that_are_kept_for_late_events_give_way_to_those_of_open_hours() {
+    let (mut input, a, _) = revising("restated");
+    input.limits = Arc::new(Limits { max_groups: 2, ..limits() });
+    let mut stage = build(&*kind(), &input, None, &Logs::default()).unwrap();
+    for hour in 0..3 {
+        let taken = process(&mut *stage, events(&a, &[n(hour * HOUR, 1)]));
+        assert_eq!(taken.tally.absorbed, 1, "hour {hour}");
+        barrier(&mut *stage, (hour + 1) * HOUR, false);
+    }
+    assert_eq!(process(&mut *stage, events(&a, &[n(0, 1)])).tally.late, 1, "its groups had to go");
+    assert_eq!(process(&mut *stage, events(&a, &[n(2 * HOUR, 1)])).tally.taken_late, 1);
+    let (effects, _) = barrier(&mut *stage, 3 * HOUR, true);
+    assert_eq!(totals(&effects), [(2, "a".to_owned(), 2, 2)]);
+}
+
+#[test]
+fn a_change_of_what_late_events_do_holds_for_hours_sealed_later_and_not_while_some_wait() {
+    let (restated, a, _) = revising("restated");
+    let (delta, ..) = revising("delta");
+    let mut stage = build(&*kind(), &restated, None, &Logs::default()).unwrap();
+    process(&mut *stage, events(&a, &[n(0, 1)]));
+    let (_, sealed) = barrier(&mut *stage, HOUR, false);
+    process(&mut *stage, events(&a, &[n(1, 1)]));
+    let (_, waiting) = barrier(&mut *stage, HOUR, false);
+    let refused = build(&*kind(), &delta, Some(&waiting), &Logs::default()).err().unwrap();
+    assert!(refused.contains("late_delay"), "{refused}");
+    let mut stage = build(&*kind(), &delta, Some(&sealed), &Logs::default()).unwrap();
+    assert_eq!(process(&mut *stage, events(&a, &[n(1, 1)])).tally.late, 1);
+    process(&mut *stage, events(&a, &[n(HOUR, 1)]));
+    barrier(&mut *stage, 2 * HOUR, false);
+    assert_eq!(process(&mut *stage, events(&a, &[n(HOUR, 1)])).tally.taken_late, 1);
+}
+
+#[test]
+fn what_cannot_be_added_is_refused_for_rows_that_are() {
+    let options =
+        json!({ "measures": { "users": "approx_distinct(ms)", "m": "mean(n)", "e": "count()" }, "late_rows": "delta" });
+    let findings = kind().plan(&input("counts", options.clone(), &[revised(&of("a"), 1)], limits())).unwrap_err();
+    assert_eq!(findings.len(), 2, "{findings:?}");
+    assert!(kind().plan(&input("counts", options, &[of("a")], limits())).is_ok());
 }

@@ -25,6 +25,8 @@ pub(super) struct Format {
     pub(super) event_type: String,
     pub(super) schema_json: String,
     pub(super) fingerprint: String,
+    /// Rows have the hour that they belong to behind the fields of the type.
+    pub(super) has_true_hour: bool,
     pub(super) codec: Codec,
 }
 

@@ -47,18 +47,21 @@ pub struct Manifest {
     pub path: String,
     /// Revision of the hour.
     pub revision: u32,
-    /// How the revision relates to earlier ones: `complete` for revision 0, which has none.
-    pub mode: String,
+    /// How the revision is read.
+    pub mode: Mode,
     /// Number of events.
     pub count: u64,
     /// The order-free hash of the events' ids; `null` when the type has no id.
     pub ids: Option<Ids>,
     /// Least and greatest event time.
     pub event_time: EventTimes,
-    /// Duplicates that were dropped in the whole hour of the type (all its directories).
+    /// Duplicates that were dropped in the whole hour of the type (all its directories), since the revision before.
     pub duplicates_dropped: u64,
     /// Events that came after a later hour's event of the same partition, within the allowed lateness.
     pub late_within_allowed: u64,
+    /// Events of earlier hours, which were sealed when they came (`late = "next_hour"`).
+    #[serde(default)]
+    pub late_of_earlier_hours: u64,
     /// The files with the events.
     pub files: Vec<FileEntry>,
     /// Positions of the sources at the seal: the directory holds what lies before them. Source, partition, position.
@@ -71,6 +74,20 @@ pub struct Manifest {
     pub reason: SealReason,
     /// What wrote it.
     pub writer: WriterInfo,
+}
+
+/// How a revision is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// By itself: revision 0, with all of the hour that came before the seal.
+    Complete,
+    /// Beside the revisions before it.
+    Append,
+    /// Its rows are added to those of the same group in the revisions before it (aggregates).
+    Delta,
+    /// In place of the revisions before it.
+    Replace,
 }
 
 /// The hour of a manifest.

@@ -86,6 +86,10 @@ pub struct Tally {
     pub filtered: u64,
     /// Records that went into aggregates.
     pub absorbed: u64,
+    /// How many came when their hour was sealed, and were not refused for it: they are part of a later revision, or of a later hour. They
+    /// are counted above, too.
+    #[serde(default)]
+    pub taken_late: u64,
 }
 
 impl Tally {
@@ -104,5 +108,6 @@ impl Tally {
         self.dead += other.dead;
         self.filtered += other.filtered;
         self.absorbed += other.absorbed;
+        self.taken_late += other.taken_late;
     }
 }

@@ -8,6 +8,7 @@ use apache_avro::rabin::Rabin;
 use arrow_schema::SchemaRef;
 
 use crate::avro_schema::parse_avro_schema;
+use crate::late::Late;
 use crate::schema::{Field, SchemaError, fields_of};
 
 /// A type of events. Cheap to share: the runtime passes it as `Arc<EventType>`.
@@ -29,6 +30,8 @@ pub struct EventType {
     pub id: Vec<usize>,
     /// Who answers for it.
     pub owner: Option<String>,
+    /// What becomes of its late events.
+    pub late: Late,
 }
 
 /// Why an event type can't be made.
@@ -113,7 +116,14 @@ impl EventType {
             time,
             id: id_indexes,
             owner,
+            late: Late::DEAD_LETTER,
         })
+    }
+
+    /// The same with another way to deal with late events; a new type makes dead letters of them.
+    #[must_use]
+    pub fn with_late(self, late: Late) -> Self {
+        Self { late, ..self }
     }
 
     /// Index and field of that name.

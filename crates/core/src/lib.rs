@@ -17,6 +17,7 @@ mod event_type;
 mod hour;
 mod id_hash;
 mod kind;
+mod late;
 mod message;
 mod schema;
 mod seal;
@@ -35,6 +36,7 @@ pub use id_hash::{IdSum, KeyColumns, ids_algorithm, key_hash};
 pub use kind::{
     DefaultValue, Finding, KindSpec, OptionSpec, OptionType, Options, OptionsError, Role, Severity, Shape, State,
 };
+pub use late::{Late, LatePolicy, RevisionMode};
 pub use message::{Message, MessageTable, MessageTime, Messages, SCHEMA_MAGIC, Span, framed};
 pub use schema::{DecimalRepr, Field, FieldKind, Nullability, SchemaError, TimeColumn, fields_of};
 pub use seal::{Horizon, PartitionPosition, Positions, SealReason, Seals};

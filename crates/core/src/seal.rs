@@ -17,6 +17,8 @@ pub enum SealReason {
     Clock,
     /// Every partition had been read to its end and was quiet, and the clock went on from the newest event.
     Quiet,
+    /// Late events of an hour that was sealed before: a further revision.
+    Late,
 }
 
 /// All hours of a type that end at or before `sealed_before_ms` are sealed from a barrier on.
@@ -55,6 +57,8 @@ pub struct Seals {
     pub at_ms: i64,
     /// Types whose horizon moves; most barriers have none.
     pub horizons: Vec<Horizon>,
+    /// Types whose open revisions end: the late events that came before the barrier are published.
+    pub revised: Vec<Arc<str>>,
     /// Positions of the sources at the barrier: an hour's revision 0 is its unique events below them. Behind a pond, those of the barrier
     /// that the pond was read up to.
     pub positions: Positions,

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
-use tidemill_core::{CutId, DEAD_LETTER_TYPE, Horizon, PartitionPosition, Positions, Seals};
+use tidemill_core::{CutId, DEAD_LETTER_TYPE, Horizon, LatePolicy, PartitionPosition, Positions, Seals};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::committer::Job;
 use crate::drain::Drain;
 use crate::error::RunError;
-use crate::horizon::{Said, end_of_input, propose};
+use crate::horizon::{Closing, Said, closing, end_of_input};
 use crate::ledger::{Record, StageRecord};
 use crate::live::Halt;
 use crate::progress::Progress;
@@ -195,54 +195,54 @@ impl Coordinator {
         match self.phase {
             Phase::Stopping => {
                 self.phase = Phase::Last(Ended::Stopped);
-                self.start(Vec::new(), BTreeSet::new(), true, false);
+                self.start(Closing::default(), BTreeSet::new(), true, false);
             }
             Phase::Flushing => {
                 self.phase = Phase::Sealing;
-                self.start(Vec::new(), BTreeSet::new(), true, false);
+                self.start(Closing::default(), BTreeSet::new(), true, false);
             }
             Phase::Sealing => {
-                let horizons = end_of_input(&self.region);
+                let closing = end_of_input(&self.region, &self.cut_progress);
                 self.phase = Phase::Last(Ended::Finished);
-                if horizons.is_empty() && !has_read && !self.region.can_free() && self.region.committed().last.finished
-                {
+                if closing.is_empty() && !has_read && !self.region.can_free() && self.region.committed().last.finished {
                     return self.end(Ok(Ended::Finished));
                 }
-                self.start(horizons, BTreeSet::new(), true, true);
+                self.start(closing, BTreeSet::new(), true, true);
             }
             Phase::Running => {
                 let said = Said::of(&self.region);
-                let horizons = self.proposed(&said);
+                let closing = self.proposed(&said);
                 let interval = Duration::from_millis(self.region.config.cut_interval_ms);
                 let due = (has_read || self.region.can_free()) && self.last_cut_at.elapsed() >= interval;
                 let full = self.region.held_bytes() >= self.region.config.replay_bytes / 2;
-                if !horizons.is_empty() || !said.passes.is_empty() || due || full {
-                    self.start(horizons, said.passes, false, false);
+                if !closing.is_empty() || !said.passes.is_empty() || due || full {
+                    self.start(closing, said.passes, false, false);
                 }
             }
             Phase::Last(_) => {}
         }
     }
 
-    /// The hours that may be closed now. That looks at all partitions: where they are very many, not at every tick.
-    fn proposed(&mut self, said: &Said) -> Vec<Horizon> {
+    /// What may be closed now. That looks at all partitions: where they are very many, not at every tick.
+    fn proposed(&mut self, said: &Said) -> Closing {
         let begin = Instant::now();
         if begin < self.propose_from && !self.region.is_behind_ponds() {
-            return Vec::new();
+            return Closing::default();
         }
-        let horizons = propose(&self.region, said, self.region.config.host.now_ms());
+        let closing = closing(&self.region, said, &self.cut_progress, self.region.config.host.now_ms());
         self.propose_from = Instant::now() + PROPOSE_PAUSE * begin.elapsed();
-        horizons
+        closing
     }
 
-    fn start(&mut self, horizons: Vec<Horizon>, passes: BTreeSet<usize>, halt: bool, finished: bool) {
+    fn start(&mut self, closing: Closing, passes: BTreeSet<usize>, halt: bool, finished: bool) {
         let cut = self.next_cut;
         self.next_cut += 1;
         let consumed = self.region.ponds_out.iter().map(|pond| (pond.name.clone(), pond.consumed_offset())).collect();
         let seals = Arc::new(Seals {
             cut,
             at_ms: self.region.config.host.now_ms(),
-            horizons,
+            horizons: closing.horizons,
+            revised: closing.revised,
             positions: Positions::new(),
             consumed,
         });
@@ -274,7 +274,14 @@ impl Coordinator {
         // moved a watermark.
         let progress = &mut self.cut_progress;
         let seen = cut.left.values().map(|left| &left.progress).chain(&cut.seen);
-        seen.for_each(|seen| progress.merge(seen, bucket_ms));
+        let types = &self.region.plan.types;
+        let revises = |name: &Arc<str>| {
+            types.iter().any(|event_type| event_type.name == *name && event_type.late.policy == LatePolicy::Revise)
+        };
+        for late in seen.flat_map(|seen| progress.merge(seen, bucket_ms)).filter(revises).collect::<Vec<_>>() {
+            progress.revising.entry(late).or_insert(cut.seals.at_ms);
+        }
+        progress.revising.retain(|name, _| !cut.seals.revised.contains(name));
         for horizon in &cut.seals.horizons {
             let (name, before_ms) = (&horizon.event_type, horizon.sealed_before_ms);
             let sealed = progress.sealed(name, before_ms, bucket_ms);
@@ -292,6 +299,7 @@ impl Coordinator {
             positions: std::mem::take(&mut cut.positions),
             progress: progress.seen.clone(),
             horizons: cut.seals.horizons.clone(),
+            revising: progress.revising.clone(),
             open: progress.open.iter().map(|(name, hours)| (name.clone(), hours.iter().copied().collect())).collect(),
             stages: BTreeMap::new(),
             fingerprint: None,
@@ -377,6 +385,9 @@ impl Handler<Committed> for Coordinator {
         if let Some(last) = sealed.iter().max_by_key(|horizon| horizon.sealed_before_ms) {
             let before = tidemill_core::format_time_ms(last.sealed_before_ms);
             tracing::info!(cut = cut.cut, types = sealed.len(), %before, reason = ?last.reason, "hours sealed");
+        }
+        if !cut.seals.revised.is_empty() {
+            tracing::info!(cut = cut.cut, types = ?cut.seals.revised, "late events published as revisions of their hours");
         }
         if let Phase::Last(ended) = self.phase {
             self.end(Ok(ended));

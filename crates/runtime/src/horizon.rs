@@ -7,11 +7,27 @@ use tidemill_core::{DEAD_LETTER_TYPE, Horizon, Hour, SealReason};
 
 use tidemill_topology::Origin;
 
+use crate::progress::Progress;
 use crate::region::Region;
 use crate::watermark::{Watermark, watermark};
 
 /// How long after its end an hour of dead letters is left open, in milliseconds.
 const DEAD_LETTER_GRACE_MS: i64 = 60_000;
+
+/// What is to end at a barrier.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Closing {
+    /// Hours.
+    pub(crate) horizons: Vec<Horizon>,
+    /// Open revisions, by type.
+    pub(crate) revised: Vec<Arc<str>>,
+}
+
+impl Closing {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.horizons.is_empty() && self.revised.is_empty()
+    }
+}
 
 /// What the ponds that a region reads have said of hours.
 #[derive(Default)]
@@ -22,23 +38,27 @@ pub(crate) struct Said {
     /// Sources, by node, that stand at seals: a barrier that carries the horizons lets them go on.
     pub(crate) passes: BTreeSet<usize>,
     reasons: BTreeMap<Arc<str>, SealReason>,
+    /// Types whose open revisions end at these seals.
+    revised: BTreeSet<Arc<str>>,
 }
 
 impl Said {
     pub(crate) fn of(region: &Region) -> Self {
         let mut said = Self::default();
-        let mut stands: Vec<(usize, Vec<Horizon>)> = Vec::new();
+        let mut stands: Vec<(usize, Closing)> = Vec::new();
         for (index, source) in region.sources.iter().enumerate() {
             let state = source.state();
             stands.extend(state.seals.clone().map(|seals| (index, seals)));
-            let horizons = state.heard.horizons.values().chain(state.seals.iter().flatten());
+            let stands_at = state.seals.iter().flat_map(|closing| &closing.horizons);
+            let horizons = state.heard.horizons.values().chain(stands_at);
             let by_type = horizons.map(|horizon| (horizon.event_type.clone(), horizon.sealed_before_ms)).collect();
             said.by_source.push((!state.ended).then_some(by_type));
         }
         for (index, seals) in stands {
-            if !seals.iter().any(|horizon| said.is_far_ahead(region, horizon)) {
+            if !seals.horizons.iter().any(|horizon| said.is_far_ahead(region, horizon)) {
                 said.passes.insert(region.sources[index].node);
-                said.reasons.extend(seals.into_iter().map(|horizon| (horizon.event_type, horizon.reason)));
+                said.revised.extend(seals.revised);
+                said.reasons.extend(seals.horizons.into_iter().map(|horizon| (horizon.event_type, horizon.reason)));
             }
         }
         said
@@ -61,7 +81,7 @@ impl Said {
 }
 
 /// The horizons that ponds have said, that watermarks and the clock allow now; none when nothing would close.
-pub(crate) fn propose(region: &Region, said: &Said, now_ms: i64) -> Vec<Horizon> {
+fn propose(region: &Region, said: &Said, now_ms: i64) -> Vec<Horizon> {
     let limits = &region.plan.limits;
     let current = region.committed().sealed_before_ms.clone();
     let mut moved: BTreeMap<Arc<str>, Horizon> = BTreeMap::new();
@@ -150,8 +170,43 @@ fn allowed<'a>(region: &'a Region, current: &BTreeMap<Arc<str>, i64>) -> BTreeMa
     found
 }
 
-/// Horizons that close every hour that has events. To be called when nothing is on its way.
-pub(crate) fn end_of_input(region: &Region) -> Vec<Horizon> {
+/// What may end now: hours, and revisions.
+pub(crate) fn closing(region: &Region, said: &Said, progress: &Progress, now_ms: i64) -> Closing {
+    Closing { horizons: propose(region, said, now_ms), revised: revised(region, said, progress, now_ms) }
+}
+
+/// Types whose open revisions have been open for long enough, as of the last cut; behind ponds those that were said there.
+fn revised(region: &Region, said: &Said, progress: &Progress, now_ms: i64) -> Vec<Arc<str>> {
+    if region.is_behind_ponds() {
+        return with_derived(region, said.revised.clone());
+    }
+    let delay_ms = |name: &Arc<str>| {
+        (region.plan.types.iter())
+            .find(|event_type| event_type.name == *name)
+            .map_or(0, |event_type| event_type.late.delay_ms)
+    };
+    let is_due = |(name, since_ms): &(&Arc<str>, &i64)| now_ms >= since_ms.saturating_add(delay_ms(name));
+    with_derived(region, progress.revising.iter().filter(is_due).map(|(name, _)| name.clone()).collect())
+}
+
+/// With the types that stages make of these.
+fn with_derived(region: &Region, mut names: BTreeSet<Arc<str>>) -> Vec<Arc<str>> {
+    for (name, made_of) in &region.lineage.derived {
+        if made_of.iter().any(|input| names.contains(input)) {
+            names.insert(name.clone());
+        }
+    }
+    names.into_iter().collect()
+}
+
+/// All that is open. To be called when nothing is on its way.
+pub(crate) fn end_of_input(region: &Region, progress: &Progress) -> Closing {
+    let revised = with_derived(region, progress.revising.keys().cloned().collect());
+    Closing { horizons: all_open(region), revised }
+}
+
+/// Horizons that close every hour that has events.
+fn all_open(region: &Region) -> Vec<Horizon> {
     let bucket_ms = region.plan.limits.bucket_ms;
     let current = region.committed().sealed_before_ms.clone();
     let open = region.progress().open.clone();

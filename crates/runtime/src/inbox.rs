@@ -270,7 +270,14 @@ mod tests {
 
     fn barrier(cut: CutId, source: &str) -> Item {
         let positions = BTreeMap::from([(source.into(), BTreeMap::new())]);
-        Item::Barrier(Arc::new(Seals { cut, at_ms: 0, horizons: Vec::new(), positions, consumed: BTreeMap::new() }))
+        Item::Barrier(Arc::new(Seals {
+            cut,
+            at_ms: 0,
+            horizons: Vec::new(),
+            revised: Vec::new(),
+            positions,
+            consumed: BTreeMap::new(),
+        }))
     }
 
     #[test]

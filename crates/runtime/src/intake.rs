@@ -5,9 +5,10 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_core::{Cure, Horizon, Input, Lag, PartitionPosition, Polled, Source, SourceError};
+use tidemill_core::{Cure, Input, Lag, PartitionPosition, Polled, Source, SourceError};
 
 use crate::engine::panic_text;
+use crate::horizon::Closing;
 use crate::item::Part;
 use crate::pond::reader::{Drawn, Heard, PARTITION, PondReader};
 use crate::progress::Seen;
@@ -34,7 +35,7 @@ pub(crate) enum Taken {
     /// A dead letter, to be handed to the stage of that name, with the bytes that it counts as.
     Letter(Part, Arc<str>, u64),
     /// Hours are sealed here: nothing comes before a barrier says so.
-    Seals(Vec<Horizon>),
+    Seals(Closing),
     Idle(Duration),
     Ended,
 }
@@ -140,7 +141,7 @@ fn drawn(pond: &mut PondReader, bucket_ms: i64, enough_bytes: u64) -> Result<Tak
                 bytes += length;
             }
             Ok(Drawn::Barrier(length)) => bytes += length,
-            Ok(Drawn::Seals(horizons)) if is_first => return Ok(Taken::Seals(horizons)),
+            Ok(Drawn::Seals(closing)) if is_first => return Ok(Taken::Seals(closing)),
             Ok(Drawn::Empty) if is_first => return Ok(Taken::Idle(EMPTY)),
             Ok(Drawn::Ended) if is_first => return Ok(Taken::Ended),
             Err(error) if is_first => return Err(error),

@@ -40,6 +40,9 @@ pub(crate) struct Record {
     pub(crate) horizons: Vec<Horizon>,
     /// Hours that have events and are not sealed.
     pub(crate) open: BTreeMap<Arc<str>, Vec<i64>>,
+    /// Types with late events that are in no revision yet, with the wall clock of the first cut that has any.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) revising: BTreeMap<Arc<str>, i64>,
     /// What the cut says of each stage.
     pub(crate) stages: BTreeMap<Arc<str>, StageRecord>,
     /// Fingerprint of the topology; in base records only.

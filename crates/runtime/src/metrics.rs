@@ -174,6 +174,12 @@ pub const METRICS: &[MetricSpec] = &[
         "Threads of workers that hung and were replaced, and that have not come back.",
     ),
     spec(
+        "tidemill_stage_taken_late_total",
+        Counter,
+        &["stage"],
+        "Records for an hour that was sealed which are part of a later revision, or of a later hour.",
+    ),
+    spec(
         "tidemill_stage_waiting",
         Gauge,
         &["stage"],
@@ -288,6 +294,7 @@ pub fn export(status: &Status, held_before: &mut Vec<(String, String)>) {
         count("tidemill_stage_received_total", &label, stage.tally.received);
         count("tidemill_stage_restarts_total", &label, stage.restarts);
         count("tidemill_stage_sent_total", &label, stage.tally.sent);
+        count("tidemill_stage_taken_late_total", &label, stage.tally.taken_late);
         set("tidemill_stage_stuck_threads", &label, stage.stuck_threads as f64);
         set("tidemill_stage_waiting", &label, if stage.waits_for.is_some() { 1.0 } else { 0.0 });
     }

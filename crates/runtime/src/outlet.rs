@@ -160,6 +160,7 @@ mod tests {
             cut: 1,
             at_ms: 0,
             horizons: Vec::new(),
+            revised: Vec::new(),
             positions: Default::default(),
             consumed: Default::default(),
         };

@@ -53,6 +53,8 @@ pub(crate) struct Progress {
     pub(crate) seen: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Newest>>,
     /// Starts of hours with events that are not sealed, by type.
     pub(crate) open: BTreeMap<Arc<str>, BTreeSet<i64>>,
+    /// Types with late events that are in no revision yet, with the wall clock of the first cut that has any. Known at barriers only.
+    pub(crate) revising: BTreeMap<Arc<str>, i64>,
     /// Horizon of each type.
     sealed_before_ms: BTreeMap<Arc<str>, i64>,
 }
@@ -110,7 +112,8 @@ impl Progress {
             // Where an earlier version did not say it: no later than that.
             newest.arrived_at_ms = newest.arrived_at_ms.min(cut.last.at_ms.max(newest.at_ms));
         }
-        Self { seen, open: open.collect(), sealed_before_ms: cut.sealed_before_ms.clone() }
+        let revising = cut.last.revising.clone();
+        Self { seen, open: open.collect(), revising, sealed_before_ms: cut.sealed_before_ms.clone() }
     }
 
     /// Takes note of a batch. Hours that are sealed stay so: their events are late, and open nothing.
@@ -121,14 +124,18 @@ impl Progress {
         self.see_hours(&seen.event_type, seen.hours.iter().copied(), bucket_ms);
     }
 
-    /// Takes over what a stage has seen up to a barrier.
-    pub(crate) fn merge(&mut self, other: &Self, bucket_ms: i64) {
+    /// Takes over what a stage has seen up to a barrier. Returns the types that had events of sealed hours.
+    pub(crate) fn merge(&mut self, other: &Self, bucket_ms: i64) -> Vec<Arc<str>> {
         for (source, partitions) in &other.seen {
             partitions.iter().for_each(|(partition, newest)| self.see_time(source, partition, *newest));
         }
+        let mut late = Vec::new();
         for (event_type, hours) in &other.open {
-            self.see_hours(event_type, hours.iter().copied(), bucket_ms);
+            if self.see_hours(event_type, hours.iter().copied(), bucket_ms) {
+                late.push(event_type.clone());
+            }
         }
+        late
     }
 
     fn see_time(&mut self, source: &Arc<str>, partition: &Arc<str>, newest: Newest) {
@@ -139,7 +146,9 @@ impl Progress {
         }
     }
 
-    fn see_hours(&mut self, event_type: &Arc<str>, hours: impl Iterator<Item = i64>, bucket_ms: i64) {
+    /// Returns whether some of the hours are sealed.
+    fn see_hours(&mut self, event_type: &Arc<str>, hours: impl Iterator<Item = i64>, bucket_ms: i64) -> bool {
+        let mut some_sealed = false;
         let before = self.sealed_before_ms.get(event_type).copied().unwrap_or(i64::MIN);
         let open = self.open.entry(event_type.clone()).or_default();
         for start in hours {
@@ -148,8 +157,11 @@ impl Progress {
             } else if **event_type == *DEAD_LETTER_TYPE {
                 // Letters of a sealed hour are put into the first one that is not.
                 open.insert(before);
+            } else {
+                some_sealed = true;
             }
         }
+        some_sealed
     }
 
     /// Hours of a type that end at or before `sealed_before_ms` are sealed. Returns how many of them had events.

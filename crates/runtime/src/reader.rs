@@ -245,8 +245,8 @@ impl Reading {
                 let source = self.source.clone();
                 self.hand_on(intake, source.outlet.send_to(self.number + 1, &stage, part), bytes, Vec::new()).await
             }
-            Ok(Taken::Seals(horizons)) => {
-                self.source.state().seals = Some(horizons);
+            Ok(Taken::Seals(closing)) => {
+                self.source.state().seals = Some(closing);
                 Some(intake)
             }
             Ok(Taken::Idle(pause)) => {

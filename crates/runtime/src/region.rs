@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use actix::Addr;
 use dashmap::DashMap;
-use tidemill_core::{Clusters, CutId, Horizon, Lag, LogName, PartitionPosition, Publication, Tally};
+use tidemill_core::{Clusters, CutId, Lag, LogName, PartitionPosition, Publication, Tally};
 use tidemill_topology::{Lineage, Node, Plan};
 use tokio::sync::Notify;
 
 use crate::caps::Caps;
 use crate::coordinator::{Coordinator, Fatal};
 use crate::error::RunError;
+use crate::horizon::Closing;
 use crate::host::Host;
 use crate::inbox::Inbox;
 use crate::ledger::Committed;
@@ -137,7 +138,7 @@ pub(crate) struct SourceState {
     /// What the barriers in a pond up to the positions have said.
     pub(crate) heard: Arc<Heard>,
     /// The seals that a pond stands at, until a barrier carries them.
-    pub(crate) seals: Option<Vec<Horizon>>,
+    pub(crate) seals: Option<Closing>,
 }
 
 /// See the module.

@@ -11,17 +11,20 @@ use serde_json::Value as Json;
 use crate::disk::Disk;
 use crate::input::{Event, HOUR_MS};
 use crate::outside::is_refused;
+use crate::shape::Late;
 use crate::world::{World, public_paths};
 
-/// A sealed hour of a type as one sink wrote it.
+/// A revision of an hour of a type as one sink wrote it.
 struct Sealed {
-    ids: Vec<String>,
+    /// With the hour that an event says it belongs to, where it is in another one.
+    ids: Vec<(String, Option<i64>)>,
     /// Of `counts`.
     events: i64,
     manifest: Json,
 }
 
-type Hours = BTreeMap<(String, i64), Sealed>;
+/// By type and hour, then by revision.
+type Hours = BTreeMap<(String, i64), BTreeMap<u64, Sealed>>;
 
 #[derive(Debug)]
 struct Letter {
@@ -57,22 +60,24 @@ pub(crate) fn check(world: &World, disk: &Disk, violations: &mut Vec<String>) {
                     continue;
                 }
                 let sink = text(&manifest, "/sink");
-                let ids = rows.iter().filter_map(|row| field(row, "id").map(string)).collect();
+                let revision = manifest.pointer("/revision").and_then(Json::as_u64).unwrap_or(u64::MAX);
+                let ids = rows.iter().filter_map(|row| Some((string(field(row, "id")?), true_hour(row)))).collect();
+                let mut add = |sink: String, event_type: String, sealed: Sealed| {
+                    let hour = sinks.entry(sink).or_default().entry((event_type, start_ms)).or_default();
+                    if hour.insert(revision, sealed).is_some() {
+                        violations.push(format!("{}: the same type and hour is there twice", dir.display()));
+                    }
+                };
                 if sink == "count_files" {
                     for row in &rows {
                         let Some(Value::Long(events)) = field(row, "events") else { continue };
                         let counted = string(field(row, "event_type").unwrap_or(&Value::Null));
                         let sealed = Sealed { ids: Vec::new(), events: *events, manifest: manifest.clone() };
-                        if sinks.entry(sink.clone()).or_default().insert((counted, start_ms), sealed).is_some() {
-                            violations.push(format!("two rows of counts for one type and hour in {}", dir.display()));
-                        }
+                        add(sink.clone(), counted, sealed);
                     }
                     continue;
                 }
-                let sealed = Sealed { ids, events: 0, manifest };
-                if sinks.entry(sink).or_default().insert((event_type, start_ms), sealed).is_some() {
-                    violations.push(format!("{} is another directory for the same hour", dir.display()));
-                }
+                add(sink, event_type, Sealed { ids, events: 0, manifest });
             }
             Err(what) => violations.push(format!("{}: {what}", dir.display())),
         }
@@ -96,6 +101,11 @@ pub(crate) fn check(world: &World, disk: &Disk, violations: &mut Vec<String>) {
     if world.shape.keyed {
         checking.delivered("keyed", outside.kept.values().flatten());
     }
+}
+
+fn true_hour(row: &Value) -> Option<i64> {
+    let Value::Union(_, hour) = field(row, "true_hour")? else { return None };
+    if let Value::TimestampMillis(hour) = **hour { Some(hour) } else { None }
 }
 
 fn text(json: &Json, pointer: &str) -> String {
@@ -227,61 +237,94 @@ impl Checking<'_> {
         self.violations.extend(strange);
     }
 
-    /// Every event is in its hour or late, once; and an hour has exactly the events before the positions of its manifest. Between the first
-    /// and the last hour of a type there is every one, also those without events.
+    /// Every event is in its hour or late, once; and a revision of an hour has exactly the events before the positions of its manifest that
+    /// no earlier one has. Between the first and the last hour of a type there is every one, also those without events.
     fn files(&mut self, sink: &str, hours: &Hours) {
         let world = self.world;
-        for ((event_type, start_ms), next) in hours.keys().zip(hours.keys().skip(1)) {
+        let sealed: Vec<_> = hours.iter().filter(|(_, hour)| hour.contains_key(&0)).map(|(key, _)| key).collect();
+        for ((event_type, start_ms), next) in sealed.iter().zip(sealed.iter().skip(1)) {
             if next.0 == *event_type && next.1 != start_ms + HOUR_MS {
                 self.wrong(format!("`{sink}`: no hour of `{event_type}` between {start_ms} and {}", next.1));
             }
         }
-        let mut found: BTreeMap<&str, usize> = BTreeMap::new();
-        for ((event_type, start_ms), sealed) in hours {
-            for id in &sealed.ids {
-                *found.entry(id).or_default() += 1;
-                let event = world.input.events.get(id);
-                if !event.is_some_and(|event| event.event_type == event_type && hour_of(event) == *start_ms) {
-                    self.wrong(format!("`{sink}`: {id} is in the wrong hour or type, {event_type} {start_ms}"));
+        // Revisions that an event is in, and whether in its own hour.
+        let mut found: BTreeMap<&str, Vec<(u64, bool)>> = BTreeMap::new();
+        for ((event_type, start_ms), revisions) in hours {
+            if revisions
+                .keys()
+                .rev()
+                .zip((0..=*revisions.keys().last().unwrap_or(&0)).rev())
+                .any(|(is, wanted)| *is != wanted)
+            {
+                self.wrong(format!("`{sink}`: revisions of `{event_type}` {start_ms} are {:?}", revisions.keys()));
+            }
+            for (revision, sealed) in revisions {
+                for (id, true_hour) in &sealed.ids {
+                    found.entry(id).or_default().push((*revision, true_hour.is_none()));
+                    let fits = |event: &&Event| {
+                        event.event_type == event_type
+                            && hour_of(event) == true_hour.unwrap_or(*start_ms)
+                            && true_hour.is_none_or(|hour| hour < *start_ms)
+                    };
+                    if world.input.events.get(id).filter(fits).is_none() {
+                        self.wrong(format!("`{sink}`: {id} is in the wrong hour or type, {event_type} {start_ms}"));
+                    }
                 }
             }
         }
         for (id, event) in &world.input.events {
             let wanted = usize::from(!self.is_gone_before(sink, id));
-            let (there, late) = (found.get(&**id).copied().unwrap_or(0), self.count(sink, "late", id));
-            if there + late != wanted {
+            let there = found.get(&**id).map_or(&[][..], |there| there);
+            let late = self.count(sink, "late", id);
+            if there.len() + late != wanted {
                 let letters: Vec<&Letter> = self.letters.iter().filter(|letter| letter.id == *id).collect();
                 self.wrong(format!(
-                    "`{sink}`: {id} is there {there} times and late {late} times, not {wanted} in all: {event:?}, {letters:?}"
+                    "`{sink}`: {id} is there {there:?} and late {late} times, not {wanted} in all: {event:?}, {letters:?}"
                 ));
             }
-            let Some(sealed) = hours.get(&(event.event_type.to_owned(), hour_of(event))) else { continue };
-            let before = |(partition, position): &(usize, u64)| {
+            let takes_all = matches!(world.shape.late, Late::Revisions { bounded: false } | Late::NextHour);
+            if late > 0 && takes_all && !world.shape.is_strict(event.event_type) {
+                self.wrong(format!("`{sink}`: {id} was refused as late, but late events are taken"));
+            }
+            let Some(revisions) = hours.get(&(event.event_type.to_owned(), hour_of(event))) else { continue };
+            let is_before = |sealed: &Sealed, (partition, position): &(usize, u64)| {
                 let source = if world.shape.two_sources && partition % 2 == 1 { "b" } else { "a" };
                 let at = sealed.manifest.pointer(&format!("/positions/{source}/p{partition}"));
                 at.and_then(Json::as_u64).is_some_and(|at| *position < at)
             };
-            // What is late came behind the seal, each time.
-            if !self.is_poison_to(sink, id) && event.comes.iter().any(before) != (there == 1) {
-                self.wrong(format!("`{sink}`: whether {id} is in its hour does not fit the positions of the manifest"));
+            let covers = |sealed: &Sealed| event.comes.iter().any(|comes| is_before(sealed, comes));
+            let own = there.first().filter(|(_, is_own)| *is_own).map(|(revision, _)| *revision);
+            let first = revisions.iter().find(|(_, sealed)| covers(sealed)).map(|(revision, _)| *revision);
+            let fits = match (own, first) {
+                (Some(own), first) => Some(own) == first,
+                // What is late came behind the seal, each time, and so did what is too late for a revision.
+                (None, first) => first != Some(0),
+            };
+            if !self.is_poison_to(sink, id) && !fits {
+                self.wrong(format!("`{sink}`: whether {id} is in its hour does not fit the positions of the manifests: {own:?}, {first:?}"));
             }
         }
     }
 
     fn same(&mut self, files: &Hours, again: &Hours) {
-        let sets = |hours: &Hours| -> BTreeMap<(String, i64), BTreeSet<String>> {
-            hours.iter().map(|(key, sealed)| (key.clone(), sealed.ids.iter().cloned().collect())).collect()
+        type Revisions = BTreeMap<u64, BTreeSet<(String, Option<i64>)>>;
+        let sets = |hours: &Hours| -> BTreeMap<(String, i64), Revisions> {
+            let ids = |(revision, sealed): (&u64, &Sealed)| (*revision, sealed.ids.iter().cloned().collect());
+            hours.iter().map(|(key, revisions)| (key.clone(), revisions.iter().map(ids).collect())).collect()
         };
         if sets(files) != sets(again) {
             self.wrong("hours behind a pond are not the same as before it".to_owned());
         }
     }
 
+    /// Counts of all revisions together are those of the files.
     fn counts(&mut self, files: &Hours, counts: &Hours) {
         let world = self.world;
-        let of_hour = |sealed: &Sealed| Some(sealed.ids.len() as i64).filter(|events| *events > 0);
+        let of_hour = |revisions: &BTreeMap<u64, Sealed>| {
+            Some(revisions.values().map(|sealed| sealed.ids.len() as i64).sum()).filter(|events| *events > 0)
+        };
         let mut wanted: BTreeMap<(String, i64), i64> =
-            files.iter().filter_map(|(key, sealed)| Some((key.clone(), of_hour(sealed)?))).collect();
+            files.iter().filter_map(|(key, revisions)| Some((key.clone(), of_hour(revisions)?))).collect();
         // What is poison to files only is counted.
         for id in world.input.poison.iter().filter(|_| world.shape.poisons == Some("avro_files")) {
             let event = &world.input.events[id];
@@ -289,8 +332,28 @@ impl Checking<'_> {
                 *wanted.entry((event.event_type.to_owned(), hour_of(event))).or_default() += 1;
             }
         }
-        let found: BTreeMap<(String, i64), i64> =
-            counts.iter().map(|(key, sealed)| (key.clone(), sealed.events)).collect();
+        // A revision that replaces stands for all types of its hour, and all revisions before it.
+        let mut replaced: BTreeMap<i64, u64> = BTreeMap::new();
+        for ((_, start_ms), revisions) in counts {
+            let is_replacing = |(_, sealed): &(&u64, &Sealed)| text(&sealed.manifest, "/mode") == "replace";
+            let last = revisions.iter().filter(is_replacing).map(|(revision, _)| *revision).max().unwrap_or(0);
+            let known = replaced.entry(*start_ms).or_default();
+            *known = (*known).max(last);
+        }
+        let total = |start_ms: i64, revisions: &BTreeMap<u64, Sealed>| {
+            revisions.range(replaced[&start_ms]..).map(|(_, sealed)| sealed.events).sum()
+        };
+        let mut found: BTreeMap<(String, i64), i64> =
+            counts.iter().map(|(key, revisions)| (key.clone(), total(key.1, revisions))).collect();
+        if world.shape.late == Late::NextHour {
+            // What was poison to the files may be in any later hour.
+            let by_type = |hours: BTreeMap<(String, i64), i64>| {
+                let mut sums = BTreeMap::new();
+                hours.into_iter().for_each(|((name, _), events)| *sums.entry((name, 0)).or_default() += events);
+                sums
+            };
+            (wanted, found) = (by_type(wanted), by_type(found));
+        }
         if found != wanted {
             self.wrong(format!("counts are {found:?}, but files have {wanted:?}"));
         }

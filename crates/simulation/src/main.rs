@@ -80,6 +80,7 @@ fn many(arguments: &Arguments) -> ExitCode {
                     totals.0.events += outcome.events;
                     totals.0.deaths += outcome.deaths;
                     totals.0.power_cuts += outcome.power_cuts;
+                    totals.0.revisions += outcome.revisions;
                     totals.1 += 1;
                 }
             });
@@ -87,9 +88,10 @@ fn many(arguments: &Arguments) -> ExitCode {
     });
     let (sum, seeds, failed) = totals.into_inner().expect("nobody panicked");
     println!(
-        "{seeds} seeds from {}, {} events, {} deaths of processes, {} power cuts in {} s: {} seeds with violations",
+        "{seeds} seeds from {}, {} events, {} revisions, {} deaths of processes, {} power cuts in {} s: {} seeds with violations",
         arguments.from,
         sum.events,
+        sum.revisions,
         sum.deaths,
         sum.power_cuts,
         begin.elapsed().as_secs(),

@@ -30,6 +30,22 @@ pub(crate) struct Shape {
     pub(crate) poisons: Option<&'static str>,
     /// Bytes of ponds, all but that of dead letters.
     pub(crate) pond_bytes: u64,
+    pub(crate) late: Late,
+    /// Late events of the first type become dead letters all the same.
+    pub(crate) first_is_strict: bool,
+    /// Rows of counts are restated, not added to.
+    pub(crate) restates: bool,
+}
+
+/// What becomes of late events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Late {
+    DeadLetters,
+    /// Revisions; whether some come too late for that.
+    Revisions {
+        bounded: bool,
+    },
+    NextHour,
 }
 
 impl Shape {
@@ -46,6 +62,15 @@ impl Shape {
             keyed,
             poisons: *dice.pick(&[None, None, Some("tsv"), Some("dedup"), Some("avro_files")]),
             pond_bytes: *dice.pick(&[160 << 10, 512 << 10, 64 << 20]),
+            late: *dice.pick(&[
+                Late::DeadLetters,
+                Late::Revisions { bounded: true },
+                Late::Revisions { bounded: false },
+                Late::Revisions { bounded: false },
+                Late::NextHour,
+            ]),
+            first_is_strict: dice.one_in(2),
+            restates: dice.one_in(2),
         }
     }
 
@@ -53,8 +78,17 @@ impl Shape {
         let mut text = String::from(
             "[topology]\nname = \"simulated\"\nbucket = \"1m\"\nallowed_lateness = \"10s\"\nmax_ahead = \"1d\"\n",
         );
+        text += match self.late {
+            Late::DeadLetters => "",
+            Late::Revisions { bounded: true } => "late = \"revise\"\nlate_within = \"2m\"\nlate_delay = \"200ms\"\n",
+            Late::Revisions { bounded: false } => "late = \"revise\"\nlate_within = \"1d\"\nlate_delay = \"50ms\"\n",
+            Late::NextHour => "late = \"next_hour\"\nlate_within = \"1d\"\n",
+        };
         for name in TYPES {
             text += &format!("[types.{name}]\nschema = \"event.avsc\"\ntime = \"at\"\nid = [\"id\"]\n");
+            if self.is_strict(name) && self.late != Late::DeadLetters {
+                text += "late = \"dead_letter\"\n";
+            }
         }
         let sources: &[(&str, &str)] = if self.two_sources { &[("a", "even"), ("b", "odd")] } else { &[("a", "all")] };
         for (name, takes) in sources {
@@ -75,6 +109,7 @@ impl Shape {
             &format!("[sinks.dead_letters]\nfrom = [\"parse.dead_letters\"]\n{files}path = \"_dead_letters/{HOUR}\"\n");
         if self.counts {
             text += "[stages.counts]\nkind = \"hourly\"\nfrom = [\"dedup\"]\nmeasures = { events = \"count()\" }\n";
+            text += if self.restates { "" } else { "late_rows = \"delta\"\n" };
             text += &format!("[sinks.count_files]\nfrom = [\"counts\"]\n{files}path = \"counts/{HOUR}\"\n");
         }
         if self.again {
@@ -88,6 +123,11 @@ impl Shape {
             }
         }
         text
+    }
+
+    /// Whether late events of a type become dead letters.
+    pub(crate) fn is_strict(&self, event_type: &str) -> bool {
+        self.late == Late::DeadLetters || (self.first_is_strict && event_type == TYPES[0])
     }
 
     /// Its plan.

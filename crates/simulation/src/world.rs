@@ -38,6 +38,8 @@ pub struct Outcome {
     pub events: u64,
     /// Processes that came to a bad end.
     pub deaths: u64,
+    /// Revisions of hours that were published for late events.
+    pub revisions: u64,
     /// Times that the power failed.
     pub power_cuts: u64,
     /// A digest of everything that was left behind: the same for the same seed.
@@ -97,6 +99,8 @@ pub fn simulate(seed: u64, dir: &Path) -> Outcome {
         let machine = world.machine.lock().expect("nobody panicked");
         check(&world, &machine.disk, &mut outcome.violations);
         outcome.digest = digest(&world, &machine);
+        let is_revision = |path: &&PathBuf| path.ends_with("_SUCCESS") && !path.to_string_lossy().contains("/rev=0/");
+        outcome.revisions = public_paths(&world, &machine.disk).filter(is_revision).count() as u64;
         for path in public.keys().filter(|path| !machine.disk.exists(path)) {
             outcome.violations.push(format!("I5: {} was there, and is gone", path.display()));
         }

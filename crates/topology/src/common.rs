@@ -5,6 +5,9 @@ use tidemill_core::{DefaultValue, KindSpec, OptionSpec, OptionType, Role, State}
 const YEAR_MS: u64 = 365 * DAY_MS;
 pub(crate) const DAY_MS: u64 = 86_400_000;
 
+/// Values of `late`.
+const LATE: &[&str] = &["dead_letter", "revise", "next_hour"];
+
 const fn option(name: &'static str, ty: OptionType, default: DefaultValue, doc: &'static str) -> OptionSpec {
     OptionSpec { name, ty, default, doc, shapes_state: false }
 }
@@ -28,7 +31,26 @@ pub const TOPOLOGY_KEYS: &[OptionSpec] = &[
         "allowed_lateness",
         OptionType::Duration { min_ms: 0, max_ms: YEAR_MS },
         DefaultValue::Toml("\"10m\""),
-        "How long after an hour's end, in event time, its events are still taken. Later ones become dead letters.",
+        "How long after an hour's end, in event time, it is left open. What comes later is late.",
+    ),
+    option(
+        "late",
+        OptionType::Choice(LATE),
+        DefaultValue::Toml("\"dead_letter\""),
+        "What becomes of events whose hour is sealed: dead letters, a further revision of their hour (`revise`), or part of the first hour that is \
+         not sealed, with their own hour in the column `true_hour` (`next_hour`). Types can say otherwise.",
+    ),
+    option(
+        "late_within",
+        OptionType::Duration { min_ms: 0, max_ms: YEAR_MS },
+        DefaultValue::Toml("\"24h\""),
+        "How long ago, in event time before the newest sealed hour, the hour of a late event may have ended. Later ones become dead letters.",
+    ),
+    option(
+        "late_delay",
+        OptionType::Duration { min_ms: 0, max_ms: DAY_MS },
+        DefaultValue::Toml("\"10m\""),
+        "How long a revision is left open for more late events: an hour gets no more than one revision in this time.",
     ),
     option(
         "max_ahead",
@@ -109,6 +131,19 @@ pub const TYPE_KEYS: &[OptionSpec] = &[
         DefaultValue::Absent,
         "Where its events come from: `SOURCE`, or `SOURCE/PARTITION`, or `SOURCE/` and what names of partitions begin with up to a `/`, such as a \
          topic. Its hours then wait for these alone, and not for all that the type could come from.",
+    ),
+    option("late", OptionType::Choice(LATE), DefaultValue::Absent, "`late` of [topology], for this type."),
+    option(
+        "late_within",
+        OptionType::Duration { min_ms: 0, max_ms: YEAR_MS },
+        DefaultValue::Absent,
+        "`late_within` of [topology], for this type.",
+    ),
+    option(
+        "late_delay",
+        OptionType::Duration { min_ms: 0, max_ms: DAY_MS },
+        DefaultValue::Absent,
+        "`late_delay` of [topology], for this type.",
     ),
 ];
 

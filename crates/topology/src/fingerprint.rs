@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tidemill_core::{Role, State};
+use tidemill_core::{Late, LatePolicy, Role, State};
 
 use crate::common::role_names;
 use crate::paths::path_options;
@@ -29,6 +29,9 @@ struct TypePrint {
     /// Fields and their Avro types: the id's hash is made of both.
     id: Vec<(String, String)>,
     schema: String,
+    /// What becomes of late events; empty where an earlier version did not say it.
+    #[serde(default)]
+    late: String,
     /// A source or stage with state has seen it.
     has_state: bool,
 }
@@ -111,6 +114,7 @@ impl Plan {
                 time: event_type.fields[event_type.time].name.clone(),
                 id: event_type.id.iter().map(field).collect(),
                 schema: event_type.fingerprint.clone(),
+                late: late(&event_type.late),
                 has_state: stateful.flat_map(|node| &node.accepts).any(|accepted| accepted.name == event_type.name),
             };
             (event_type.name.to_string(), print)
@@ -132,6 +136,16 @@ impl Plan {
             nodes: nodes.collect(),
         }
     }
+}
+
+/// As a topology says it.
+fn late(late: &Late) -> String {
+    let policy = match late.policy {
+        LatePolicy::DeadLetter => return "dead_letter".to_owned(),
+        LatePolicy::Revise => "revise",
+        LatePolicy::NextHour => return format!("next_hour within {}", ms(late.within_ms)),
+    };
+    format!("{policy} within {}, with a delay of {}", ms(late.within_ms), ms(late.delay_ms))
 }
 
 /// The order in which names are written means nothing.
@@ -212,6 +226,10 @@ impl Fingerprint {
             }
             if old.schema != now.schema {
                 changes.fine(format!("the schema of type `{name}` changed"), "open hours go on in a new part file");
+            }
+            if old.late != now.late && !old.late.is_empty() {
+                let what = format!("late events of type `{name}`: {}, now {}", old.late, now.late);
+                changes.fine(what, "it holds for hours that are sealed from now on");
             }
         }
         for name in new.types.keys().filter(|name| !self.types.contains_key(*name)) {

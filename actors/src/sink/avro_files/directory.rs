@@ -6,19 +6,17 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tidemill_core::{
-    Effects, EventType, Home, Hour, IdSum, LogName, Publication, SealReason, Seals, format_time_ms, ids_algorithm,
+    Effects, EventType, Home, Hour, IdSum, LogName, Publication, RevisionMode, SealReason, Seals, format_time_ms,
+    ids_algorithm,
 };
 
 use super::blocks::Finished;
 use crate::sink::container::{Format, Identity, SYNC_LEN, header};
 use crate::sink::json::hex;
 use crate::sink::manifest::{
-    EventTimes, FileEntry, Ids, MANIFEST_FORMAT, MANIFEST_NAME, MANIFEST_VERSION, Manifest, ManifestHour, SUCCESS_NAME,
-    WriterInfo, success_text,
+    EventTimes, FileEntry, Ids, MANIFEST_FORMAT, MANIFEST_NAME, MANIFEST_VERSION, Manifest, ManifestHour, Mode,
+    SUCCESS_NAME, WriterInfo, success_text,
 };
-
-/// The only revision there is while late events become dead letters.
-const REVISION: u32 = 0;
 
 /// What all directories of a sink have in common.
 pub(super) struct Owner {
@@ -36,11 +34,13 @@ pub(super) struct Counts {
     pub(super) min_ms: i64,
     pub(super) max_ms: i64,
     pub(super) late: u64,
+    /// Late events of earlier hours.
+    pub(super) earlier: u64,
 }
 
 impl Default for Counts {
     fn default() -> Self {
-        Self { rows: 0, id_sum: 0, min_ms: i64::MAX, max_ms: i64::MIN, late: 0 }
+        Self { rows: 0, id_sum: 0, min_ms: i64::MAX, max_ms: i64::MIN, late: 0, earlier: 0 }
     }
 }
 
@@ -66,6 +66,8 @@ pub(super) struct FinishedPart {
 pub(super) struct Directory {
     pub(super) event_type: Arc<EventType>,
     pub(super) hour: Hour,
+    /// 0 until the hour is sealed; the number of a further one for late events.
+    pub(super) revision: u32,
     /// Below the output root, without the revision.
     pub(super) path: String,
     pub(super) path_values: BTreeMap<String, String>,
@@ -85,6 +87,7 @@ impl Directory {
     pub(super) fn new(
         event_type: Arc<EventType>,
         hour: Hour,
+        revision: u32,
         path: String,
         path_values: BTreeMap<String, String>,
         format: Arc<Format>,
@@ -92,6 +95,7 @@ impl Directory {
         Self {
             event_type,
             hour,
+            revision,
             path,
             path_values,
             counts: Counts::default(),
@@ -112,7 +116,7 @@ impl Directory {
             event_type: &self.event_type.name,
             hour_start_ms: self.hour.start_ms,
             path: &self.path,
-            revision: REVISION,
+            revision: self.revision,
             part,
             fingerprint,
         }
@@ -191,7 +195,7 @@ impl Directory {
         effects: &mut Effects,
     ) {
         self.finish_part();
-        let path = format!("{}/rev={REVISION}", self.path);
+        let path = format!("{}/rev={}", self.path, self.revision);
         let manifest = self.manifest(owner, seals, reason, duplicates, path.clone()).to_text();
         let identity = self.identity(owner, u32::MAX, "");
         let log = |ending: &str| self.log_name(&identity, ending);
@@ -203,6 +207,15 @@ impl Directory {
         effects.publications.push(publication(&success_log, SUCCESS_NAME));
         effects.appends.push((output_log(&manifest_log), manifest.into_bytes()));
         effects.appends.push((output_log(&success_log), success.into_bytes()));
+    }
+
+    fn mode(&self) -> Mode {
+        match (self.revision, self.event_type.late.mode) {
+            (0, _) => Mode::Complete,
+            (_, RevisionMode::Append) => Mode::Append,
+            (_, RevisionMode::Delta) => Mode::Delta,
+            (_, RevisionMode::Replace) => Mode::Replace,
+        }
     }
 
     fn manifest(&self, owner: &Owner, seals: &Seals, reason: SealReason, duplicates: u64, path: String) -> Manifest {
@@ -233,8 +246,8 @@ impl Directory {
             path_template: owner.path_template.clone(),
             path_values: self.path_values.clone(),
             path,
-            revision: REVISION,
-            mode: "complete".to_owned(),
+            revision: self.revision,
+            mode: self.mode(),
             count: self.counts.rows,
             ids,
             event_time: EventTimes {
@@ -244,6 +257,7 @@ impl Directory {
             },
             duplicates_dropped: duplicates,
             late_within_allowed: self.counts.late,
+            late_of_earlier_hours: self.counts.earlier,
             files: self.finished.iter().map(|part| part.entry.clone()).collect(),
             positions: positions.collect(),
             cut: seals.cut,

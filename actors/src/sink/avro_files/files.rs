@@ -7,6 +7,7 @@ use tidemill_core::{Effects, KeyColumns, StageError, TimeColumn, key_hash};
 use super::Config;
 use super::blocks::Blocks;
 use super::directory::{Directory, Owner};
+use super::true_hour;
 use crate::sink::container::Format;
 use crate::sink::encode::RowEncoder;
 
@@ -23,6 +24,9 @@ pub(super) struct Files {
 #[derive(Default)]
 pub(super) struct Group {
     pub(super) directory: usize,
+    /// Of that directory.
+    pub(super) revision: u32,
+    pub(super) hour_start_ms: i64,
     pub(super) rows: Vec<u32>,
 }
 
@@ -87,6 +91,9 @@ impl Files {
             let mut taken = 0;
             while taken < rows.len() && directory.pending.len() < block_size {
                 encoder.put(rows[taken] as usize, &mut directory.pending);
+                if format.has_true_hour {
+                    true_hour::put(times.ms(rows[taken] as usize), directory.hour, &mut directory.pending);
+                }
                 taken += 1;
             }
             directory.pending_rows += taken as u64;

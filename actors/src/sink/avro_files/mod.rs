@@ -7,15 +7,17 @@ mod stage;
 mod state;
 #[cfg(test)]
 mod tests;
+mod true_hour;
 
 use std::sync::Arc;
 
 use serde::Deserialize;
 use tidemill_core::{
-    DefaultValue, EventType, Finding, Guarantee, KindSpec, Limits, OptionSpec, OptionType, Role, Shape, Stage,
-    StageContext, StageError, StageInput, StageKind, State,
+    DefaultValue, EventType, Finding, Guarantee, KindSpec, LatePolicy, Limits, OptionSpec, OptionType, Role, Shape,
+    Stage, StageContext, StageError, StageInput, StageKind, State,
 };
 
+pub(super) use self::true_hour::TRUE_HOUR;
 use super::codec::Codec;
 use super::template::Template;
 
@@ -58,7 +60,10 @@ static SPEC: KindSpec = KindSpec {
         `part-00000-<identity>.avro`, `_manifest.json` and `_SUCCESS`, published in this order and never changed. \
         All times are UTC. An hour without events has a manifest and a mark alone, when later events have shown that it is over and \
         no field is in the path.\n\n\
-        An event whose hour is sealed becomes a dead letter `late`. Dead letters themselves are never late: \
+        An event whose hour is sealed becomes a dead letter `late`, unless its type has another policy. With `late = \"revise\"` it goes into the \
+        hour's next revision, `<path>/rev=1` and so on, which is published with a manifest of its own when it has been open for `late_delay`; \
+        revision 0 stays as it is. With `late = \"next_hour\"` it goes into the first hour that is not sealed, and files of the type have one more field, \
+        `true_hour`: the start of the hour that the event belongs to, null for all others. Dead letters themselves are never late: \
         one that comes behind its hour's seal is put into the first hour that is not sealed.\n\n\
         Blocks are compressed on all cores; at most two blocks a core are in memory beside one pending block for each open \
         directory. A directory's file costs no descriptor while it is open.\n\n\
@@ -136,6 +141,13 @@ impl StageKind for AvroFiles {
                 findings.push(Finding::error("bad-level", "level", message).help(format!("use 1 to {max}")));
             }
             _ => {}
+        }
+        for of in
+            input.types.iter().filter(|of| of.late.policy == LatePolicy::NextHour && of.field(TRUE_HOUR).is_some())
+        {
+            let message = format!("type `{}` has a field `{TRUE_HOUR}`, which `late = \"next_hour\"` adds", of.name);
+            let help = "name the field otherwise, or let late events be revisions (`late = \"revise\"`)";
+            findings.push(Finding { option: None, ..Finding::error("taken-name", "path", message).help(help) });
         }
         if findings.is_empty() { Ok(Vec::new()) } else { Err(findings) }
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 use tidemill_core::{
-    Batch, DEAD_LETTER_TYPE, DeadLetter, Effects, EventType, Hour, Input, KeyColumns, Limits, Reason, SealReason,
-    Seals, Stage, StageContext, StageError, TimeColumn, format_time_ms,
+    Batch, DEAD_LETTER_TYPE, DeadLetter, Effects, EventType, Hour, Input, KeyColumns, LatePolicy, Limits, Reason,
+    SealReason, Seals, Stage, StageContext, StageError, TimeColumn, format_time_ms,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -14,6 +14,7 @@ use super::Config;
 use super::directory::{Directory, Owner};
 use super::files::{Files, Group};
 use super::state::Saved;
+use super::true_hour;
 use crate::sink::container::Format;
 use crate::sink::encode::RowEncoder;
 use crate::sink::json::scalar_text;
@@ -45,10 +46,15 @@ struct TypeState {
     /// Columns whose values are in the path.
     path_fields: Vec<usize>,
     sealed_before_ms: i64,
+    /// Hours that end at or before it take no late events. It moves with seals only, by what the type says at the time: of what was sealed under
+    /// another policy, or before there was this sink, nobody knows the last revision.
+    given_up_ms: i64,
     /// An hour with events was sealed.
     has_begun: bool,
-    /// Open hours by start.
+    /// Hours that take events, by start: open ones, and revisions of sealed ones.
     hours: BTreeMap<i64, OpenHour>,
+    /// Number of the last further revision of an hour that is not given up.
+    revised: BTreeMap<i64, u32>,
     /// Duplicates dropped, by start of the hour.
     duplicates: BTreeMap<i64, u64>,
 }
@@ -56,18 +62,39 @@ struct TypeState {
 impl TypeState {
     /// Opens a directory of an hour.
     fn open(&mut self, files: &mut Files, hour: Hour, path: String, values: BTreeMap<String, String>) -> usize {
-        let made = Directory::new(self.event_type.clone(), hour, path.clone(), values, self.format.clone());
+        let next = || self.revised.get(&hour.start_ms).copied().unwrap_or(0).saturating_add(1);
+        let revision = if hour.end_ms() <= self.sealed_before_ms { next() } else { 0 };
+        let open = self.hours.entry(hour.start_ms).or_insert_with(|| OpenHour::new(revision));
+        let made =
+            Directory::new(self.event_type.clone(), hour, open.revision, path.clone(), values, self.format.clone());
         let directory = files.insert(made);
-        self.hours.entry(hour.start_ms).or_default().by_path.insert(path, directory);
+        open.by_path.insert(path, directory);
         directory
+    }
+
+    /// Forgets what is needed for hours only that take late events.
+    fn give_up(&mut self, width_ms: i64) {
+        self.given_up_ms = self.given_up_ms.max(self.event_type.late.given_up_before_ms(self.sealed_before_ms));
+        let (given_up_ms, hours) = (self.given_up_ms, &self.hours);
+        let is_needed =
+            |start_ms: &i64| start_ms.saturating_add(width_ms) > given_up_ms || hours.contains_key(start_ms);
+        self.revised.retain(|start_ms, _| is_needed(start_ms));
+        self.duplicates.retain(|start_ms, _| is_needed(start_ms));
     }
 }
 
-#[derive(Default)]
 struct OpenHour {
+    /// 0 until it is sealed.
+    revision: u32,
     by_path: BTreeMap<String, usize>,
     /// Finds a directory without making its path: bytes of the path's fields.
     by_key: HashTable<(Box<[u8]>, usize)>,
+}
+
+impl OpenHour {
+    fn new(revision: u32) -> Self {
+        Self { revision, by_path: BTreeMap::new(), by_key: HashTable::new() }
+    }
 }
 
 impl AvroFilesStage {
@@ -92,18 +119,27 @@ impl AvroFilesStage {
                     StageError::new(format!("type `{}` has no field `{name}` for the path", event_type.name))
                 })
             };
+            let sealed_before_ms = context.sealed_before_ms.get(&event_type.name).copied().unwrap_or(i64::MIN);
+            let has_true_hour = event_type.late.policy == LatePolicy::NextHour;
+            let (schema_json, fingerprint) = match has_true_hour {
+                true => true_hour::schema(event_type)?,
+                false => (event_type.schema_json.clone(), event_type.fingerprint.clone()),
+            };
             Ok(TypeState {
                 event_type: event_type.clone(),
                 format: Arc::new(Format {
                     event_type: event_type.name.to_string(),
-                    schema_json: event_type.schema_json.clone(),
-                    fingerprint: event_type.fingerprint.clone(),
+                    schema_json,
+                    fingerprint,
+                    has_true_hour,
                     codec: config.codec,
                 }),
                 path_fields: template.fields().into_iter().map(column).collect::<Result<_, _>>()?,
-                sealed_before_ms: context.sealed_before_ms.get(&event_type.name).copied().unwrap_or(i64::MIN),
+                sealed_before_ms,
+                given_up_ms: sealed_before_ms,
                 has_begun: false,
                 hours: BTreeMap::new(),
+                revised: BTreeMap::new(),
                 duplicates: BTreeMap::new(),
             })
         };
@@ -141,10 +177,21 @@ impl AvroFilesStage {
                 state.duplicates.insert(hour, duplicates);
             }
         }
+        for (name, given_up_ms) in saved.given_up {
+            if let Some(state) = self.types.iter_mut().find(|state| *state.event_type.name == *name) {
+                state.given_up_ms = given_up_ms;
+            }
+        }
+        for (name, hour, revision) in saved.revised {
+            if let Some(state) = self.types.iter_mut().find(|state| *state.event_type.name == *name) {
+                state.revised.insert(hour, revision);
+            }
+        }
         for directory in directories {
             let name = &directory.event_type.name;
             if let Some(state) = self.types.iter_mut().find(|state| state.event_type.name == *name) {
-                let paths = &mut state.hours.entry(directory.hour.start_ms).or_default().by_path;
+                let hours = state.hours.entry(directory.hour.start_ms);
+                let paths = &mut hours.or_insert_with(|| OpenHour::new(directory.revision)).by_path;
                 paths.insert(directory.path.clone(), self.files.directories.len());
                 self.files.directories.push(Some(directory));
             }
@@ -197,6 +244,7 @@ impl AvroFilesStage {
         let path = RowEncoder::new(fields, path_fields.iter().copied(), &batch.records)?;
         let partition = (batch.origin.source.clone(), batch.origin.partition.clone());
         let mut seen = self.seen.get(&partition).copied().unwrap_or(i64::MIN);
+        let is_letter = *batch.event_type.name == *DEAD_LETTER_TYPE;
         let mut used = 0;
         // The row's own hour, and the group of the row before.
         let mut hour = Hour { start_ms: i64::MAX, width_ms: 0 };
@@ -227,8 +275,10 @@ impl AvroFilesStage {
                             if used == self.groups.len() {
                                 self.groups.push(Group::default());
                             }
-                            self.groups[used].directory = directory;
-                            self.groups[used].rows.clear();
+                            let group = &mut self.groups[used];
+                            (group.directory, group.revision) = (directory, directory_state.revision);
+                            group.hour_start_ms = directory_state.hour.start_ms;
+                            group.rows.clear();
                             used += 1;
                             used - 1
                         });
@@ -249,7 +299,12 @@ impl AvroFilesStage {
             };
             let group = &mut self.groups[group];
             group.rows.push(row as u32);
-            if late {
+            if group.revision > 0 {
+                effects.tally.taken_late += 1;
+            } else if hour.start_ms < group.hour_start_ms && !is_letter {
+                effects.tally.taken_late += 1;
+                self.files.open(group.directory).counts.earlier += 1;
+            } else if late {
                 self.files.open(group.directory).counts.late += 1;
             }
         }
@@ -269,11 +324,14 @@ impl AvroFilesStage {
         let state = &self.types[index];
         let name = &state.event_type.name;
         if hour.end_ms() <= state.sealed_before_ms {
-            if **name != *DEAD_LETTER_TYPE {
+            let is_letter = **name == *DEAD_LETTER_TYPE;
+            if !is_letter && hour.end_ms() <= state.given_up_ms {
                 return Err((Reason::Late, format!("hour {hour} of type `{name}` is sealed")));
             }
-            // A dead letter must not get lost: it goes into the first hour that is still open to it.
-            hour = Hour::of(state.sealed_before_ms, hour.width_ms);
+            // A dead letter must not get lost, whatever its type says.
+            if is_letter || state.event_type.late.policy == LatePolicy::NextHour {
+                hour = Hour::of(state.sealed_before_ms, hour.width_ms);
+            }
         }
         let key = &self.last_key[..if path_fields.is_empty() { 0 } else { self.last_key.len() }];
         let hash = xxh3_64(key);
@@ -316,9 +374,9 @@ impl AvroFilesStage {
                 self.types[index].open(&mut self.files, hour, path, values)
             }
         };
-        let open = self.types[index].hours.entry(hour.start_ms).or_default();
+        let open = self.types[index].hours.get_mut(&hour.start_ms);
         // Some values have many forms of bytes (not-a-number), so the short cut is bounded on its own.
-        if open.by_key.len() < limit.max(1) {
+        if let Some(open) = open.filter(|open| open.by_key.len() < limit.max(1)) {
             open.by_key.insert_unique(hash, (key.into(), directory), |(key, _)| xxh3_64(key));
         }
         Ok(directory)
@@ -330,7 +388,8 @@ impl AvroFilesStage {
     fn open_empty(&mut self, index: usize, before_ms: i64, room: &mut usize) {
         let state = &self.types[index];
         let name = state.event_type.name.clone();
-        let first = if state.has_begun { Some(state.sealed_before_ms) } else { state.hours.keys().next().copied() };
+        let begins = || state.hours.iter().find(|(_, open)| open.revision == 0).map(|(start_ms, _)| *start_ms);
+        let first = if state.has_begun { Some(state.sealed_before_ms) } else { begins() };
         let Some(first) = first.filter(|_| state.path_fields.is_empty() && *name != *DEAD_LETTER_TYPE) else { return };
         let width_ms = self.limits.bucket_ms;
         let hours =
@@ -365,7 +424,7 @@ impl Stage for AvroFilesStage {
             Input::Note(note) => {
                 if let Some(index) = self.type_index(&note.event_type) {
                     let state = &mut self.types[index];
-                    if note.hour.end_ms() > state.sealed_before_ms {
+                    if note.hour.end_ms() > state.given_up_ms {
                         *state.duplicates.entry(note.hour.start_ms).or_default() += note.duplicates;
                     }
                 }
@@ -383,16 +442,34 @@ impl Stage for AvroFilesStage {
             let Some(index) = self.type_index(&horizon.event_type) else { continue };
             self.open_empty(index, horizon.sealed_before_ms, &mut room);
             let state = &mut self.types[index];
-            state.sealed_before_ms = state.sealed_before_ms.max(horizon.sealed_before_ms);
-            let sealed = |start_ms: &i64| Hour { start_ms: *start_ms, width_ms }.end_ms() <= state.sealed_before_ms;
-            for (start_ms, open) in state.hours.iter().take_while(|(start_ms, _)| sealed(start_ms)) {
-                let duplicates = state.duplicates.get(start_ms).copied().unwrap_or_default();
-                closing.extend(open.by_path.values().map(|directory| (*directory, duplicates, horizon.reason)));
-            }
-            let open_hours = state.hours.len();
-            state.hours.retain(|start_ms, _| !sealed(start_ms));
-            state.has_begun |= state.hours.len() < open_hours;
-            state.duplicates.retain(|start_ms, _| !sealed(start_ms));
+            let was_ms = state.sealed_before_ms;
+            state.sealed_before_ms = was_ms.max(horizon.sealed_before_ms);
+            let now_sealed = was_ms..state.sealed_before_ms;
+            let is_sealed = |start_ms: i64| now_sealed.contains(&(start_ms.saturating_add(width_ms) - 1));
+            state.hours.retain(|start_ms, open| {
+                let ends = open.revision == 0 && is_sealed(*start_ms);
+                if ends {
+                    let duplicates = state.duplicates.get(start_ms).copied().unwrap_or_default();
+                    closing.extend(open.by_path.values().map(|directory| (*directory, duplicates, horizon.reason)));
+                    state.has_begun = true;
+                }
+                !ends
+            });
+            state.duplicates.retain(|start_ms, _| !is_sealed(*start_ms));
+            state.give_up(width_ms);
+        }
+        for name in &seals.revised {
+            let Some(index) = self.type_index(name) else { continue };
+            let state = &mut self.types[index];
+            state.hours.retain(|start_ms, open| {
+                if open.revision > 0 {
+                    let duplicates = state.duplicates.remove(start_ms).unwrap_or_default();
+                    closing.extend(open.by_path.values().map(|directory| (*directory, duplicates, SealReason::Late)));
+                    state.revised.insert(*start_ms, open.revision);
+                }
+                open.revision == 0
+            });
+            state.give_up(width_ms);
         }
         for (directory, ..) in &closing {
             self.files.give(*directory, effects)?;
@@ -425,6 +502,8 @@ impl Stage for AvroFilesStage {
             if state.has_begun {
                 saved.sealed.push((name.to_string(), state.sealed_before_ms));
             }
+            saved.given_up.push((name.to_string(), state.given_up_ms));
+            saved.revised.extend(state.revised.iter().map(|(hour, revision)| (name.to_string(), *hour, *revision)));
             saved.duplicates.extend(state.duplicates.iter().map(|(hour, count)| (name.to_string(), *hour, *count)));
         }
         saved.write(self.in_order().filter_map(|index| self.files.directories[index].as_ref()))

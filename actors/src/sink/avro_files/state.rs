@@ -12,7 +12,7 @@ use super::directory::{Counts, Directory, FinishedPart, Owner};
 use crate::sink::container::Format;
 
 /// Version of the form.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// All but the pending rows.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -24,6 +24,10 @@ pub(super) struct Saved {
     pub(super) sealed: Vec<(String, i64)>,
     /// Type, start of an hour, duplicates dropped.
     pub(super) duplicates: Vec<(String, i64, u64)>,
+    /// Type, end of the hours whose late events are not taken any more.
+    pub(super) given_up: Vec<(String, i64)>,
+    /// Type, start of an hour, number of its last revision.
+    pub(super) revised: Vec<(String, i64, u32)>,
     formats: Vec<Format>,
     directories: Vec<SavedDirectory>,
 }
@@ -32,6 +36,7 @@ pub(super) struct Saved {
 struct SavedDirectory {
     event_type: String,
     hour_start_ms: i64,
+    revision: u32,
     path: String,
     path_values: BTreeMap<String, String>,
     counts: Counts,
@@ -79,6 +84,7 @@ impl Saved {
             self.directories.push(SavedDirectory {
                 event_type: directory.event_type.name.to_string(),
                 hour_start_ms: directory.hour.start_ms,
+                revision: directory.revision,
                 path: directory.path.clone(),
                 path_values: directory.path_values.clone(),
                 counts: directory.counts,
@@ -140,7 +146,8 @@ impl Saved {
             let format = |at: usize| formats.get(at).cloned().ok_or_else(damaged);
             let hour = Hour { start_ms: entry.hour_start_ms, width_ms };
             let pending_format = format(entry.pending_format)?;
-            let mut directory = Directory::new(event_type.clone(), hour, entry.path, entry.path_values, pending_format);
+            let mut directory =
+                Directory::new(event_type.clone(), hour, entry.revision, entry.path, entry.path_values, pending_format);
             let (rows, rest) = pending.split_at_checked(entry.pending_bytes).ok_or_else(damaged)?;
             pending = rest;
             directory.pending = rows.to_vec();

@@ -6,6 +6,7 @@ use apache_avro::types::Value;
 use tidemill_core::{DEAD_LETTER_TYPE, Hour, format_time_ms, key_hash, schema_fingerprint};
 
 use super::report::FaultCode;
+use crate::sink::avro_files::TRUE_HOUR;
 use crate::sink::cat::unscaled;
 use crate::sink::container::TYPE_KEY;
 use crate::sink::manifest::{FileEntry, Manifest};
@@ -18,6 +19,8 @@ pub(super) struct Content {
     pub(super) id_sum: u128,
     pub(super) min_ms: Option<i64>,
     pub(super) max_ms: Option<i64>,
+    /// Late events of earlier hours.
+    pub(super) earlier: u64,
 }
 
 /// What a file should be.
@@ -53,6 +56,7 @@ pub(super) fn read_content(
     let mut columns: Option<(usize, Vec<usize>)> = None;
     let mut key = Vec::new();
     let mut strangers = 0u64;
+    let mut earlier = 0u64;
     let mut stranger = None;
     for (number, record) in file.records.enumerate() {
         let members = match record {
@@ -76,8 +80,14 @@ pub(super) fn read_content(
             Value::TimestampMicros(time) => time.div_euclid(1_000),
             _ => return fault(FaultCode::BadFile, format!("the time of event {number} is no timestamp")),
         };
-        // Dead letters that come behind their hour's seal are put into a later one.
-        let early = time_ms < hour.start_ms && manifest.event_type != DEAD_LETTER_TYPE;
+        // Dead letters that come behind their hour's seal are put into a later one, and so may others be that say so.
+        let own_hour_ms = Hour::of(time_ms, hour.width_ms).start_ms;
+        let says_so = members.last().is_some_and(|(name, value)| {
+            let hour = Value::Union(1, Box::new(Value::TimestampMillis(own_hour_ms)));
+            name == TRUE_HOUR && *value == hour
+        });
+        earlier += u64::from(says_so);
+        let early = time_ms < hour.start_ms && manifest.event_type != DEAD_LETTER_TYPE && !says_so;
         if early || time_ms >= hour.end_ms() {
             strangers += 1;
             stranger.get_or_insert((number, time_ms));
@@ -95,6 +105,7 @@ pub(super) fn read_content(
             content.id_sum = content.id_sum.wrapping_add(key_hash(&key));
         }
     }
+    content.earlier += earlier;
     if let Some((number, time_ms)) = stranger {
         let message = format!(
             "{strangers} events are not of the hour; the first is event {number}, at {}",

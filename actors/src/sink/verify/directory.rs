@@ -15,7 +15,7 @@ use super::report::{Fault, FaultCode};
 use super::walk::RevisionDirectory;
 use crate::sink::container::Identity;
 use crate::sink::json::hex;
-use crate::sink::manifest::{FileEntry, MANIFEST_NAME, Manifest, SUCCESS_NAME, success_text};
+use crate::sink::manifest::{FileEntry, MANIFEST_NAME, Manifest, Mode, SUCCESS_NAME, success_text};
 use crate::sink::template::Template;
 
 /// What was found in a directory.
@@ -185,8 +185,8 @@ fn check_place(manifest: &Manifest, checker: &mut Checker<'_>) -> Option<Hour> {
         let right = rendered.unwrap_or_else(|| "no path at all".to_owned());
         wrong(format!("type, hour and values make `{right}` by the template `{}`", manifest.path_template));
     }
-    if manifest.revision == 0 && manifest.mode != "complete" {
-        wrong(format!("revision 0 with mode `{}`", manifest.mode));
+    if (manifest.revision == 0) != (manifest.mode == Mode::Complete) {
+        wrong(format!("revision {} with mode {:?}", manifest.revision, manifest.mode));
     }
     Some(hour)
 }
@@ -218,6 +218,8 @@ fn check_totals(manifest: &Manifest, content: &Content, checker: &mut Checker<'_
         }
     };
     compare("a count of", content.rows.to_string(), manifest.count.to_string());
+    let (earlier, stated) = (content.earlier.to_string(), manifest.late_of_earlier_hours.to_string());
+    compare("late events of earlier hours,", earlier, stated);
     let time = |time: Option<i64>| time.map_or_else(|| "none".to_owned(), format_time_ms);
     let stated = |time: &Option<String>| time.clone().unwrap_or_else(|| "none".to_owned());
     compare("the first event time", time(content.min_ms), stated(&manifest.event_time.min));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tidemill_core::{Batch, Cure, DeliveryId, EventType, Horizon, HourNote, PartitionPosition, Positions, SourceError};
 
+use crate::horizon::Closing;
 use crate::host::{Host, HostFile, Open};
 
 use super::record::{self, Barrier, HEADER_BYTES, Record, RecordError};
@@ -28,8 +29,8 @@ pub(crate) enum Drawn {
     Note(HourNote, u64),
     /// A barrier that seals nothing, and its bytes.
     Barrier(u64),
-    /// Seals: nothing is read on until [`PondReader::pass`].
-    Seals(Vec<Horizon>),
+    /// Hours or revisions end here: nothing is read on until [`PondReader::pass`].
+    Seals(Closing),
     /// Nothing now.
     Empty,
     /// Nothing ever again.
@@ -164,15 +165,15 @@ impl PondReader {
                 self.offset = next;
                 Drawn::Note(note, total)
             }
-            Record::Barrier(barrier) if barrier.horizons.is_empty() => {
+            Record::Barrier(barrier) if barrier.horizons.is_empty() && barrier.revised.is_empty() => {
                 self.offset = next;
                 self.hear(barrier);
                 Drawn::Barrier(total)
             }
             Record::Barrier(barrier) => {
-                let horizons = barrier.horizons.clone();
+                let closing = Closing { horizons: barrier.horizons.clone(), revised: barrier.revised.clone() };
                 self.seals = Some((barrier, next));
-                Drawn::Seals(horizons)
+                Drawn::Seals(closing)
             }
         })
     }

@@ -8,6 +8,7 @@
 //! | 4, replayed events | the same, with the stage where they enter behind the head |
 //! | 2, remark on an hour | `HourNote` in postcard |
 //! | 3, barrier | [`Barrier`] in postcard: behind what came before one, when that was anything, or when hours are sealed |
+//! | 5, barrier that ends revisions | the same, with the names of the types whose late events it publishes behind it |
 //!
 //! A batch holds its rows only, not all of the bytes that its strings point into. Cost of a record of 113-byte events: see
 //! `ARCHITECTURE.md`.
@@ -32,6 +33,7 @@ const EVENTS: u8 = 1;
 const NOTE: u8 = 2;
 const BARRIER: u8 = 3;
 const REPLAYED: u8 = 4;
+const REVISING: u8 = 5;
 /// Received bytes for which there is room in a record from the start; it grows for more.
 const ROOM_BYTES: usize = 16 << 20;
 /// Names of columns that no Avro field can have.
@@ -52,6 +54,9 @@ pub(super) struct Barrier {
     pub(super) horizons: Vec<Horizon>,
     /// Positions of the sources.
     pub(super) positions: Positions,
+    /// Types whose open revisions end. Behind the rest in a record of its own kind.
+    #[serde(skip)]
+    pub(super) revised: Vec<Arc<str>>,
 }
 
 /// What of a batch is not in its columns.
@@ -140,7 +145,10 @@ pub(super) fn note(note: &HourNote) -> Result<Vec<u8>, RecordError> {
 
 /// A record of a barrier.
 pub(super) fn barrier(barrier: &Barrier) -> Result<Vec<u8>, RecordError> {
-    Ok(finished(framed(BARRIER, barrier, 0)?))
+    Ok(finished(match barrier.revised.is_empty() {
+        true => framed(BARRIER, barrier, 0)?,
+        false => framed(REVISING, &(barrier, &barrier.revised), 0)?,
+    }))
 }
 
 fn framed<T: Serialize>(kind: u8, head: &T, more: usize) -> Result<Vec<u8>, RecordError> {
@@ -187,6 +195,10 @@ pub(super) fn read(
         }
         NOTE => Ok(Record::Note(postcard::from_bytes(payload)?)),
         BARRIER => Ok(Record::Barrier(postcard::from_bytes(payload)?)),
+        REVISING => {
+            let (barrier, revised): (Barrier, _) = postcard::from_bytes(payload)?;
+            Ok(Record::Barrier(Barrier { revised, ..barrier }))
+        }
         other => Err(RecordError::Malformed(format!("it is of kind {other}, which this version does not know"))),
     }
 }

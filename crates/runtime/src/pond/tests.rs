@@ -257,6 +257,7 @@ fn segments_hold_the_end_of_what_was_written_over_random_barriers_restarts_and_c
                     consumed += below(committed.saturating_sub(consumed) + 1);
                     let seals = Seals {
                         cut: step,
+                        revised: Vec::new(),
                         at_ms: 0,
                         horizons: if choice == 7 { vec![horizon] } else { Vec::new() },
                         positions: Default::default(),
@@ -314,6 +315,7 @@ fn a_barrier_is_recorded_with_positions_behind_what_came_and_not_again_when_noth
     let mut stage = writer(&event_type, PondOptions::default(), None);
     let seals = Seals {
         cut: 1,
+        revised: Vec::new(),
         at_ms: 0,
         horizons: Vec::new(),
         positions: BTreeMap::from([("s".into(), BTreeMap::new())]),
@@ -326,10 +328,15 @@ fn a_barrier_is_recorded_with_positions_behind_what_came_and_not_again_when_noth
     stage.seal(&seals, &mut effects).unwrap();
     stage.seal(&seals, &mut effects).unwrap();
     assert_eq!(effects.appends.len(), 2);
-    let Ok(Record::Barrier(Barrier { horizons, positions })) = read(&effects.appends[1].1, &[]) else {
+    let Ok(Record::Barrier(Barrier { horizons, positions, revised })) = read(&effects.appends[1].1, &[]) else {
         panic!("a barrier")
     };
-    assert!(horizons.is_empty() && positions == seals.positions);
+    assert!(horizons.is_empty() && revised.is_empty() && positions == seals.positions);
+
+    let revised = vec![event_type.name.clone(), "another".into()];
+    stage.seal(&Seals { revised, ..seals }, &mut effects).unwrap();
+    let Ok(Record::Barrier(barrier)) = read(&effects.appends[2].1, &[]) else { panic!("a barrier") };
+    assert_eq!(barrier.revised, std::slice::from_ref(&event_type.name), "only what can come through the pond");
 }
 
 /// What an intake gives, in short: parts that come together, and what else.

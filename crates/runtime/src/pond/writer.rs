@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tidemill_core::{
-    DEAD_LETTER_TYPE, DeadLetter, Effects, EventType, Finding, Horizon, Input, KindSpec, Positions, Reason, SealReason,
-    Seals, Stage, StageContext, StageError, StageInput, StageKind,
+    DEAD_LETTER_TYPE, DeadLetter, Effects, EventType, Finding, Horizon, Input, KindSpec, Reason, SealReason, Seals,
+    Stage, StageContext, StageError, StageInput, StageKind,
 };
 use tidemill_topology::{POND_IN, PondOptions, WhenFull};
 
@@ -81,7 +81,7 @@ impl Writer {
             return Ok(());
         }
         let horizons = std::mem::take(&mut self.state.sealed_before);
-        self.append(record::barrier(&Barrier { horizons, positions: Positions::new() }), effects)
+        self.append(record::barrier(&Barrier { horizons, ..Barrier::default() }), effects)
     }
 
     fn fault(&self, error: RecordError) -> StageError {
@@ -143,10 +143,11 @@ impl Stage for Writer {
         self.say_first(effects)?;
         let matter = |horizon: &&Horizon| self.types.contains(&horizon.event_type);
         let horizons: Vec<Horizon> = seals.horizons.iter().filter(matter).cloned().collect();
-        if self.state.came || !horizons.is_empty() {
+        let revised: Vec<Arc<str>> = seals.revised.iter().filter(|name| self.types.contains(name)).cloned().collect();
+        if self.state.came || !horizons.is_empty() || !revised.is_empty() {
             self.state.came = false;
             let positions = seals.positions.clone();
-            self.append(record::barrier(&Barrier { horizons, positions }), effects)?;
+            self.append(record::barrier(&Barrier { horizons, positions, revised }), effects)?;
         }
         let consumed = seals.consumed.get(&self.name).copied().unwrap_or(0);
         // The last one stays: it says where the pond ends.

@@ -4,6 +4,7 @@ mod cx;
 mod dead_letters;
 mod findings;
 mod flow;
+mod late;
 mod nodes;
 mod options;
 mod order;
@@ -16,7 +17,7 @@ mod wiring;
 use std::path::Path;
 use std::sync::Arc;
 
-use tidemill_core::{Limits, Role};
+use tidemill_core::{Late, Limits, Role};
 use toml::de::DeTable;
 
 use crate::common::{self, DAY_MS};
@@ -46,8 +47,8 @@ pub fn load(text: &str, path: &Path, kinds: &dyn Kinds, read: &dyn Fn(&Path) -> 
     let (document, errors) = DeTable::parse_recoverable(text);
     let holes = syntax::report(&cx, &document, &errors);
     let sections = sections(&cx, document.get_ref());
-    let Topology { name, limits, caps, asks_once } = topology(&cx, sections.topology, &sections.header);
-    let types = types::declare(&cx, &sections.types, read);
+    let Topology { name, limits, caps, asks_once, late } = topology(&cx, sections.topology, &sections.header);
+    let types = types::declare(&cx, &sections.types, late, read);
     let mut drafts: Vec<Draft<'_, '_>> =
         sections.nodes.iter().map(|(role, key, table)| nodes::draft(&cx, *role, key, table, kinds)).collect();
     drafts.sort_by_key(|draft| draft.span.start);
@@ -167,6 +168,8 @@ struct Topology {
     caps: DeadLetterCaps,
     /// Sinks have to deliver exactly once.
     asks_once: bool,
+    /// For types that do not say it themselves.
+    late: Late,
 }
 
 /// Limits that are wrong are replaced by their defaults, so that the rest can be checked.
@@ -204,7 +207,8 @@ fn topology(cx: &Cx<'_>, table: Option<&DeTable<'_>>, header: &Span) -> Topology
     let cap = |key: &str| checked.as_ref().and_then(|checked| checked.number(key));
     let caps = DeadLetterCaps { in_a_row: cap("max_dead_in_a_row"), percent: cap("max_dead_percent") };
     let asks_once = checked.as_ref().and_then(|checked| checked.text("delivery")) == Some("exactly_once");
-    Topology { name: name.map(str::to_owned), limits, caps, asks_once }
+    let late = late::said(checked.as_ref(), late::DEFAULT);
+    Topology { name: name.map(str::to_owned), limits, caps, asks_once, late }
 }
 
 /// The drafts as nodes of a plan; `None` when one of them is wrong.

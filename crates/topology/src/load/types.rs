@@ -5,10 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
-use tidemill_core::{DEAD_LETTER_TYPE, EventType, SchemaError, TypeError};
+use tidemill_core::{DEAD_LETTER_TYPE, EventType, Late, SchemaError, TypeError};
 use toml::de::DeTable;
 
 use super::cx::{Cx, Key, Problem, Span, Val, entries};
+use super::late;
 use super::options::{Checked, Owner, Verdict, check};
 use crate::lineage::ComesFrom;
 use crate::{codes, common, suggest};
@@ -28,7 +29,8 @@ pub(super) struct Declared {
 
 pub(super) type Types = BTreeMap<String, Declared>;
 
-pub(super) fn declare(cx: &Cx<'_>, tables: &[(&Key<'_>, &DeTable<'_>)], read: Read<'_>) -> Types {
+/// `late`: what becomes of late events of types that do not say it themselves.
+pub(super) fn declare(cx: &Cx<'_>, tables: &[(&Key<'_>, &DeTable<'_>)], late: Late, read: Read<'_>) -> Types {
     let mut types = Types::new();
     for (key, table) in tables {
         let (name, span) = (key.get_ref().to_string(), key.span());
@@ -42,7 +44,8 @@ pub(super) fn declare(cx: &Cx<'_>, tables: &[(&Key<'_>, &DeTable<'_>)], read: Re
         let owner = Owner { name: format!("`[types.{name}]`"), span: span.clone(), kind: None };
         let specs: Vec<_> = common::TYPE_KEYS.iter().collect();
         let checked = check(cx, &owner, table, &specs, &|_, _| Verdict::Unknown);
-        let event_type = event_type(cx, &name, table, &checked, read).map(Arc::new);
+        let event_type = event_type(cx, &name, table, &checked, read);
+        let event_type = event_type.map(|made| Arc::new(made.with_late(late::said(Some(&checked), late))));
         let texts = checked.texts("comes_from").unwrap_or_default();
         let items = table.get("comes_from").and_then(|value| value.get_ref().as_array());
         let spans = items.into_iter().flatten().map(Val::span);

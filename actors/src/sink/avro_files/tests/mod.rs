@@ -2,6 +2,7 @@
 
 mod encoding;
 mod hours;
+mod late;
 mod restart;
 mod verifying;
 
@@ -163,6 +164,8 @@ pub(super) struct Rig {
     pub(super) dead: Vec<DeadLetter>,
     pub(super) tally: Tally,
     cut: u64,
+    /// Types whose revisions end at the next barrier.
+    pub(super) revised: Vec<Arc<str>>,
 }
 
 impl Rig {
@@ -173,7 +176,15 @@ impl Rig {
     pub(super) fn of(input: StageInput) -> Self {
         assert_eq!(AvroFiles.plan(&input).map(|types| types.len()), Ok(0));
         let stage = build(&input, None).unwrap();
-        Self { input, stage, disk: Disk::default(), dead: Vec::new(), tally: Tally::default(), cut: 0 }
+        Self {
+            input,
+            stage,
+            disk: Disk::default(),
+            dead: Vec::new(),
+            tally: Tally::default(),
+            cut: 0,
+            revised: Vec::new(),
+        }
     }
 
     fn done(&mut self, effects: Effects) {
@@ -210,6 +221,7 @@ impl Rig {
             cut: self.cut,
             at_ms: 1_700_000_000_000,
             horizons: horizons.iter().map(horizon).collect(),
+            revised: std::mem::take(&mut self.revised),
             positions: BTreeMap::from([("s".into(), BTreeMap::from([("p".into(), position)]))]),
             consumed: BTreeMap::new(),
         };
@@ -230,6 +242,7 @@ impl Rig {
     /// Seals all, and verifies what lies on the disk then.
     pub(super) fn verified(&mut self) -> crate::sink::verify::Report {
         let names: Vec<String> = self.input.types.iter().map(|event_type| event_type.name.to_string()).collect();
+        self.revised = names.iter().map(|name| name.as_str().into()).collect();
         self.barrier(&names.iter().map(|name| (name.as_str(), i64::MAX)).collect::<Vec<_>>());
         assert_eq!(self.disk.logs.len(), 0);
         let root = Root::new();
