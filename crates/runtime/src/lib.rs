@@ -27,6 +27,7 @@ mod failpoint;
 pub mod fuzzing;
 mod horizon;
 mod host;
+mod hours;
 mod inbox;
 mod intake;
 mod item;
@@ -62,8 +63,9 @@ pub use error::RunError;
 #[cfg(feature = "failpoints")]
 pub use failpoint::{Decide, Decision, decide_by};
 pub use host::{Host, HostFile, Open, System};
+pub use hours::{HourState, TypeHours, hour_state};
 pub use metrics::{METRICS, MetricKind, MetricSpec, describe, export};
-pub use published::{DamagedLine, Published, index_path, published};
+pub use published::{DamagedLine, Newest, Published, index_path, newest, published};
 pub use region::RunConfig;
 pub use registry::Registry;
 pub use replay::{ReplayError, ReplayedLetter, Requests, Ways};

@@ -6,6 +6,7 @@
 //! publication mends it. It grows by a line of about 100 bytes for each published file.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use crate::error::RunError;
@@ -48,6 +49,40 @@ pub fn published(output: &Path) -> Result<Option<Published>, RunError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         read => Ok(Some(parse(&read.map_err(RunError::io("read", &index))?))),
     }
+}
+
+/// What the end of an index says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Newest {
+    /// Paths of intact lines, the newest first.
+    pub paths: Vec<String>,
+    /// The index begins before them.
+    pub is_partial: bool,
+}
+
+/// What was published last below an output root: the paths in the last `bytes_max` bytes of its index; `None` when there is no index. What is damaged is
+/// left out: [`published`] tells it.
+///
+/// # Errors
+/// When it can't be read.
+pub fn newest(output: &Path, bytes_max: u64) -> Result<Option<Newest>, RunError> {
+    let index = index_path(output);
+    let read = || {
+        let mut file = std::fs::File::open(&index)?;
+        let from = file.metadata()?.len().saturating_sub(bytes_max);
+        file.seek(SeekFrom::Start(from))?;
+        let mut bytes = Vec::new();
+        file.take(bytes_max).read_to_end(&mut bytes)?;
+        Ok((from > 0, bytes))
+    };
+    let (is_partial, bytes) = match read() {
+        Err(error) if std::io::Error::kind(&error) == std::io::ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(RunError::io("read", &index))?,
+    };
+    // Where the first line is not whole, its checksum does not fit.
+    let lines = bytes.split(|byte| *byte == b'\n').rev().filter_map(intact);
+    let paths = lines.filter(|text| !text.starts_with(FORMAT)).map(str::to_owned).collect();
+    Ok(Some(Newest { paths, is_partial }))
 }
 
 /// What a new index holds.
@@ -264,6 +299,17 @@ mod tests {
             assert_eq!(paths(&dir), ["a/b", "c", "d"]);
             assert_eq!(published(dir.path()).unwrap().unwrap().damaged, []);
         }
+    }
+
+    #[test]
+    fn the_newest_paths_come_first_and_a_line_that_is_cut_in_two_is_left_out() {
+        let dir = root(&["a/b", "c/d", "e/f"]);
+        let whole = newest(dir.path(), 1 << 20).unwrap().unwrap();
+        assert_eq!((whole.is_partial, whole.paths), (false, vec!["e/f".to_owned(), "c/d".to_owned(), "a/b".to_owned()]));
+        let two_and_a_half = (2 * line("e/f").len() + 5) as u64;
+        let end = newest(dir.path(), two_and_a_half).unwrap().unwrap();
+        assert_eq!((end.is_partial, end.paths), (true, vec!["e/f".to_owned(), "c/d".to_owned()]));
+        assert_eq!(newest(&dir.path().join("elsewhere"), 1).unwrap(), None);
     }
 
     #[test]

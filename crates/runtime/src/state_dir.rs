@@ -217,6 +217,12 @@ pub fn is_claimed(output: &Path) -> bool {
     output.join(CLAIM).exists()
 }
 
+/// The state directory that has claimed the output root; `None` when there is no claim, or the directory is not here.
+pub(crate) fn claimed_by(output: &Path) -> Result<Option<PathBuf>, RunError> {
+    let claim = read_claim(&System, output)?;
+    Ok(claim.map(|claim| claim.state).filter(|state| state.exists()))
+}
+
 fn read_claim(host: &dyn Host, output: &Path) -> Result<Option<Claim>, RunError> {
     let path = output.join(CLAIM);
     match host.read(&path) {

@@ -176,6 +176,24 @@ impl Changes {
 }
 
 impl Fingerprint {
+    /// Name of the topology.
+    #[must_use]
+    pub fn topology(&self) -> &str {
+        &self.name
+    }
+
+    /// Width of an hour, in milliseconds.
+    #[must_use]
+    pub fn bucket_ms(&self) -> i64 {
+        self.bucket_ms
+    }
+
+    /// How long an hour is left open behind its end, in milliseconds.
+    #[must_use]
+    pub fn allowed_lateness_ms(&self) -> i64 {
+        self.limits.get("allowed_lateness").copied().unwrap_or_default()
+    }
+
     /// What is different in `new`; `self` is what the state was made with. Refused changes come first.
     #[must_use]
     pub fn compare(&self, new: &Self) -> Vec<Change> {

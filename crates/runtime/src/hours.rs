@@ -1,0 +1,77 @@
+//! What state directories say of hours, for those who look at them from outside.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::RunError;
+use crate::host::System;
+use crate::ledger::Ledger;
+use crate::state_dir::claimed_by;
+
+/// What the last cuts of a topology say of its hours.
+#[derive(Clone, Debug, Default)]
+pub struct HourState {
+    /// Name of the topology.
+    pub topology: String,
+    /// The state directory.
+    pub state_root: PathBuf,
+    /// Wall clock of the last cut of the region that has the sources, in milliseconds since 1970.
+    pub at_ms: i64,
+    /// Width of an hour, in milliseconds.
+    pub bucket_ms: i64,
+    /// How long an hour is left open behind its end, in milliseconds.
+    pub allowed_lateness_ms: i64,
+    /// By type.
+    pub types: BTreeMap<Arc<str>, TypeHours>,
+}
+
+/// The hours of a type.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TypeHours {
+    /// Hours that end at or before it are sealed, in milliseconds since 1970.
+    pub sealed_before_ms: Option<i64>,
+    /// Starts of hours with events that are not sealed.
+    pub open: Vec<i64>,
+    /// Since when late events wait for a revision (wall clock, milliseconds since 1970).
+    pub revising_since_ms: Option<i64>,
+}
+
+/// What the state directory that an output root belongs to says of hours; `None` when it is not on this machine, or has no cut yet. Reads its ledgers, each of 16 MiB
+/// at most, and changes nothing; a run may go on meanwhile.
+///
+/// # Errors
+/// When the claim or a ledger can't be read.
+pub fn hour_state(output: &Path) -> Result<Option<HourState>, RunError> {
+    let Some(state_root) = claimed_by(output)? else { return Ok(None) };
+    let Some((main, _)) = Ledger::peek(&System, &state_root)? else { return Ok(None) };
+    let mut state = HourState { state_root: state_root.clone(), at_ms: main.last.at_ms, ..HourState::default() };
+    if let Some(fingerprint) = &main.fingerprint {
+        state.topology = fingerprint.topology().to_owned();
+        state.bucket_ms = fingerprint.bucket_ms();
+        state.allowed_lateness_ms = fingerprint.allowed_lateness_ms();
+    }
+    let regions = match std::fs::read_dir(state_root.join("regions")) {
+        Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path())).collect(),
+        Err(_) => Vec::new(),
+    };
+    let mut behind_ponds = Vec::new();
+    for region in regions {
+        behind_ponds.extend(Ledger::peek(&System, &region)?.map(|(committed, _)| committed));
+    }
+    // Behind a pond, a type is what it was before it; those that are made there are known there only.
+    for committed in behind_ponds.into_iter().chain([main]) {
+        let mut types: BTreeMap<Arc<str>, TypeHours> = BTreeMap::new();
+        for (name, before_ms) in committed.sealed_before_ms {
+            types.entry(name).or_default().sealed_before_ms = Some(before_ms);
+        }
+        for (name, open) in committed.last.open.into_iter().filter(|(_, open)| !open.is_empty()) {
+            types.entry(name).or_default().open = open;
+        }
+        for (name, since_ms) in committed.last.revising {
+            types.entry(name).or_default().revising_since_ms = Some(since_ms);
+        }
+        state.types.extend(types);
+    }
+    Ok(Some(state))
+}
