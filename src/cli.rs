@@ -10,6 +10,7 @@ use tidemill_runtime::Registry;
 
 use crate::commands;
 use crate::exit::{Code, Failure};
+use crate::hours::hour_start_ms;
 use crate::settings::Settings;
 
 /// Event-delivery stream processor: a TOML topology becomes supervised actors that write sealed hourly Avro.
@@ -53,6 +54,11 @@ enum Command {
     /// after its end, or at the end of a run with --until-end.
     #[command(subcommand)]
     DeadLetters(DeadLetters),
+    /// Show hours by type: open, sealed, revised, overdue or missing; exit 1 when one is missing.
+    ///
+    /// Published hours are read from the output root of the settings. What is open is read from the state that the output root belongs to, when it is on
+    /// this machine, and what open hours wait for from the process that runs the topology.
+    Hours(Hours),
     /// Print each setting, its value, and where it came from.
     Settings(SettingsArgs),
     /// Print what the running process of a topology is doing.
@@ -165,6 +171,48 @@ pub(crate) struct Verify {
     pub(crate) json: bool,
 }
 
+/// `tidemill hours`
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Hours {
+    #[command(subcommand)]
+    pub(crate) command: Option<HoursCommand>,
+    /// Only hours that end after this time: `24h` ago, or `2025-03-01T10:15:00Z`. Without it, the newest 24 hours that there are.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) since: Option<i64>,
+    /// Only hours that begin before this time.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) until: Option<i64>,
+    /// Only those of this event type.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) event_type: Option<String>,
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Write the grid to this file, as an HTML page that needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) settings: SettingsArgs,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum HoursCommand {
+    /// Tell everything about one hour: its revisions, or what it waits for.
+    Show {
+        /// The event type.
+        event_type: String,
+        /// The start of the hour in UTC, such as 2025-03-01T10.
+        #[arg(value_parser = hour_start_ms)]
+        hour: i64,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+}
+
 /// `tidemill dead-letters`
 #[derive(Subcommand, Debug)]
 pub(crate) enum DeadLetters {
@@ -240,7 +288,7 @@ fn moment(text: &str) -> Result<i64, String> {
     }
 }
 
-fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
 }
@@ -328,6 +376,7 @@ pub(crate) fn run(registry: Registry, args: impl Iterator<Item = OsString>) -> R
         Command::DeadLetters(DeadLetters::Replay { topology, wanted, dry_run, settings }) => {
             commands::replay::run(&registry, &topology, &wanted, dry_run, &Settings::load(&settings)?)
         }
+        Command::Hours(args) => commands::hours::run(&args),
         Command::Settings(args) => commands::settings::run(&args),
         Command::Status { topology, json, settings } => {
             commands::status::run(&Settings::load(&settings)?, topology.as_deref(), json)

@@ -16,6 +16,7 @@ mod cli;
 mod commands;
 mod display;
 mod exit;
+mod hours;
 mod logging;
 mod output;
 mod settings;

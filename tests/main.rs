@@ -15,6 +15,7 @@ mod draining;
 mod faults;
 mod flights;
 mod following;
+mod hours;
 mod index;
 mod kafka;
 mod kafka_avro;

@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod dead_letters;
 pub(crate) mod generate;
 pub(crate) mod graph;
+pub(crate) mod hours;
 pub(crate) mod kinds;
 pub(crate) mod replay;
 pub(crate) mod run;

@@ -54,6 +54,11 @@ pub(crate) fn run(settings: &Settings, topology: Option<&str>, json: bool) -> Re
 pub(crate) fn ask(settings: &Settings, name: &str) -> Result<Status, Failure> {
     let owner = owner_of(&settings.state_root(name));
     let owner = owner.ok_or_else(|| Failure::new(Code::Unavailable, format!("{name} is not running")))?;
+    ask_owner(name, owner)
+}
+
+/// What the process that owns a topology's state says of it.
+pub(crate) fn ask_owner(name: &str, owner: Owner) -> Result<Status, Failure> {
     parsed(name, &fetched(name, owner)?)
 }
 

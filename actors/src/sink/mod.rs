@@ -12,6 +12,7 @@ mod json;
 mod kafka;
 mod manifest;
 mod reader;
+mod revisions;
 mod template;
 pub mod verify;
 
@@ -27,8 +28,9 @@ pub use dead_letters::{DeadLetters, DeadLettersError, Letter};
 pub use kafka::{Kafka, KafkaConfig, KafkaSink};
 pub use manifest::{
     EventTimes, FileEntry, Ids, MANIFEST_FORMAT, MANIFEST_NAME, MANIFEST_VERSION, Manifest, ManifestError,
-    ManifestHour, SUCCESS_NAME, WriterInfo,
+    ManifestHour, Mode, SUCCESS_NAME, WriterInfo,
 };
+pub use revisions::{Revision, RevisionError};
 
 /// The kinds of sink that write through Logs.
 #[must_use]

@@ -305,7 +305,10 @@ mod tests {
     fn the_newest_paths_come_first_and_a_line_that_is_cut_in_two_is_left_out() {
         let dir = root(&["a/b", "c/d", "e/f"]);
         let whole = newest(dir.path(), 1 << 20).unwrap().unwrap();
-        assert_eq!((whole.is_partial, whole.paths), (false, vec!["e/f".to_owned(), "c/d".to_owned(), "a/b".to_owned()]));
+        assert_eq!(
+            (whole.is_partial, whole.paths),
+            (false, vec!["e/f".to_owned(), "c/d".to_owned(), "a/b".to_owned()])
+        );
         let two_and_a_half = (2 * line("e/f").len() + 5) as u64;
         let end = newest(dir.path(), two_and_a_half).unwrap().unwrap();
         assert_eq!((end.is_partial, end.paths), (true, vec!["e/f".to_owned(), "c/d".to_owned()]));

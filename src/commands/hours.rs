@@ -1,0 +1,84 @@
+//! `tidemill hours`
+
+use std::io::IsTerminal;
+use std::path::Path;
+
+use tidemill_runtime::{Status, owner_of};
+
+use crate::cli::{Hours, HoursCommand, now_ms};
+use crate::commands::status;
+use crate::exit::{Code, Failure};
+use crate::hours::{Report, State, Wanted, gather, grid, html, one};
+use crate::output::print;
+use crate::settings::Settings;
+use crate::terminal;
+
+pub(crate) fn run(args: &Hours) -> Result<(), Failure> {
+    if let Some(HoursCommand::Show { event_type, hour, json, settings }) = &args.command {
+        return show(event_type, *hour, *json, &Settings::load(settings)?);
+    }
+    let wanted = Wanted { since_ms: args.since, until_ms: args.until, event_type: args.event_type.as_deref() };
+    let (report, faults) = look(&Settings::load(&args.settings)?, &wanted)?;
+    if let Some(file) = &args.html {
+        let failed = |error| Failure::new(Code::Unavailable, format!("can't write {}: {error}", file.display()));
+        std::fs::write(file, html(&report)).map_err(failed)?;
+    }
+    if args.json {
+        print_json(&report)?;
+    } else if args.html.is_none() {
+        let columns = std::io::stdout().is_terminal().then(|| terminal::size(std::io::stdout())).flatten();
+        print(grid(&report, columns.map_or(usize::MAX, |size| size.columns)))?;
+    }
+    finish(&report, faults)
+}
+
+fn show(event_type: &str, start_ms: i64, json: bool, settings: &Settings) -> Result<(), Failure> {
+    let wanted = Wanted { since_ms: Some(start_ms), until_ms: Some(start_ms + 1), event_type: Some(event_type) };
+    let (report, faults) = look(settings, &wanted)?;
+    if report.types.is_empty() {
+        let message = format!("nothing is known of a type `{event_type}` in {}", report.output_root);
+        return Err(Failure::new(Code::Unavailable, message));
+    }
+    if let Some(start) = report.starts_ms.first().filter(|start| **start != start_ms) {
+        let message = format!(
+            "no hour of {} ms begins then; the one that it lies in begins at {}",
+            report.hour_ms,
+            tidemill_core::format_time_ms(*start)
+        );
+        return Err(Failure::new(Code::Usage, message));
+    }
+    match json {
+        true => print_json(&report)?,
+        false => print(one(&report, start_ms))?,
+    }
+    finish(&report, faults)
+}
+
+/// The report, and how many directories could not be read, which are named by then.
+fn look(settings: &Settings, wanted: &Wanted<'_>) -> Result<(Report, u64), Failure> {
+    let mut faults = 0;
+    // A process that does not answer is one that does not run, for this purpose.
+    let ask = |name: &str, state: &Path| -> Option<Status> { status::ask_owner(name, owner_of(state)?).ok() };
+    let report = gather(&settings.output.root, wanted, now_ms(), &ask, &mut |error| {
+        faults += 1;
+        eprintln!("tidemill: {error}");
+    })?;
+    Ok((report, faults))
+}
+
+fn print_json(report: &Report) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(report).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
+    print(format_args!("{text}\n"))
+}
+
+fn finish(report: &Report, faults: u64) -> Result<(), Failure> {
+    let missing = report.types.iter().flat_map(|row| &row.hours).filter(|hour| hour.state == State::Missing).count();
+    match (faults, missing) {
+        (0, 0) => Ok(()),
+        (0, _) => Err(Failure::new(Code::Fault, format!("{missing} hours are missing"))),
+        _ => Err(Failure::new(
+            Code::Fault,
+            format!("{faults} directories could not be read; {missing} hours are missing"),
+        )),
+    }
+}
