@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{HOUR, Place, assert_exit, manifests, said, stop, wait_for};
+use crate::support::{HOUR, Place, assert_exit, manifests, python, root, said, stop, wait_for};
 
 const MINUTE: i64 = 60_000;
 
@@ -125,4 +125,32 @@ fn a_time_and_a_type_can_be_asked_for_and_mistakes_are_told() {
         assert_exit(&output, code);
         assert!(said(&output).contains(words), "{args:?}: {}", said(&output));
     }
+}
+
+#[test]
+fn the_examples_for_readers_find_what_is_there() {
+    let place = place();
+    let child = place.follow(&["--set", "cut.interval=20ms"]);
+    wait_for("the seal", || (!manifests(&place.out(), "play").is_empty()).then_some(()));
+    place.append("data/first", &format!("late\t{}\t\n", HOUR + 1));
+    let is_revision = |manifest: &Value| manifest["revision"] == 1;
+    let revision = wait_for("the revision", || manifests(&place.out(), "play").into_iter().find(is_revision));
+    stop(child);
+    let hour = revision["path"].as_str().and_then(|path| path.strip_suffix("/rev=1")).expect("a revision");
+    let page = root().join("docs/hours.md");
+    let (out, hour) = (place.out().display().to_string(), place.out().join(hour).display().to_string());
+    let told = python("hours_page.py", &[&page.display().to_string(), &out, &hour]);
+    assert_exit(&told, 0);
+    let told: Value = serde_json::from_slice(&told.stdout).expect("JSON");
+    let [all, first, none] = ["all", "first", "none"].map(|name| &told[name]);
+    assert_eq!(
+        (&all["code"], &all["said"][1], &first["said"][1], &none["code"]),
+        (&0.into(), &2.into(), &1.into(), &75.into()),
+        "{told}"
+    );
+    assert_eq!(all["said"][0].as_array().map(Vec::len), Some(2));
+    let rows = told["table"].as_array().expect("rows");
+    let start = tidemill_core::format_time_ms(HOUR);
+    let row = rows.iter().find(|row| row[1].as_str().is_some_and(|hour| hour.get(14..16) == start.get(14..16)));
+    assert_eq!(row.map(|row| (&row[2], &row[3], &row[4])), Some((&"1".into(), &"2".into(), &"1".into())), "{told}");
 }

@@ -1,0 +1,41 @@
+"""Runs the examples of docs/hours.md on an output root, and prints what they find.
+
+    hours_page.py PAGE OUT HOUR_DIRECTORY
+
+`OUT` takes the place of `out` in them. Prints an object: `all` and `first` are what the Python example says of the hour, with all revisions and with the first one only; `table` are
+the rows that DuckDB finds.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+
+import duckdb
+
+
+def example(page, begin):
+    """The indented block that begins with a line."""
+    lines = page.split("\n")
+    at = lines.index("    " + begin)
+    block = []
+    for line in lines[at:]:
+        if line and not line.startswith("    "):
+            break
+        block.append(line[4:])
+    return "\n".join(block)
+
+
+page, out, directory = open(sys.argv[1], encoding="utf-8").read(), sys.argv[2], sys.argv[3]
+with tempfile.NamedTemporaryFile("w", suffix=".py") as script:
+    script.write(example(page, "import json, pathlib, sys"))
+    script.flush()
+
+    def told(*arguments):
+        done = subprocess.run([sys.executable, script.name, *arguments], capture_output=True, text=True)
+        return {"code": done.returncode, "said": json.loads(done.stdout or "null"), "error": done.stderr}
+
+    found = {"all": told(directory), "first": told(directory, "0"), "none": told(directory + "-not-there")}
+query = example(page, "select event_type, hour.start as hour, max(revision) as revision,").replace("'out/", f"'{out}/")
+found["table"] = [list(map(str, row)) for row in duckdb.sql(query).fetchall()]
+print(json.dumps(found))
