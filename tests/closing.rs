@@ -86,6 +86,39 @@ fn an_hour_with_one_event_closes_although_its_topic_and_other_partitions_are_qui
 }
 
 #[test]
+fn a_partition_that_is_read_no_further_holds_its_hours_for_so_long_and_is_named() {
+    let place = Place::new();
+    let topic = topic("silent");
+    tool(shared(), &["create", &topic, "--partitions", "2"]);
+    let source = format!("kind = \"kafka\"\ncluster = \"main\"\ntopics = [{topic:?}]\nidle_timeout = \"100ms\"");
+    minutes(&place, "1m", &source);
+    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
+    place.write("plays.toml", text.replace("bucket = \"1m\"", "bucket = \"1m\"\nhold_at_most = \"3s\""));
+    let send = |partition: &str, text: String| produce(&place, shared(), &topic, &text, &["--partition", partition]);
+    send("0", format!("one\t{HOUR}\t\n"));
+    send("1", format!("two\t{}\t\n", HOUR + 1_000));
+    let servers = format!("kafka.main.bootstrap_servers={}", shared());
+    let child = place.follow(&["--set", &servers, "--set", "cut.interval=20ms"]);
+    wait_for("both events in a cut", || {
+        let status: Value = serde_json::from_slice(&place.tidemill(&["status", "plays", "--json"]).stdout).ok()?;
+        let partitions =
+            status["sources"].as_array()?.iter().find(|source| source["name"] == "lines")?["partitions"].clone();
+        let is_read = |partition: &Value| partition["committed"] == 1;
+        partitions.as_array().filter(|all| all.len() == 2 && all.iter().all(is_read)).map(drop)
+    });
+    stop(child);
+    // Retention takes a message that was not read: the partition stops.
+    send("0", format!("lost\t{HOUR}\t\nthree\t{HOUR}\t\n"));
+    tool(shared(), &["truncate", &topic, "--partition", "0", "--before", "2"]);
+    send("1", format!("four\t{}\t\n", HOUR + 180_000));
+    let child = place.follow(&["--set", &servers]);
+    let manifest = sealed(&place, "play", HOUR);
+    assert_eq!((&manifest["reason"], &manifest["count"]), (&"silent".into(), &2.into()), "{manifest}");
+    assert_eq!(manifest["not_waited_for"], serde_json::json!({ "lines": [format!("{topic}/0")] }));
+    stop(child);
+}
+
+#[test]
 fn an_event_from_the_future_moves_the_watermark_no_further_than_the_present() {
     let place = Place::new();
     // Nothing is quiet for a day: only events move the watermark.
@@ -200,6 +233,33 @@ impl Source for OneEventSource {
 
     fn idle_partitions(&self) -> BTreeMap<Arc<str>, i64> {
         if self.2 > 0 { [("p".into(), now_ms())].into() } else { BTreeMap::new() }
+    }
+}
+
+#[test]
+fn a_source_that_fails_for_too_long_holds_nothing_and_is_named_in_the_manifests_also_behind_a_pond() {
+    let place = Place::new();
+    let others = format!("{}\n[sources.more]\nkind = \"one_event\"", files("50ms"));
+    minutes(&place, "100ms", &others);
+    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
+    let again = "\n[sinks.again]\nkind = \"avro_files\"\nfrom = [\"dedup\"]\npond = {}\npath = \"again/{year}{month}{day}T{hour}{minute}\"\n";
+    let text = text.replace("[\"lines\"]", "[\"lines\", \"more\"]");
+    place.write("plays.toml", text.replace("bucket = \"1m\"", "bucket = \"1m\"\nhold_at_most = \"1s\"") + again);
+    place.write("data/first", format!("two\t{HOUR}\t\n"));
+    let one = OneEvent::default();
+    one.fails.store(true, Ordering::SeqCst);
+    let mut registry = tidemill::registry();
+    registry.add_source(Arc::new(one.clone()));
+    place
+        .run_inside("plays.toml", &registry, place.config(false), async |handle| {
+            until(handle, |_| !manifests(&place.out(), "again").is_empty()).await;
+            handle.stop();
+        })
+        .expect("it goes on");
+    for below in ["play", "again"] {
+        let manifest = &manifests(&place.out(), below)[0];
+        assert_eq!((&manifest["reason"], &manifest["count"]), (&"silent".into(), &2.into()), "{manifest}");
+        assert_eq!(manifest["not_waited_for"], serde_json::json!({ "more": ["p"] }));
     }
 }
 

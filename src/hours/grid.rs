@@ -63,7 +63,11 @@ fn head(report: &Report, starts: &[i64], label: usize, text: &mut String) {
 /// What somebody should look at.
 fn notes(report: &Report, row: &Row, text: &mut String) {
     let name = row.label(&report.types);
-    for (state, what) in [(State::Overdue, "open beyond its time"), (State::Missing, "missing")] {
+    for (state, what) in [
+        (State::Overdue, "open beyond its time"),
+        (State::Missing, "missing"),
+        (State::Partial, "sealed without partitions that gave nothing"),
+    ] {
         let hours: Vec<&str> =
             row.hours.iter().filter(|hour| hour.state == state).map(|hour| hour.start.as_str()).collect();
         if hours.is_empty() {

@@ -6,8 +6,8 @@ use super::{Hour, Report, State};
 use crate::display::count;
 
 const STYLE: &str = "
-:root{color-scheme:light dark;--sealed:#a5d6a7;--revised:#64b5f6;--empty:#e8f5e9;--open:#fff59d;--overdue:#ef6c00;--missing:#c62828;--line:#8884}
-@media(prefers-color-scheme:dark){:root{--sealed:#2e5d32;--revised:#1f5f9e;--empty:#16281a;--open:#827717;--overdue:#ffa726;--missing:#ef5350}}
+:root{color-scheme:light dark;--sealed:#a5d6a7;--revised:#64b5f6;--empty:#e8f5e9;--open:#fff59d;--partial:#ffcc80;--overdue:#ef6c00;--missing:#c62828;--line:#8884}
+@media(prefers-color-scheme:dark){:root{--sealed:#2e5d32;--revised:#1f5f9e;--empty:#16281a;--open:#827717;--partial:#8d5a14;--overdue:#ffa726;--missing:#ef5350}}
 body{font:14px/1.4 system-ui,sans-serif;margin:1rem}
 h1{font-size:1.2rem;margin:0 0 .3rem}
 p{margin:.3rem 0}
@@ -20,7 +20,7 @@ thead tr+tr th{top:1.2rem;text-align:center;padding:0}
 tbody th{left:0;text-align:left;padding:0 .5rem;white-space:nowrap;max-width:22rem;overflow:hidden;text-overflow:ellipsis}
 thead th.type{left:0;z-index:2;text-align:left;padding-left:.5rem}
 td{width:1.35rem;height:1.35rem;text-align:center;font:600 .8rem/1 monospace}
-.sealed{background:var(--sealed)}.revised{background:var(--revised)}.empty{background:var(--empty)}
+.sealed{background:var(--sealed)}.revised{background:var(--revised)}.empty{background:var(--empty)}.partial{background:var(--partial)}
 .open{background:var(--open)}.overdue{background:var(--overdue);color:Canvas}.missing{background:var(--missing);color:Canvas}
 .key span{display:inline-block;width:1.35rem;text-align:center;font:600 .8rem/1.35rem monospace;margin:0 .3rem 0 .8rem}
 ";
@@ -39,6 +39,7 @@ fn class(state: State) -> &'static str {
         State::Overdue => "overdue",
         State::Sealed => "sealed",
         State::Empty => "empty",
+        State::Partial => "partial",
         State::Revised => "revised",
         State::Missing => "missing",
     }
@@ -101,14 +102,15 @@ pub(crate) fn html(report: &Report) -> String {
         let _ = write!(page, "<span class=\"{}\">{}</span>{}", class(state), state.symbol(), state.name());
     }
     page.push_str(
-        "</p>\n<p><label>Type <input id=\"q\" type=\"search\"></label> <label><input id=\"bad\" type=\"checkbox\"> overdue or missing only</label> \
+        "</p>\n<p><label>Type <input id=\"q\" type=\"search\"></label> <label><input id=\"bad\" type=\"checkbox\"> overdue, missing or partial only</label> \
          <span id=\"n\"></span></p>\n<div class=\"wrap\"><table><thead><tr><th class=\"type\"></th>",
     );
     head(report, &mut page);
     page.push_str("</tr></thead><tbody>\n");
     for row in &report.types {
         let label = escaped(&row.label(&report.types));
-        let is_bad = row.hours.iter().any(|hour| matches!(hour.state, State::Overdue | State::Missing));
+        let is_bad =
+            row.hours.iter().any(|hour| matches!(hour.state, State::Overdue | State::Missing | State::Partial));
         let waits = row.held_by.as_ref().map_or_else(String::new, |held| format!("; waits for {}", escaped(held)));
         let owner = row.owner.as_ref().map_or_else(String::new, |owner| format!(", {}", escaped(owner)));
         let bad = if is_bad { " data-bad=\"1\"" } else { "" };

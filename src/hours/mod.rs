@@ -8,6 +8,8 @@ mod grid;
 mod html;
 mod one;
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use tidemill_actors::sink::{Mode, Revision};
 use tidemill_core::{SealReason, format_time_ms};
@@ -72,6 +74,9 @@ pub(crate) struct Hour {
     pub(crate) late: u64,
     pub(crate) duplicates_dropped: u64,
     pub(crate) revisions: Vec<Published>,
+    /// Partitions that its seal did not wait for, by source.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) not_waited_for: BTreeMap<String, Vec<String>>,
     /// How long it is open beyond its end and the allowed lateness, by the clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) overdue_ms: Option<i64>,
@@ -89,6 +94,8 @@ pub(crate) enum State {
     Sealed,
     /// It is sealed without events.
     Empty,
+    /// It is sealed, and some partitions were not waited for.
+    Partial,
     /// It is sealed, and late events came in further revisions.
     Revised,
     /// It should be published, and is not.
@@ -109,8 +116,8 @@ pub(crate) struct Published {
 }
 
 impl State {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Sealed, Self::Revised, Self::Empty, Self::Open, Self::Overdue, Self::Missing];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Sealed, Self::Revised, Self::Empty, Self::Partial, Self::Open, Self::Overdue, Self::Missing];
 
     pub(crate) fn symbol(self) -> char {
         match self {
@@ -118,6 +125,7 @@ impl State {
             Self::Overdue => '!',
             Self::Sealed => '#',
             Self::Empty => '0',
+            Self::Partial => '?',
             Self::Revised => '+',
             Self::Missing => 'x',
         }
@@ -129,6 +137,7 @@ impl State {
             Self::Overdue => "overdue",
             Self::Sealed => "sealed",
             Self::Empty => "sealed, no events",
+            Self::Partial => "sealed, not all waited for",
             Self::Revised => "revised",
             Self::Missing => "missing",
         }
@@ -159,10 +168,12 @@ impl Hour {
             late: 0,
             duplicates_dropped: 0,
             revisions: Vec::new(),
+            not_waited_for: BTreeMap::new(),
             overdue_ms: None,
         };
         for revision in revisions {
             let manifest = &revision.manifest;
+            hour.not_waited_for.extend(manifest.not_waited_for.clone());
             match hour.revisions.last_mut().filter(|last| last.revision == manifest.revision) {
                 Some(last) => {
                     last.events += manifest.count;
@@ -192,7 +203,9 @@ impl Hour {
                 Mode::Replace => hour.events = revision.events,
             }
         }
-        if hour.revisions.iter().any(|revision| revision.revision > 0) {
+        if !hour.not_waited_for.is_empty() {
+            hour.state = State::Partial;
+        } else if hour.revisions.iter().any(|revision| revision.revision > 0) {
             hour.state = State::Revised;
         } else if hour.events == 0 {
             hour.state = State::Empty;
@@ -210,6 +223,7 @@ impl Hour {
             late: 0,
             duplicates_dropped: 0,
             revisions: Vec::new(),
+            not_waited_for: BTreeMap::new(),
             overdue_ms,
         }
     }

@@ -11,8 +11,8 @@ use crate::display::count;
 /// The start of an hour as it is written: a time, whose minutes and seconds may be left out, in UTC.
 pub(crate) fn hour_start_ms(text: &str) -> Result<i64, String> {
     let whole = ["", "Z", ":00Z", ":00:00Z", "T00:00:00Z"].into_iter();
-    let times = whole.filter_map(|rest| parse_time_ms(&format!("{text}{rest}")).ok());
-    times.last().ok_or_else(|| format!("`{text}` is not the start of an hour such as 2025-03-01T10"))
+    let mut times = whole.filter_map(|rest| parse_time_ms(&format!("{text}{rest}")).ok());
+    times.next().ok_or_else(|| format!("`{text}` is not the start of an hour such as 2025-03-01T10"))
 }
 
 /// The hour that begins then, in words; of each sink that has it.
@@ -38,6 +38,9 @@ pub(crate) fn one(report: &Report, start_ms: i64) -> String {
 fn published(hour: &Hour, end_ms: i64, text: &mut String) {
     let _ = writeln!(text, "  events           {}, {} of them late", count(hour.events), count(hour.late));
     let _ = writeln!(text, "  duplicates       {} dropped", count(hour.duplicates_dropped));
+    for (source, partitions) in &hour.not_waited_for {
+        let _ = writeln!(text, "  not waited for   {source}: {}", partitions.join(", "));
+    }
     for revision in &hour.revisions {
         let how = match revision.mode {
             Mode::Complete => "events before the seal",

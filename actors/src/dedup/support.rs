@@ -36,6 +36,7 @@ pub(crate) fn limits() -> Limits {
     Limits {
         bucket_ms: HOUR,
         allowed_lateness_ms: 600_000,
+        hold_at_most_ms: 6 * 3_600_000,
         max_ahead_ms: HOUR,
         max_open_hours: 1_000,
         max_groups: 100_000,
@@ -102,6 +103,7 @@ pub(crate) fn seals(event_type: &str, sealed_before_ms: i64) -> Seals {
         at_ms: 77,
         horizons: vec![horizon],
         revised: Vec::new(),
+        without: Default::default(),
         positions: BTreeMap::new(),
         consumed: BTreeMap::new(),
     }

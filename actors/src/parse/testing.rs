@@ -44,6 +44,7 @@ pub(super) fn input(kind: &dyn StageKind, options: Value, types: &[Arc<EventType
     let limits = Limits {
         bucket_ms: 3_600_000,
         allowed_lateness_ms: 0,
+        hold_at_most_ms: 6 * 3_600_000,
         max_ahead_ms: 600_000,
         max_open_hours: 10,
         max_groups: 10,

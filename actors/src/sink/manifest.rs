@@ -66,6 +66,9 @@ pub struct Manifest {
     pub files: Vec<FileEntry>,
     /// Positions of the sources at the seal: the directory holds what lies before them. Source, partition, position.
     pub positions: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Partitions that the seal did not wait for, by source: events of theirs may be missing. Source, names.
+    #[serde(default)]
+    pub not_waited_for: BTreeMap<String, Vec<String>>,
     /// Number of the cut that published the directory.
     pub cut: u64,
     /// When the hour was sealed (wall clock).

@@ -39,7 +39,7 @@ pub use kind::{
 pub use late::{Late, LatePolicy, RevisionMode};
 pub use message::{Message, MessageTable, MessageTime, Messages, SCHEMA_MAGIC, Span, framed};
 pub use schema::{DecimalRepr, Field, FieldKind, Nullability, SchemaError, TimeColumn, fields_of};
-pub use seal::{Horizon, PartitionPosition, Positions, SealReason, Seals};
+pub use seal::{Horizon, PartitionPosition, Partitions, Positions, SealReason, Seals};
 pub use sink::{CutId, DeliveryId, Guarantee, Refused, Resume, Sink, SinkContext, SinkError, SinkKind};
 pub use source::{Cure, Lag, Polled, Source, SourceContext, SourceError, SourceKind};
 pub use stage::{Limits, LogReader, Stage, StageContext, StageError, StageInput, StageKind};

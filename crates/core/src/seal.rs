@@ -1,6 +1,6 @@
 //! Seals: which hours close at a barrier, and where the sources were.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,8 @@ pub enum SealReason {
     Quiet,
     /// Late events of an hour that was sealed before: a further revision.
     Late,
+    /// Partitions that had given nothing for long were not waited for any more.
+    Silent,
 }
 
 /// All hours of a type that end at or before `sealed_before_ms` are sealed from a barrier on.
@@ -48,6 +50,9 @@ pub struct PartitionPosition {
 /// Positions of all sources: source, partition, position.
 pub type Positions = BTreeMap<Arc<str>, BTreeMap<Arc<str>, PartitionPosition>>;
 
+/// Names of partitions by source.
+pub type Partitions = BTreeMap<Arc<str>, BTreeSet<Arc<str>>>;
+
 /// What a barrier tells a stage before it snapshots.
 #[derive(Clone, Debug)]
 pub struct Seals {
@@ -59,6 +64,8 @@ pub struct Seals {
     pub horizons: Vec<Horizon>,
     /// Types whose open revisions end: the late events that came before the barrier are published.
     pub revised: Vec<Arc<str>>,
+    /// Partitions that were not waited for, by source: hours that are sealed for [`SealReason::Silent`] may lack events of theirs.
+    pub without: Partitions,
     /// Positions of the sources at the barrier: an hour's revision 0 is its unique events below them. Behind a pond, those of the barrier
     /// that the pond was read up to.
     pub positions: Positions,

@@ -97,6 +97,13 @@ pub trait Source: Send {
         BTreeMap::new()
     }
 
+    /// Partitions that have given nothing, and were not proven to have nothing, although they were asked: for how long. Those that were waiting for their
+    /// turn, or that nobody asked because what is behind the source was full, are none. Beyond `hold_at_most` they hold no hour open any more, and
+    /// manifests name them. Of a source whose calls fail the runtime knows it by itself.
+    fn silent_partitions(&self) -> BTreeMap<Arc<str>, Duration> {
+        BTreeMap::new()
+    }
+
     /// A cut with these positions is committed. Called between two polls, not for every cut; for publishing them elsewhere.
     fn committed(&mut self, _positions: &BTreeMap<Arc<str>, PartitionPosition>) {}
 

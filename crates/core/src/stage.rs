@@ -17,6 +17,8 @@ pub struct Limits {
     pub bucket_ms: i64,
     /// How long after an hour's end (in event time) its events are still taken, in milliseconds.
     pub allowed_lateness_ms: i64,
+    /// How long a partition that gives nothing, and is not proven to have nothing, may hold hours open, in milliseconds.
+    pub hold_at_most_ms: i64,
     /// How far ahead of its arrival an event may be, in milliseconds.
     pub max_ahead_ms: i64,
     /// Hours open at the same time, over all types, in one stage.

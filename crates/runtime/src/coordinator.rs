@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
-use tidemill_core::{CutId, DEAD_LETTER_TYPE, Horizon, LatePolicy, PartitionPosition, Positions, Seals};
+use tidemill_core::{CutId, DEAD_LETTER_TYPE, Horizon, LatePolicy, PartitionPosition, Positions, SealReason, Seals};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -243,6 +243,7 @@ impl Coordinator {
             at_ms: self.region.config.host.now_ms(),
             horizons: closing.horizons,
             revised: closing.revised,
+            without: closing.without,
             positions: Positions::new(),
             consumed,
         });
@@ -288,10 +289,8 @@ impl Coordinator {
             self.region.progress().sealed(name, before_ms, bucket_ms);
             *self.region.carried.hours_sealed.entry(name.clone()).or_default() += sealed;
         }
-        // A letter that came while its hour was being sealed went into the next one: what stages say of it holds.
-        if let Some(letters) = progress.open.get(DEAD_LETTER_TYPE) {
-            self.region.progress().open.entry(DEAD_LETTER_TYPE.into()).or_default().extend(letters);
-        }
+        // What came while its hour was being sealed went into the next one, for some types: what stages say of it holds.
+        self.region.progress().open_next(progress);
         let mut record = Record {
             base: false,
             cut: cut.cut,
@@ -385,6 +384,9 @@ impl Handler<Committed> for Coordinator {
         if let Some(last) = sealed.iter().max_by_key(|horizon| horizon.sealed_before_ms) {
             let before = tidemill_core::format_time_ms(last.sealed_before_ms);
             tracing::info!(cut = cut.cut, types = sealed.len(), %before, reason = ?last.reason, "hours sealed");
+            if sealed.iter().any(|horizon| horizon.reason == SealReason::Silent) {
+                tracing::error!(cut = cut.cut, without = ?cut.seals.without, "hours sealed without partitions that have given nothing for longer than `hold_at_most`; what comes from them is late, the manifests name them");
+            }
         }
         if !cut.seals.revised.is_empty() {
             tracing::info!(cut = cut.cut, types = ?cut.seals.revised, "late events published as revisions of their hours");

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tidemill_core::{DEAD_LETTER_TYPE, Horizon, Hour, SealReason};
+use tidemill_core::{DEAD_LETTER_TYPE, Horizon, Hour, Partitions, SealReason};
 
 use tidemill_topology::Origin;
 
@@ -21,6 +21,8 @@ pub(crate) struct Closing {
     pub(crate) horizons: Vec<Horizon>,
     /// Open revisions, by type.
     pub(crate) revised: Vec<Arc<str>>,
+    /// Partitions that these hours do not wait for.
+    pub(crate) without: Partitions,
 }
 
 impl Closing {
@@ -40,6 +42,8 @@ pub(crate) struct Said {
     reasons: BTreeMap<Arc<str>, SealReason>,
     /// Types whose open revisions end at these seals.
     revised: BTreeSet<Arc<str>>,
+    /// Partitions that these seals did not wait for.
+    without: Partitions,
 }
 
 impl Said {
@@ -58,6 +62,7 @@ impl Said {
             if !seals.horizons.iter().any(|horizon| said.is_far_ahead(region, horizon)) {
                 said.passes.insert(region.sources[index].node);
                 said.revised.extend(seals.revised);
+                add(&mut said.without, seals.without);
                 said.reasons.extend(seals.horizons.into_iter().map(|horizon| (horizon.event_type, horizon.reason)));
             }
         }
@@ -81,13 +86,14 @@ impl Said {
 }
 
 /// The horizons that ponds have said, that watermarks and the clock allow now; none when nothing would close.
-fn propose(region: &Region, said: &Said, now_ms: i64) -> Vec<Horizon> {
+fn propose(region: &Region, said: &Said, now_ms: i64) -> (Vec<Horizon>, Partitions) {
     let limits = &region.plan.limits;
     let current = region.committed().sealed_before_ms.clone();
     let mut moved: BTreeMap<Arc<str>, Horizon> = BTreeMap::new();
     let mut closes = false;
+    let mut without = Partitions::new();
     let is_behind_ponds = region.is_behind_ponds();
-    let allowed = if is_behind_ponds { BTreeMap::new() } else { allowed(region, &current) };
+    let allowed = if is_behind_ponds { BTreeMap::new() } else { allowed(region, &current, now_ms) };
     for (name, origins) in &region.lineage.types {
         let was = current.get(name).copied().unwrap_or(i64::MIN);
         if is_behind_ponds {
@@ -98,6 +104,7 @@ fn propose(region: &Region, said: &Said, now_ms: i64) -> Vec<Horizon> {
                 closes = true;
                 let reason = said.reasons.get(name).copied().unwrap_or(SealReason::Watermark);
                 moved.insert(name.clone(), horizon(name, before, reason));
+                add(&mut without, said.without.clone());
             }
             continue;
         }
@@ -108,7 +115,9 @@ fn propose(region: &Region, said: &Said, now_ms: i64) -> Vec<Horizon> {
             true => (of_origins.begun_ms, SealReason::Quiet),
             false => (Some(of_origins.before_ms), SealReason::Watermark),
         };
+        let reason = if of_origins.without.is_empty() { reason } else { SealReason::Silent };
         if let Some(before) = before.filter(|before| *before > was) {
+            add(&mut without, of_origins.without.clone());
             // Hours without events are sealed, too, when others have been.
             closes |= was > i64::MIN || of_origins.begun_ms.is_some();
             moved.insert(name.clone(), horizon(name, before, reason));
@@ -124,7 +133,7 @@ fn propose(region: &Region, said: &Said, now_ms: i64) -> Vec<Horizon> {
         moved.insert(letters.clone(), horizon(&letters, clock, SealReason::Clock));
     }
     if !closes {
-        return Vec::new();
+        return (Vec::new(), Partitions::new());
     }
     for (name, made_of) in &region.lineage.derived {
         let of =
@@ -137,7 +146,11 @@ fn propose(region: &Region, said: &Said, now_ms: i64) -> Vec<Horizon> {
             moved.insert(name.clone(), horizon(name, before, reason));
         }
     }
-    moved.into_values().collect()
+    (moved.into_values().collect(), without)
+}
+
+fn add(to: &mut Partitions, more: Partitions) {
+    more.into_iter().for_each(|(source, partitions)| to.entry(source).or_default().extend(partitions));
 }
 
 /// What a watermark allows, for types that come from the same partitions, as most do.
@@ -147,17 +160,23 @@ struct Allowed {
     /// End of the last one of these that has events of any of the types and is open.
     begun_ms: Option<i64>,
     is_quiet: bool,
+    /// Partitions that are not waited for.
+    without: Partitions,
 }
 
 /// What watermarks allow now; `None` where nothing can be said.
-fn allowed<'a>(region: &'a Region, current: &BTreeMap<Arc<str>, i64>) -> BTreeMap<&'a [Origin], Option<Allowed>> {
+fn allowed<'a>(
+    region: &'a Region,
+    current: &BTreeMap<Arc<str>, i64>,
+    now_ms: i64,
+) -> BTreeMap<&'a [Origin], Option<Allowed>> {
     let limits = &region.plan.limits;
     // Before any watermark is looked at: what begins meanwhile is not to be closed by what was proven before it came.
     let open = region.progress().open.clone();
     let of = |origins: &[Origin]| {
-        let Watermark { at_ms, is_quiet, .. } = watermark(region, origins);
+        let Watermark { at_ms, is_quiet, without, .. } = watermark(region, origins, now_ms);
         let before_ms = Hour::of(at_ms?.saturating_sub(limits.allowed_lateness_ms), limits.bucket_ms).start_ms;
-        Some(Allowed { before_ms, begun_ms: None, is_quiet })
+        Some(Allowed { before_ms, begun_ms: None, is_quiet, without })
     };
     let mut found: BTreeMap<&[Origin], Option<Allowed>> = BTreeMap::new();
     for (name, origins) in &region.lineage.types {
@@ -172,7 +191,8 @@ fn allowed<'a>(region: &'a Region, current: &BTreeMap<Arc<str>, i64>) -> BTreeMa
 
 /// What may end now: hours, and revisions.
 pub(crate) fn closing(region: &Region, said: &Said, progress: &Progress, now_ms: i64) -> Closing {
-    Closing { horizons: propose(region, said, now_ms), revised: revised(region, said, progress, now_ms) }
+    let (horizons, without) = propose(region, said, now_ms);
+    Closing { horizons, revised: revised(region, said, progress, now_ms), without }
 }
 
 /// Types whose open revisions have been open for long enough, as of the last cut; behind ponds those that were said there.
@@ -202,7 +222,7 @@ fn with_derived(region: &Region, mut names: BTreeSet<Arc<str>>) -> Vec<Arc<str>>
 /// All that is open. To be called when nothing is on its way.
 pub(crate) fn end_of_input(region: &Region, progress: &Progress) -> Closing {
     let revised = with_derived(region, progress.revising.keys().cloned().collect());
-    Closing { horizons: all_open(region), revised }
+    Closing { horizons: all_open(region), revised, without: Partitions::new() }
 }
 
 /// Horizons that close every hour that has events.

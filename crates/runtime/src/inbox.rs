@@ -275,6 +275,7 @@ mod tests {
             at_ms: 0,
             horizons: Vec::new(),
             revised: Vec::new(),
+            without: Default::default(),
             positions,
             consumed: BTreeMap::new(),
         }))

@@ -46,6 +46,8 @@ pub(crate) struct Place {
     pub(crate) positions: BTreeMap<Arc<str>, PartitionPosition>,
     /// Partitions that hold no hour, with the instant until which that is proven.
     pub(crate) idle: BTreeMap<Arc<str>, i64>,
+    /// For how long partitions have given nothing and proven nothing.
+    pub(crate) silent: BTreeMap<Arc<str>, Duration>,
     /// What barriers in a pond have said.
     pub(crate) heard: Arc<Heard>,
 }
@@ -80,17 +82,24 @@ impl Intake {
     pub(crate) fn place(&self) -> Result<Place, SourceError> {
         caught(|| {
             Ok(match self {
-                Self::Source(source) => {
-                    Place { positions: source.positions(), idle: source.idle_partitions(), heard: Arc::default() }
-                }
+                Self::Source(source) => Place {
+                    positions: source.positions(),
+                    idle: source.idle_partitions(),
+                    silent: source.silent_partitions(),
+                    heard: Arc::default(),
+                },
                 Self::Pond(pond) => Place {
                     positions: BTreeMap::from([(PARTITION.into(), pond.position())]),
                     idle: BTreeMap::new(),
+                    silent: BTreeMap::new(),
                     heard: pond.heard().clone(),
                 },
-                Self::Replay(letters) => {
-                    Place { positions: letters.positions(), idle: BTreeMap::new(), heard: Arc::default() }
-                }
+                Self::Replay(letters) => Place {
+                    positions: letters.positions(),
+                    idle: BTreeMap::new(),
+                    silent: BTreeMap::new(),
+                    heard: Arc::default(),
+                },
             })
         })
     }

@@ -81,6 +81,12 @@ pub const METRICS: &[MetricSpec] = &[
     ),
     spec("tidemill_partition_position", Gauge, &["source", "partition"], "Position behind what was read."),
     spec(
+        "tidemill_partition_silent_seconds",
+        Gauge,
+        &["source", "partition"],
+        "How long the partition has given nothing without having been proven to have nothing; beyond hold_at_most hours do not wait for it.",
+    ),
+    spec(
         "tidemill_pond_bytes",
         Gauge,
         &["pond"],
@@ -266,6 +272,7 @@ pub fn export(status: &Status, held_before: &mut Vec<(String, String)>) {
             let label = [("source", source.name.as_str()), ("partition", partition.name.as_str())];
             set("tidemill_partition_committed_position", &label, partition.committed as f64);
             set("tidemill_partition_position", &label, partition.position as f64);
+            set("tidemill_partition_silent_seconds", &label, partition.silent_ms as f64 / 1e3);
             if let Some(events) = partition.lag_events {
                 set("tidemill_partition_lag_events", &label, events as f64);
             }

@@ -161,6 +161,7 @@ mod tests {
             at_ms: 0,
             horizons: Vec::new(),
             revised: Vec::new(),
+            without: Default::default(),
             positions: Default::default(),
             consumed: Default::default(),
         };

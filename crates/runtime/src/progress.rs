@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tidemill_core::{Batch, DEAD_LETTER_TYPE, Hour, TimeColumn};
+use tidemill_core::{Batch, DEAD_LETTER_TYPE, Hour, LatePolicy, TimeColumn};
 
 use crate::ledger::Committed;
 
@@ -55,6 +55,8 @@ pub(crate) struct Progress {
     pub(crate) open: BTreeMap<Arc<str>, BTreeSet<i64>>,
     /// Types with late events that are in no revision yet, with the wall clock of the first cut that has any. Known at barriers only.
     pub(crate) revising: BTreeMap<Arc<str>, i64>,
+    /// Types whose late events are put into the first hour that is not sealed.
+    into_next: BTreeSet<Arc<str>>,
     /// Horizon of each type.
     sealed_before_ms: BTreeMap<Arc<str>, i64>,
 }
@@ -66,6 +68,8 @@ pub(crate) struct Seen {
     event_type: Arc<str>,
     newest: Newest,
     hours: BTreeSet<i64>,
+    /// Late events are put into the first hour that is not sealed.
+    into_next: bool,
     /// Dead letters that come again prove nothing of what their source has still to give.
     is_replay: bool,
 }
@@ -98,6 +102,8 @@ impl Seen {
             event_type: batch.event_type.name.clone(),
             newest: Newest { at_ms, arrived_at_ms },
             hours,
+            into_next: *batch.event_type.name == *DEAD_LETTER_TYPE
+                || batch.event_type.late.policy == LatePolicy::NextHour,
             is_replay: batch.origin.enters.is_some(),
         })
     }
@@ -113,13 +119,17 @@ impl Progress {
             newest.arrived_at_ms = newest.arrived_at_ms.min(cut.last.at_ms.max(newest.at_ms));
         }
         let revising = cut.last.revising.clone();
-        Self { seen, open: open.collect(), revising, sealed_before_ms: cut.sealed_before_ms.clone() }
+        let sealed_before_ms = cut.sealed_before_ms.clone();
+        Self { seen, open: open.collect(), revising, into_next: BTreeSet::new(), sealed_before_ms }
     }
 
     /// Takes note of a batch. Hours that are sealed stay so: their events are late, and open nothing.
     pub(crate) fn see(&mut self, seen: &Seen, bucket_ms: i64) {
         if *seen.event_type != *DEAD_LETTER_TYPE && !seen.is_replay {
             self.see_time(&seen.source, &seen.partition, seen.newest);
+        }
+        if seen.into_next && !self.into_next.contains(&seen.event_type) {
+            self.into_next.insert(seen.event_type.clone());
         }
         self.see_hours(&seen.event_type, seen.hours.iter().copied(), bucket_ms);
     }
@@ -129,6 +139,7 @@ impl Progress {
         for (source, partitions) in &other.seen {
             partitions.iter().for_each(|(partition, newest)| self.see_time(source, partition, *newest));
         }
+        self.into_next.extend(other.into_next.iter().cloned());
         let mut late = Vec::new();
         for (event_type, hours) in &other.open {
             if self.see_hours(event_type, hours.iter().copied(), bucket_ms) {
@@ -154,14 +165,22 @@ impl Progress {
         for start in hours {
             if start.saturating_add(bucket_ms) > before {
                 open.insert(start);
-            } else if **event_type == *DEAD_LETTER_TYPE {
-                // Letters of a sealed hour are put into the first one that is not.
+            } else if self.into_next.contains(event_type) {
                 open.insert(before);
             } else {
                 some_sealed = true;
             }
         }
         some_sealed
+    }
+
+    /// Takes over the open hours of those types whose late events open another hour than their own.
+    pub(crate) fn open_next(&mut self, other: &Self) {
+        for name in &other.into_next {
+            if let Some(hours) = other.open.get(name) {
+                self.open.entry(name.clone()).or_default().extend(hours);
+            }
+        }
     }
 
     /// Hours of a type that end at or before `sealed_before_ms` are sealed. Returns how many of them had events.
@@ -201,6 +220,7 @@ mod tests {
             event_type: event_type.into(),
             newest: Newest { at_ms: hour, arrived_at_ms: hour },
             hours: BTreeSet::from([hour]),
+            into_next: event_type == DEAD_LETTER_TYPE,
             is_replay: false,
         }
     }

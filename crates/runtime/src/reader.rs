@@ -63,6 +63,7 @@ impl Actor for Reader {
             told_cut: 0,
             looked: Instant::now(),
             progress: Progress::default(),
+            fails_since: None,
         };
         ctx.spawn(reading.run().into_actor(self));
     }
@@ -99,6 +100,8 @@ struct Reading {
     looked: Instant,
     /// Event times and hours seen since the last barrier.
     progress: Progress,
+    /// Since the first of the failures that nothing good came between.
+    fails_since: Option<Instant>,
 }
 
 impl Reading {
@@ -235,6 +238,9 @@ impl Reading {
         let begin = Instant::now();
         let bucket_ms = self.region.plan.limits.bucket_ms;
         let taken = intake.take(bucket_ms, self.region.config.replay_bytes);
+        if taken.is_ok() {
+            self.fails_since = None;
+        }
         self.source.counters.busy_ns.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
         match taken {
             Ok(Taken::Parts(parts, bytes, seen)) => {
@@ -324,6 +330,9 @@ impl Reading {
     fn show(&self, place: Place, ended: bool) {
         let mut state = self.source.state();
         (state.positions, state.idle, state.heard) = (Some(place.positions), place.idle, place.heard);
+        state.silent = place.silent;
+        // Having opened again is not yet having got on.
+        state.fails_for = self.fails_since.map_or(Duration::ZERO, |since| since.elapsed());
         state.ended = ended;
     }
 
@@ -353,7 +362,12 @@ impl Reading {
             self.positions = positions;
         }
         // Who can't be asked proves nothing.
-        self.source.state().idle.clear();
+        let fails_for = self.fails_since.get_or_insert_with(Instant::now).elapsed();
+        {
+            let mut state = self.source.state();
+            state.idle.clear();
+            state.fails_for = fails_for;
+        }
         let source = self.name();
         self.source.counters.errors.fetch_add(1, Ordering::Relaxed);
         if error.cure != Cure::Reopen {

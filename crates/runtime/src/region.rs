@@ -130,6 +130,10 @@ pub(crate) struct SourceState {
     pub(crate) positions: Option<BTreeMap<Arc<str>, PartitionPosition>>,
     /// Partitions that hold no hour, with the instant until which that is proven.
     pub(crate) idle: BTreeMap<Arc<str>, i64>,
+    /// For how long partitions have given nothing and proven nothing.
+    pub(crate) silent: BTreeMap<Arc<str>, Duration>,
+    /// For how long all calls of the source have failed.
+    pub(crate) fails_for: Duration,
     pub(crate) ended: bool,
     /// What it waits for before it can give anything.
     pub(crate) waits_for: Option<String>,
@@ -139,6 +143,16 @@ pub(crate) struct SourceState {
     pub(crate) heard: Arc<Heard>,
     /// The seals that a pond stands at, until a barrier carries them.
     pub(crate) seals: Option<Closing>,
+}
+
+impl SourceState {
+    /// For how long a partition has given nothing and proven nothing.
+    pub(crate) fn silence(&self, partition: &str, position: &PartitionPosition) -> Duration {
+        if position.ended || self.idle.contains_key(partition) {
+            return Duration::ZERO;
+        }
+        self.silent.get(partition).copied().unwrap_or_default().max(self.fails_for)
+    }
 }
 
 /// See the module.

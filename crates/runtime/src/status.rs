@@ -130,6 +130,9 @@ pub struct PartitionStatus {
     pub ended: bool,
     /// Holds no hour although it has not ended.
     pub idle: bool,
+    /// For how long it has given nothing and proven nothing, in milliseconds; 0 when that is not so.
+    #[serde(default)]
+    pub silent_ms: u64,
     /// Records that are there and were not handed on, where the source knows.
     pub lag_events: Option<u64>,
     /// Age of the newest record that was handed on, in milliseconds, where there are newer ones.
@@ -294,6 +297,7 @@ impl Region {
                 max_event_ms: seen.and_then(|seen| seen.get(name)).map(|newest| newest.at_ms),
                 ended: position.ended,
                 idle: state.idle.contains_key(name),
+                silent_ms: state.silence(name, position).as_millis() as u64,
                 lag_events: state.lag.get(name).map(|lag| lag.events),
                 lag_ms: state.lag.get(name).map(|lag| lag.ms),
             });
@@ -350,7 +354,8 @@ impl Region {
         received
             .chain(made)
             .map(|(name, origins)| {
-                let watermark = origins.map(|origins| watermark(self, origins)).unwrap_or_default();
+                let now_ms = self.config.host.now_ms();
+                let watermark = origins.map(|origins| watermark(self, origins, now_ms)).unwrap_or_default();
                 let open_hours = self.progress().open.get(name).map_or(0, std::collections::BTreeSet::len);
                 TypeStatus {
                     name: name.to_string(),

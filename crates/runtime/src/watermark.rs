@@ -1,5 +1,9 @@
 //! How far the events of a type have come: by what its partitions have shown and, while all of them are quiet, by the clock.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tidemill_core::Partitions;
 use tidemill_topology::Origin;
 
 use crate::progress::Newest;
@@ -14,19 +18,31 @@ pub(crate) struct Watermark {
     pub(crate) held_by: Option<String>,
     /// No partition has anything more for now: it goes on with the clock.
     pub(crate) is_quiet: bool,
+    /// Partitions that have been silent for so long that they are not waited for.
+    pub(crate) without: Partitions,
 }
 
 /// The watermark of the types that come from there.
-pub(crate) fn watermark(region: &Region, origins: &[Origin]) -> Watermark {
+pub(crate) fn watermark(region: &Region, origins: &[Origin], now_ms: i64) -> Watermark {
     let mut shown = Shown::default();
+    let hold_ms = region.plan.limits.hold_at_most_ms;
+    let is_too_long = |silence: Duration| silence.as_millis() > hold_ms.unsigned_abs().into();
     for origin in origins {
         let source = &region.sources[origin.source];
         let name = &region.node(source.node).name;
         let state = source.state();
-        let Some(positions) = &state.positions else {
-            return Watermark::held_by(format!("{name} (not open yet)"));
+        let no_positions = BTreeMap::new();
+        let is_given_up = is_too_long(state.fails_for);
+        let positions = match &state.positions {
+            Some(positions) => positions,
+            // What is known of it is what was seen before.
+            None if is_given_up => {
+                shown.without.entry(name.clone()).or_default();
+                &no_positions
+            }
+            None => return Watermark::held_by(format!("{name} (not open yet)")),
         };
-        if origin.among(positions).next().is_none() {
+        if origin.among(positions).next().is_none() && !is_given_up {
             match (origin.partitions.first(), &state.waits_for) {
                 (Some(partition), _) => return Watermark::held_by(format!("{name}/{partition} (not there)")),
                 (None, Some(_)) => return Watermark::held_by(format!("{name} (waits)")),
@@ -46,6 +62,10 @@ pub(crate) fn watermark(region: &Region, origins: &[Origin]) -> Watermark {
             let standing = match state.idle.get(partition) {
                 Some(proven_ms) => Standing::Quiet(*proven_ms),
                 None if position.ended => Standing::Ended,
+                None if is_too_long(state.silence(partition, position)) => {
+                    shown.without.entry(name.clone()).or_default().insert(partition.clone());
+                    Standing::Quiet(now_ms.saturating_sub(hold_ms))
+                }
                 None => Standing::Active,
             };
             if newest.is_none() && matches!(standing, Standing::Active) {
@@ -82,8 +102,9 @@ struct Shown {
     held_by: Option<String>,
     /// The newest event of all.
     newest: Option<Newest>,
-    /// Until when it is proven that nothing more had come to any of them.
+    /// Until when it is proven, or taken for granted, that nothing more had come to any of them.
     quiet_ms: Option<i64>,
+    without: Partitions,
 }
 
 impl Shown {
@@ -106,10 +127,11 @@ impl Shown {
 
     fn watermark(self) -> Watermark {
         if let Some(at_ms) = self.lowest_ms {
-            return Watermark { at_ms: Some(at_ms), held_by: self.held_by, is_quiet: false };
+            return Watermark { at_ms: Some(at_ms), held_by: self.held_by, is_quiet: false, without: self.without };
         }
         let at_ms = |newest: Newest| self.quiet_ms.map_or(newest.at_ms, |quiet_ms| newest.when_quiet(quiet_ms));
-        Watermark { at_ms: self.newest.map(at_ms), held_by: None, is_quiet: self.quiet_ms.is_some() }
+        let at_ms = self.newest.map(at_ms);
+        Watermark { at_ms, held_by: None, is_quiet: self.quiet_ms.is_some(), without: self.without }
     }
 }
 

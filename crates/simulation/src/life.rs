@@ -31,6 +31,8 @@ pub(crate) struct Fate {
     pub(crate) closed_ms: Option<(u64, u64)>,
     /// It reads to the end of the input, and seals what is open.
     pub(crate) until_end: bool,
+    /// A partition that gives nothing, when there is one of that number.
+    pub(crate) stuck: Option<usize>,
     pub(crate) cut_interval_ms: u64,
     pub(crate) lane_bytes: usize,
     pub(crate) replay_bytes: u64,
@@ -41,6 +43,7 @@ impl Fate {
     pub(crate) fn roll(dice: &mut Dice) -> Self {
         let mut fate = Self::quiet(dice);
         fate.until_end = dice.one_in(3);
+        fate.stuck = (!fate.until_end && dice.one_in(4)).then(|| dice.below(4) as usize);
         match dice.below(8) {
             0..=3 => {
                 fate.weather.dies_at = Some(dice.between(1, 1_500));
@@ -78,6 +81,7 @@ impl Fate {
             trouble_one_in: dice.between(2, 60),
             closed_ms: dice.one_in(3).then(|| (from, from + dice.between(10, 5_000))),
             until_end: true,
+            stuck: None,
             cut_interval_ms: dice.between(5, 400),
             lane_bytes: dice.between(200, 8_000) as usize,
             replay_bytes: dice.between(2_000, 60_000),
@@ -212,6 +216,7 @@ fn registry(world: &World, fate: &Fate, process: &Process, dice: &mut Dice) -> R
         input: world.input.clone(),
         process: process.clone(),
         dice: Mutex::new(dice.split()),
+        stuck: fate.stuck,
         errors_left: Arc::new(AtomicU64::new(5)),
         told: world.told.clone(),
         violations: world.violations.clone(),

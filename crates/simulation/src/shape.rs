@@ -76,7 +76,7 @@ impl Shape {
 
     fn text(&self) -> String {
         let mut text = String::from(
-            "[topology]\nname = \"simulated\"\nbucket = \"1m\"\nallowed_lateness = \"10s\"\nmax_ahead = \"1d\"\n",
+            "[topology]\nname = \"simulated\"\nbucket = \"1m\"\nallowed_lateness = \"10s\"\nhold_at_most = \"1s\"\nmax_ahead = \"1d\"\n",
         );
         text += match self.late {
             Late::DeadLetters => "",

@@ -38,6 +38,8 @@ pub(crate) struct Rolled {
     /// Its clock.
     pub(crate) process: Process,
     pub(crate) dice: Mutex<Dice>,
+    /// A partition that gives nothing, and is not proven to have nothing.
+    pub(crate) stuck: Option<usize>,
     /// How often it still fails.
     pub(crate) errors_left: Arc<AtomicU64>,
     /// The greatest positions that were said to be committed: no later process may begin before them.
@@ -53,6 +55,8 @@ struct Reading {
     dice: Dice,
     errors_left: Arc<AtomicU64>,
     until_end: bool,
+    stuck: Option<usize>,
+    opened_at_ms: i64,
     /// What there is was read: what is left comes later.
     is_quiet: bool,
     /// Partition and offset.
@@ -95,6 +99,8 @@ impl SourceKind for Rolled {
             dice: self.dice.lock().expect("nobody panicked").split(),
             errors_left: self.errors_left.clone(),
             until_end: context.until_end,
+            stuck: self.stuck,
+            opened_at_ms: self.process.now_ms(),
             is_quiet: false,
             at,
             told: self.told.clone(),
@@ -122,8 +128,9 @@ impl Source for Reading {
         if self.is_quiet {
             return Ok(Polled::Idle(Duration::from_millis(self.dice.between(1, 30))));
         }
-        let left: Vec<usize> =
-            self.at.iter().filter(|(partition, at)| !self.is_over(**partition, **at)).map(|(p, _)| *p).collect();
+        let is_left =
+            |(partition, at): &(&usize, &u64)| !self.is_over(**partition, **at) && self.stuck != Some(**partition);
+        let left: Vec<usize> = self.at.iter().filter(is_left).map(|(p, _)| *p).collect();
         if left.is_empty() {
             return Ok(if self.until_end { Polled::Ended } else { Polled::Idle(Duration::from_millis(50)) });
         }
@@ -159,8 +166,17 @@ impl Source for Reading {
 
     fn idle_partitions(&self) -> BTreeMap<Arc<str>, i64> {
         let now_ms = self.now_ms();
-        let idle = self.at.iter().filter(|(partition, at)| self.is_quiet || self.is_over(**partition, **at));
+        let is_stuck = |partition: &usize| self.stuck == Some(*partition);
+        let idle = self
+            .at
+            .iter()
+            .filter(|(partition, at)| !is_stuck(partition) && (self.is_quiet || self.is_over(**partition, **at)));
         idle.map(|(partition, _)| (name(*partition), now_ms)).collect()
+    }
+
+    fn silent_partitions(&self) -> BTreeMap<Arc<str>, Duration> {
+        let silence_ms = u64::try_from(self.now_ms() - self.opened_at_ms).unwrap_or_default();
+        self.stuck.iter().map(|partition| (name(*partition), Duration::from_millis(silence_ms))).collect()
     }
 
     fn committed(&mut self, positions: &BTreeMap<Arc<str>, PartitionPosition>) {

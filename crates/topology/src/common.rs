@@ -53,6 +53,13 @@ pub const TOPOLOGY_KEYS: &[OptionSpec] = &[
         "How long a revision is left open for more late events: an hour gets no more than one revision in this time.",
     ),
     option(
+        "hold_at_most",
+        OptionType::Duration { min_ms: 1_000, max_ms: YEAR_MS },
+        DefaultValue::Toml("\"6h\""),
+        "How long a partition that can't be read, or gives nothing although it has something, holds hours open. Then they are sealed without it, and \
+         their manifests name it.",
+    ),
+    option(
         "max_ahead",
         OptionType::Duration { min_ms: 0, max_ms: 100 * YEAR_MS },
         DefaultValue::Toml("\"1h\""),

@@ -122,6 +122,7 @@ impl Plan {
         let count = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         let limits = [
             ("allowed_lateness", self.limits.allowed_lateness_ms),
+            ("hold_at_most", self.limits.hold_at_most_ms),
             ("max_ahead", self.limits.max_ahead_ms),
             ("max_open_hours", count(self.limits.max_open_hours)),
             ("max_groups", count(self.limits.max_groups)),
@@ -209,7 +210,7 @@ impl Fingerprint {
         for (name, old) in &self.limits {
             let Some(value) = new.limits.get(name).filter(|value| *value != old) else { continue };
             let (old, value) = match name.as_str() {
-                "allowed_lateness" | "max_ahead" => (ms(*old), ms(*value)),
+                "allowed_lateness" | "hold_at_most" | "max_ahead" => (ms(*old), ms(*value)),
                 "max_event" => (bytes(*old), bytes(*value)),
                 _ => (old.to_string(), value.to_string()),
             };

@@ -39,6 +39,8 @@ pub(super) struct Partition {
     high: u64,
     /// Since when `taken` has not moved.
     pub(super) quiet_since: Instant,
+    /// When it gave something last, or we began to ask for it.
+    pub(super) gave_at: Instant,
     /// When the cluster was asked, and said that there is nothing behind `next`.
     proven: Option<Looked>,
     /// Timestamp of the newest message that was handed on.
@@ -75,6 +77,7 @@ impl Partition {
             end: None,
             high: 0,
             quiet_since: Instant::now(),
+            gave_at: Instant::now(),
             proven: None,
             newest_ms: None,
             stopped: None,
@@ -95,6 +98,7 @@ impl Partition {
     /// What was built is handed on.
     pub(super) fn handed_on(&mut self, next: u64, newest_ms: Option<i64>) {
         self.next = Some(next);
+        self.gave_at = Instant::now();
         self.newest_ms = newest_ms.or(self.newest_ms);
     }
 
@@ -103,6 +107,7 @@ impl Partition {
         if offset > self.taken {
             self.taken = offset;
             self.quiet_since = Instant::now();
+            self.gave_at = self.quiet_since;
         }
         self.reaches(offset);
         if self.builder.is_empty() {
@@ -142,6 +147,12 @@ impl Partition {
         let is_quiet = self.stopped.is_none() && self.quiet_since.elapsed() >= timeout && self.builder.is_empty();
         let is_proof = |proven: &Looked| proven.at >= self.quiet_since && proven.at.elapsed() <= fresh;
         self.proven.filter(|proven| is_quiet && is_proof(proven)).map(|proven| proven.at_ms)
+    }
+
+    /// For how long it has given nothing, and nobody has said that there is nothing.
+    pub(super) fn silence(&self) -> Duration {
+        let proven_at = self.proven.map(|proven| proven.at);
+        proven_at.into_iter().fold(self.gave_at, Instant::max).elapsed()
     }
 
     /// Whether there is something to read.

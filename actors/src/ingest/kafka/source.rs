@@ -29,6 +29,8 @@ const CHUNKS: usize = 64 << 20;
 const WAIT: Duration = Duration::from_millis(20);
 /// How long to wait for schemas before it is looked again.
 const SCHEMAS_WAIT: Duration = Duration::from_millis(5);
+/// A partition that gave something so short a time ago is not told to be silent.
+const SILENCE_MIN: Duration = Duration::from_millis(500);
 /// How often positions go to the group.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
 
@@ -389,7 +391,10 @@ impl KafkaSource {
         }
         if stood_still {
             // It was us who did not ask: somebody behind was full, or the machine stood still.
-            self.partitions.iter_mut().for_each(|partition| partition.quiet_since = self.polled.at);
+            for partition in &mut self.partitions {
+                partition.quiet_since = self.polled.at;
+                partition.gave_at = self.polled.at;
+            }
         }
         is_drained
     }
@@ -534,6 +539,12 @@ impl Source for KafkaSource {
         let (timeout, fresh) = (self.config.idle_timeout(), 4 * EVERY);
         let idle = |partition: &Partition| Some((partition.name.clone(), partition.idle_ms(timeout, fresh)?));
         self.partitions.iter().filter_map(idle).collect()
+    }
+
+    fn silent_partitions(&self) -> BTreeMap<Arc<str>, Duration> {
+        let silent = self.partitions.iter().filter(|partition| !partition.is_done());
+        let silent = silent.map(|partition| (partition.name.clone(), partition.silence()));
+        silent.filter(|(_, silence)| *silence >= SILENCE_MIN).collect()
     }
 
     fn committed(&mut self, positions: &BTreeMap<Arc<str>, PartitionPosition>) {

@@ -1,13 +1,13 @@
 //! One open directory: an hour of a type, for one list of values in its path.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tidemill_core::{
-    Effects, EventType, Home, Hour, IdSum, LogName, Publication, RevisionMode, SealReason, Seals, format_time_ms,
-    ids_algorithm,
+    Effects, EventType, Home, Hour, IdSum, LogName, Partitions, Publication, RevisionMode, SealReason, Seals,
+    format_time_ms, ids_algorithm,
 };
 
 use super::blocks::Finished;
@@ -260,12 +260,18 @@ impl Directory {
             late_of_earlier_hours: self.counts.earlier,
             files: self.finished.iter().map(|part| part.entry.clone()).collect(),
             positions: positions.collect(),
+            not_waited_for: if reason == SealReason::Silent { names(&seals.without) } else { BTreeMap::new() },
             cut: seals.cut,
             sealed_at: format_time_ms(seals.at_ms),
             reason,
             writer: WriterInfo { name: "tidemill".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
         }
     }
+}
+
+fn names(partitions: &Partitions) -> BTreeMap<String, Vec<String>> {
+    let of_source = |names: &BTreeSet<Arc<str>>| names.iter().map(ToString::to_string).collect();
+    partitions.iter().map(|(source, names)| (source.to_string(), of_source(names))).collect()
 }
 
 impl Part {

@@ -171,7 +171,11 @@ impl PondReader {
                 Drawn::Barrier(total)
             }
             Record::Barrier(barrier) => {
-                let closing = Closing { horizons: barrier.horizons.clone(), revised: barrier.revised.clone() };
+                let closing = Closing {
+                    horizons: barrier.horizons.clone(),
+                    revised: barrier.revised.clone(),
+                    without: barrier.without.clone(),
+                };
                 self.seals = Some((barrier, next));
                 Drawn::Seals(closing)
             }

@@ -8,7 +8,7 @@
 //! | 4, replayed events | the same, with the stage where they enter behind the head |
 //! | 2, remark on an hour | `HourNote` in postcard |
 //! | 3, barrier | [`Barrier`] in postcard: behind what came before one, when that was anything, or when hours are sealed |
-//! | 5, barrier that ends revisions | the same, with the names of the types whose late events it publishes behind it |
+//! | 5, barrier that says more | the same; behind it the names of the types whose late events it publishes, and the partitions that were not waited for |
 //!
 //! A batch holds its rows only, not all of the bytes that its strings point into. Cost of a record of 113-byte events: see
 //! `ARCHITECTURE.md`.
@@ -25,7 +25,7 @@ use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
 use arrow_schema::{ArrowError, DataType, Field, Schema};
 use serde::{Deserialize, Serialize};
-use tidemill_core::{Batch, EventType, Horizon, HourNote, Origin, Positions, RowOrigins};
+use tidemill_core::{Batch, EventType, Horizon, HourNote, Origin, Partitions, Positions, RowOrigins};
 
 /// Bytes in front of a payload.
 pub(super) const HEADER_BYTES: usize = 9;
@@ -33,7 +33,7 @@ const EVENTS: u8 = 1;
 const NOTE: u8 = 2;
 const BARRIER: u8 = 3;
 const REPLAYED: u8 = 4;
-const REVISING: u8 = 5;
+const MORE: u8 = 5;
 /// Received bytes for which there is room in a record from the start; it grows for more.
 const ROOM_BYTES: usize = 16 << 20;
 /// Names of columns that no Avro field can have.
@@ -54,9 +54,12 @@ pub(super) struct Barrier {
     pub(super) horizons: Vec<Horizon>,
     /// Positions of the sources.
     pub(super) positions: Positions,
-    /// Types whose open revisions end. Behind the rest in a record of its own kind.
+    /// Types whose open revisions end. This and what follows are said in a record of its own kind.
     #[serde(skip)]
     pub(super) revised: Vec<Arc<str>>,
+    /// Partitions that were not waited for.
+    #[serde(skip)]
+    pub(super) without: Partitions,
 }
 
 /// What of a batch is not in its columns.
@@ -145,9 +148,9 @@ pub(super) fn note(note: &HourNote) -> Result<Vec<u8>, RecordError> {
 
 /// A record of a barrier.
 pub(super) fn barrier(barrier: &Barrier) -> Result<Vec<u8>, RecordError> {
-    Ok(finished(match barrier.revised.is_empty() {
+    Ok(finished(match barrier.revised.is_empty() && barrier.without.is_empty() {
         true => framed(BARRIER, barrier, 0)?,
-        false => framed(REVISING, &(barrier, &barrier.revised), 0)?,
+        false => framed(MORE, &(barrier, &barrier.revised, &barrier.without), 0)?,
     }))
 }
 
@@ -195,9 +198,9 @@ pub(super) fn read(
         }
         NOTE => Ok(Record::Note(postcard::from_bytes(payload)?)),
         BARRIER => Ok(Record::Barrier(postcard::from_bytes(payload)?)),
-        REVISING => {
-            let (barrier, revised): (Barrier, _) = postcard::from_bytes(payload)?;
-            Ok(Record::Barrier(Barrier { revised, ..barrier }))
+        MORE => {
+            let (barrier, revised, without): (Barrier, _, _) = postcard::from_bytes(payload)?;
+            Ok(Record::Barrier(Barrier { revised, without, ..barrier }))
         }
         other => Err(RecordError::Malformed(format!("it is of kind {other}, which this version does not know"))),
     }

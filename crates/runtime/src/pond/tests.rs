@@ -186,6 +186,7 @@ fn writer(event_type: &Arc<EventType>, options: PondOptions, snapshot: Option<&[
     let limits = tidemill_core::Limits {
         bucket_ms: 3_600_000,
         allowed_lateness_ms: 0,
+        hold_at_most_ms: 6 * 3_600_000,
         max_ahead_ms: 0,
         max_open_hours: 1,
         max_groups: 1,
@@ -258,6 +259,7 @@ fn segments_hold_the_end_of_what_was_written_over_random_barriers_restarts_and_c
                     let seals = Seals {
                         cut: step,
                         revised: Vec::new(),
+                        without: Default::default(),
                         at_ms: 0,
                         horizons: if choice == 7 { vec![horizon] } else { Vec::new() },
                         positions: Default::default(),
@@ -316,6 +318,7 @@ fn a_barrier_is_recorded_with_positions_behind_what_came_and_not_again_when_noth
     let seals = Seals {
         cut: 1,
         revised: Vec::new(),
+        without: Default::default(),
         at_ms: 0,
         horizons: Vec::new(),
         positions: BTreeMap::from([("s".into(), BTreeMap::new())]),
@@ -328,7 +331,7 @@ fn a_barrier_is_recorded_with_positions_behind_what_came_and_not_again_when_noth
     stage.seal(&seals, &mut effects).unwrap();
     stage.seal(&seals, &mut effects).unwrap();
     assert_eq!(effects.appends.len(), 2);
-    let Ok(Record::Barrier(Barrier { horizons, positions, revised })) = read(&effects.appends[1].1, &[]) else {
+    let Ok(Record::Barrier(Barrier { horizons, positions, revised, .. })) = read(&effects.appends[1].1, &[]) else {
         panic!("a barrier")
     };
     assert!(horizons.is_empty() && revised.is_empty() && positions == seals.positions);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tidemill_core::{
-    DEAD_LETTER_TYPE, DeadLetter, Effects, EventType, Finding, Horizon, Input, KindSpec, Reason, SealReason, Seals,
-    Stage, StageContext, StageError, StageInput, StageKind,
+    DEAD_LETTER_TYPE, DeadLetter, Effects, EventType, Finding, Horizon, Input, KindSpec, Partitions, Reason,
+    SealReason, Seals, Stage, StageContext, StageError, StageInput, StageKind,
 };
 use tidemill_topology::{POND_IN, PondOptions, WhenFull};
 
@@ -147,7 +147,9 @@ impl Stage for Writer {
         if self.state.came || !horizons.is_empty() || !revised.is_empty() {
             self.state.came = false;
             let positions = seals.positions.clone();
-            self.append(record::barrier(&Barrier { horizons, positions, revised }), effects)?;
+            // What was not waited for matters to the hours that are sealed without it.
+            let without = if horizons.is_empty() { Partitions::new() } else { seals.without.clone() };
+            self.append(record::barrier(&Barrier { horizons, positions, revised, without }), effects)?;
         }
         let consumed = seals.consumed.get(&self.name).copied().unwrap_or(0);
         // The last one stays: it says where the pond ends.

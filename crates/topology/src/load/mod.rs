@@ -198,6 +198,7 @@ fn topology(cx: &Cx<'_>, table: Option<&DeTable<'_>>, header: &Span) -> Topology
     let limits = Limits {
         bucket_ms: signed(bucket),
         allowed_lateness_ms: signed(number("allowed_lateness", 600_000)),
+        hold_at_most_ms: signed(number("hold_at_most", 21_600_000)),
         max_ahead_ms: signed(number("max_ahead", 3_600_000)),
         max_open_hours: size(number("max_open_hours", 10_000)),
         max_groups: size(number("max_groups", 100_000)),

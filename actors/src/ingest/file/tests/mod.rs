@@ -57,6 +57,7 @@ impl Bench {
         let limits = Limits {
             bucket_ms: 3_600_000,
             allowed_lateness_ms: 0,
+            hold_at_most_ms: 6 * 3_600_000,
             max_ahead_ms: 0,
             max_open_hours: 1,
             max_groups: 1,

@@ -121,6 +121,7 @@ pub(super) fn limits(bucket_ms: i64) -> Limits {
     Limits {
         bucket_ms,
         allowed_lateness_ms: 600_000,
+        hold_at_most_ms: 6 * 3_600_000,
         max_ahead_ms: HOUR,
         max_open_hours: 1_000,
         max_groups: 1_000,
@@ -222,6 +223,7 @@ impl Rig {
             at_ms: 1_700_000_000_000,
             horizons: horizons.iter().map(horizon).collect(),
             revised: std::mem::take(&mut self.revised),
+            without: Default::default(),
             positions: BTreeMap::from([("s".into(), BTreeMap::from([("p".into(), position)]))]),
             consumed: BTreeMap::new(),
         };
