@@ -114,12 +114,19 @@ fn one_late_event_in_two_hundred_makes_one_revision_of_each_hour_in_a_delay() {
     let place = Place::new();
     minutes(&place, "late = \"revise\"\nlate_delay = \"1d\"\nlate_within = \"1d\"", "");
     let line = |number: i64| format!("id{number}\t{}\t\n", HOUR + number * 10);
-    let (late, in_time): (Vec<i64>, Vec<i64>) = (0..20_000).partition(|number| number % 200 == 0 && *number < 18_000);
+    // All of the first three minutes.
+    let (late, in_time): (Vec<i64>, Vec<i64>) = (0..20_000).partition(|number| number % 180 == 0 && *number < 18_000);
     place.write("data/first", in_time.into_iter().map(line).collect::<String>());
     let child = place.follow(&[]);
     revision(&place, "play", HOUR + 120_000, 0);
     let published = files(&place);
     place.append("data/first", &late.iter().copied().map(line).collect::<String>());
+    let skewness = wait_for("all events in cuts", || {
+        let status: Value = serde_json::from_slice(&place.tidemill(&["status", "plays", "--json"]).stdout).ok()?;
+        let play = status["types"].as_array()?.iter().find(|of| of["name"] == "play")?.clone();
+        (play["events"] == 20_000).then(|| play["late_events"].as_f64().unwrap_or(0.0) / 20_000.0)
+    });
+    assert!((skewness - 0.005).abs() < 1e-9, "{skewness}");
     stop(child);
     assert_exit(&finish(&mut place.run_command(&["plays.toml", "--until-end"])), 0);
     let mut by_revision: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
@@ -128,7 +135,7 @@ fn one_late_event_in_two_hundred_makes_one_revision_of_each_hour_in_a_delay() {
         sums.0 += manifest["count"].as_u64().expect("a count");
         sums.1 += manifest["files"].as_array().expect("files").len() as u64;
     }
-    assert_eq!(by_revision, BTreeMap::from([(0, (19_910, 4)), (1, (90, 3))]), "events and files");
+    assert_eq!(by_revision, BTreeMap::from([(0, (19_900, 4)), (1, (100, 3))]), "events and files");
     let now = files(&place);
     assert!(published.iter().all(|(path, bytes)| now.get(path) == Some(bytes)), "what was published stays");
     assert_exit(&place.tidemill(&["verify", "out"]), 0);

@@ -50,11 +50,12 @@ fn promtool_has_nothing_to_say_of_the_metrics() {
 #[test]
 fn promtool_takes_the_shipped_configuration_and_every_alarm_is_explained() {
     let deploy = root().join("deploy");
-    for (command, file) in [("config", "prometheus.yml"), ("rules", "alerts.yml")] {
+    for (command, file) in [("config", "prometheus.yml"), ("rules", "alerts.yml"), ("rules", "slo.yml")] {
         let checked = with_input(Command::new("promtool").args(["check", command]).arg(deploy.join(file)), b"");
         assert_exit(&checked, 0);
     }
-    let rules = std::fs::read_to_string(deploy.join("alerts.yml")).expect("the rules");
+    let rules = |file: &str| std::fs::read_to_string(deploy.join(file)).expect("the rules");
+    let rules = rules("alerts.yml") + &rules("slo.yml");
     let pages = std::fs::read_to_string(root().join("docs/operating.md")).expect("the page");
     for line in rules.lines() {
         if let Some((_, alarm)) = line.split_once("alert: ") {
@@ -66,6 +67,16 @@ fn promtool_takes_the_shipped_configuration_and_every_alarm_is_explained() {
             assert!(METRICS.iter().any(|spec| spec.name == name), "there is no metric {name}");
         }
     }
+}
+
+#[test]
+fn objectives_and_their_alarms_say_what_they_should_of_a_type_that_is_skewed_late_and_incomplete() {
+    let place = Place::new();
+    for (from, to) in [("deploy/slo.yml", "slo.yml"), ("tests/data/slo_test.yml", "test.yml")] {
+        place.write(to, std::fs::read(root().join(from)).expect("a file of rules"));
+    }
+    let tested = with_input(Command::new("promtool").args(["test", "rules"]).arg(place.path("test.yml")), b"");
+    assert_exit(&tested, 0);
 }
 
 #[test]

@@ -17,6 +17,7 @@ use crate::error::RunError;
 use crate::horizon::{Closing, Said, closing, end_of_input};
 use crate::ledger::{Record, StageRecord};
 use crate::live::Halt;
+use crate::opening::TypeCounts;
 use crate::progress::Progress;
 use crate::reader::{Order, Reader};
 use crate::region::Region;
@@ -89,6 +90,8 @@ struct InFlight {
     seen: Vec<Progress>,
     read_bytes: Option<u64>,
     finished: bool,
+    /// What is to be counted when it is committed.
+    counts: BTreeMap<Arc<str>, TypeCounts>,
 }
 
 /// A stage has passed a barrier.
@@ -260,6 +263,7 @@ impl Coordinator {
             seen: Vec::new(),
             read_bytes: None,
             finished,
+            counts: BTreeMap::new(),
         });
         let passes = Arc::new(passes);
         for reader in &self.readers {
@@ -279,7 +283,14 @@ impl Coordinator {
         let revises = |name: &Arc<str>| {
             types.iter().any(|event_type| event_type.name == *name && event_type.late.policy == LatePolicy::Revise)
         };
-        for late in seen.flat_map(|seen| progress.merge(seen, bucket_ms)).filter(revises).collect::<Vec<_>>() {
+        let seen: Vec<&Progress> = seen.collect();
+        for (name, events, late) in seen.iter().flat_map(|seen| progress.counted(seen, bucket_ms)) {
+            let counts = cut.counts.entry(name).or_default();
+            (counts.events, counts.late) = (counts.events + events, counts.late + late);
+        }
+        for late in
+            seen.into_iter().flat_map(|seen| progress.merge(seen, bucket_ms)).filter(revises).collect::<Vec<_>>()
+        {
             progress.revising.entry(late).or_insert(cut.seals.at_ms);
         }
         progress.revising.retain(|name, _| !cut.seals.revised.contains(name));
@@ -287,7 +298,15 @@ impl Coordinator {
             let (name, before_ms) = (&horizon.event_type, horizon.sealed_before_ms);
             let sealed = progress.sealed(name, before_ms, bucket_ms);
             self.region.progress().sealed(name, before_ms, bucket_ms);
-            *self.region.carried.hours_sealed.entry(name.clone()).or_default() += sealed;
+            let counts = cut.counts.entry(name.clone()).or_default();
+            for start_ms in sealed {
+                let due_ms =
+                    start_ms.saturating_add(bucket_ms).saturating_add(self.region.plan.limits.allowed_lateness_ms);
+                let delay_ms = cut.seals.at_ms.saturating_sub(due_ms).max(0);
+                counts.sealed += 1;
+                counts.sealed_in_time += u64::from(delay_ms <= self.region.plan.seal_within_ms(name));
+                counts.seal_delay_ms = Some(delay_ms);
+            }
         }
         // What came while its hour was being sealed went into the next one, for some types: what stages say of it holds.
         self.region.progress().open_next(progress);
@@ -379,6 +398,9 @@ impl Handler<Committed> for Coordinator {
         self.timings.last_ms = cut.started.elapsed().as_millis() as u64;
         self.region.cut_duration_ms.store(self.timings.last_ms, Ordering::Relaxed);
         self.region.cut_commit_ms.store(committed.took.as_millis() as u64, Ordering::Relaxed);
+        for (name, more) in &cut.counts {
+            self.region.carried.types.entry(name.clone()).or_default().add(more);
+        }
         let is_of_types = |horizon: &&Horizon| *horizon.event_type != *DEAD_LETTER_TYPE;
         let sealed: Vec<&Horizon> = cut.seals.horizons.iter().filter(is_of_types).collect();
         if let Some(last) = sealed.iter().max_by_key(|horizon| horizon.sealed_before_ms) {

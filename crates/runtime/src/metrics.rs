@@ -191,8 +191,32 @@ pub const METRICS: &[MetricSpec] = &[
         &["stage"],
         "1 while a sink takes no events because of something outside, such as a broker; `tidemill status` and the log say what.",
     ),
+    spec(
+        "tidemill_type_events_total",
+        Counter,
+        &["event_type"],
+        "Events that were parsed, repeated ones among them, as of the last cut, since the process started.",
+    ),
+    spec(
+        "tidemill_type_late_events_total",
+        Counter,
+        &["event_type"],
+        "Those of them that came when their hour was sealed, whatever became of them.",
+    ),
     spec("tidemill_type_open_buckets", Gauge, &["event_type"], "Hours with events that are not sealed."),
+    spec(
+        "tidemill_type_seal_delay_seconds",
+        Gauge,
+        &["event_type"],
+        "How long after its end and the allowed lateness the last sealed hour with events was sealed, by the clock.",
+    ),
     spec("tidemill_type_sealed_buckets_total", Counter, &["event_type"], "Hours sealed since the process started."),
+    spec(
+        "tidemill_type_sealed_in_time_buckets_total",
+        Counter,
+        &["event_type"],
+        "Those of the sealed hours that were sealed within seal_within.",
+    ),
     spec(
         "tidemill_type_sealed_timestamp_seconds",
         Gauge,
@@ -312,6 +336,12 @@ pub fn export(status: &Status, held_before: &mut Vec<(String, String)>) {
         let label = [("event_type", event_type.name.as_str())];
         set("tidemill_type_open_buckets", &label, event_type.open_hours as f64);
         count("tidemill_type_sealed_buckets_total", &label, event_type.sealed_hours);
+        count("tidemill_type_sealed_in_time_buckets_total", &label, event_type.sealed_in_time);
+        count("tidemill_type_events_total", &label, event_type.events);
+        count("tidemill_type_late_events_total", &label, event_type.late_events);
+        if let Some(delay_ms) = event_type.seal_delay_ms {
+            set("tidemill_type_seal_delay_seconds", &label, delay_ms as f64 / 1e3);
+        }
         if let Some(time) = event_type.sealed_before_ms {
             set("tidemill_type_sealed_timestamp_seconds", &label, time as f64 / 1e3);
         }

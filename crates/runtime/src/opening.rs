@@ -45,11 +45,36 @@ pub(crate) struct Opening {
     pub(crate) carried: Vec<Arc<Carried>>,
 }
 
+/// What is counted of a type since the process started.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TypeCounts {
+    /// Events that were parsed, repeated ones among them.
+    pub(crate) events: u64,
+    /// Those of them that came when their hour was sealed.
+    pub(crate) late: u64,
+    /// Hours with events that were sealed.
+    pub(crate) sealed: u64,
+    /// Those of them that were sealed in time.
+    pub(crate) sealed_in_time: u64,
+    /// How long after its end and the allowed lateness the last one was sealed, in milliseconds.
+    pub(crate) seal_delay_ms: Option<i64>,
+}
+
+impl TypeCounts {
+    pub(crate) fn add(&mut self, more: &Self) {
+        self.events += more.events;
+        self.late += more.late;
+        self.sealed += more.sealed;
+        self.sealed_in_time += more.sealed_in_time;
+        self.seal_delay_ms = more.seal_delay_ms.or(self.seal_delay_ms);
+    }
+}
+
 /// What of a region goes on counting when it is opened again.
 #[derive(Default)]
 pub(crate) struct Carried {
     pub(crate) restarts: AtomicU64,
-    pub(crate) hours_sealed: DashMap<Arc<str>, u64>,
+    pub(crate) types: DashMap<Arc<str>, TypeCounts>,
     pub(crate) dead_letters: DashMap<DeadKey, u64>,
 }
 

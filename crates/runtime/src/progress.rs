@@ -57,6 +57,8 @@ pub(crate) struct Progress {
     pub(crate) revising: BTreeMap<Arc<str>, i64>,
     /// Types whose late events are put into the first hour that is not sealed.
     into_next: BTreeSet<Arc<str>>,
+    /// Events by type and start of their hour, of a stage or source since the barrier before.
+    counts: BTreeMap<Arc<str>, BTreeMap<i64, u64>>,
     /// Horizon of each type.
     sealed_before_ms: BTreeMap<Arc<str>, i64>,
 }
@@ -67,7 +69,8 @@ pub(crate) struct Seen {
     partition: Arc<str>,
     event_type: Arc<str>,
     newest: Newest,
-    hours: BTreeSet<i64>,
+    /// Events by start of their hour.
+    hours: BTreeMap<i64, u64>,
     /// Late events are put into the first hour that is not sealed.
     into_next: bool,
     /// Dead letters that come again prove nothing of what their source has still to give.
@@ -80,8 +83,9 @@ impl Seen {
         let times = TimeColumn::of(&batch.records, batch.event_type.time)?;
         let arrived_at_ms = batch.arrived_at_ms;
         let (mut max_ms, mut max_past_ms) = (i64::MIN, i64::MIN);
-        let mut hours = BTreeSet::new();
+        let mut hours = BTreeMap::new();
         let mut current = Hour { start_ms: 0, width_ms: 0 };
+        let mut in_current = 0;
         for row in batch.indexes() {
             let time = times.ms(row);
             max_ms = max_ms.max(time);
@@ -89,9 +93,16 @@ impl Seen {
                 max_past_ms = max_past_ms.max(time);
             }
             if time < current.start_ms || time >= current.end_ms() {
+                if in_current > 0 {
+                    *hours.entry(current.start_ms).or_default() += in_current;
+                }
                 current = Hour::of(time, bucket_ms);
-                hours.insert(current.start_ms);
+                in_current = 0;
             }
+            in_current += 1;
+        }
+        if in_current > 0 {
+            *hours.entry(current.start_ms).or_default() += in_current;
         }
         // An event from the future has a wrong clock, and proves nothing as long as there are others. Where all are like that, by a
         // little for the most part, they count as of their arrival.
@@ -120,7 +131,7 @@ impl Progress {
         }
         let revising = cut.last.revising.clone();
         let sealed_before_ms = cut.sealed_before_ms.clone();
-        Self { seen, open: open.collect(), revising, into_next: BTreeSet::new(), sealed_before_ms }
+        Self { seen, open: open.collect(), revising, sealed_before_ms, ..Self::default() }
     }
 
     /// Takes note of a batch. Hours that are sealed stay so: their events are late, and open nothing.
@@ -131,7 +142,24 @@ impl Progress {
         if seen.into_next && !self.into_next.contains(&seen.event_type) {
             self.into_next.insert(seen.event_type.clone());
         }
-        self.see_hours(&seen.event_type, seen.hours.iter().copied(), bucket_ms);
+        self.see_hours(&seen.event_type, seen.hours.keys().copied(), bucket_ms);
+    }
+
+    /// Counts the events of a batch, for the barrier that comes behind it.
+    pub(crate) fn count(&mut self, seen: &Seen) {
+        let counts = self.counts.entry(seen.event_type.clone()).or_default();
+        seen.hours.iter().for_each(|(start, events)| *counts.entry(*start).or_default() += events);
+    }
+
+    /// Of each type, how many events a stage or source has counted up to a barrier, and how many of them are of sealed hours. To be asked before the
+    /// hours of the barrier are.
+    pub(crate) fn counted(&self, other: &Self, bucket_ms: i64) -> Vec<(Arc<str>, u64, u64)> {
+        let of_type = |(name, hours): (&Arc<str>, &BTreeMap<i64, u64>)| {
+            let before = self.sealed_before_ms.get(name).copied().unwrap_or(i64::MIN);
+            let late = hours.iter().filter(|(start, _)| start.saturating_add(bucket_ms) <= before);
+            (name.clone(), hours.values().sum(), late.map(|(_, events)| events).sum())
+        };
+        other.counts.iter().map(of_type).collect()
     }
 
     /// Takes over what a stage has seen up to a barrier. Returns the types that had events of sealed hours.
@@ -183,13 +211,13 @@ impl Progress {
         }
     }
 
-    /// Hours of a type that end at or before `sealed_before_ms` are sealed. Returns how many of them had events.
-    pub(crate) fn sealed(&mut self, event_type: &Arc<str>, sealed_before_ms: i64, bucket_ms: i64) -> u64 {
+    /// Hours of a type that end at or before `sealed_before_ms` are sealed. Returns the starts of those that had events.
+    pub(crate) fn sealed(&mut self, event_type: &Arc<str>, sealed_before_ms: i64, bucket_ms: i64) -> BTreeSet<i64> {
         self.sealed_before_ms.insert(event_type.clone(), sealed_before_ms);
-        let Some(open) = self.open.get_mut(event_type) else { return 0 };
-        let before = open.len();
-        open.retain(|start| start.saturating_add(bucket_ms) > sealed_before_ms);
-        (before - open.len()) as u64
+        let Some(open) = self.open.get_mut(event_type) else { return BTreeSet::new() };
+        let (left, sealed) = open.iter().partition(|start| start.saturating_add(bucket_ms) > sealed_before_ms);
+        *open = left;
+        sealed
     }
 }
 
@@ -219,7 +247,7 @@ mod tests {
             partition: "p".into(),
             event_type: event_type.into(),
             newest: Newest { at_ms: hour, arrived_at_ms: hour },
-            hours: BTreeSet::from([hour]),
+            hours: BTreeMap::from([(hour, 1)]),
             into_next: event_type == DEAD_LETTER_TYPE,
             is_replay: false,
         }
@@ -230,10 +258,21 @@ mod tests {
         let mut progress = Progress::default();
         for name in ["a", DEAD_LETTER_TYPE] {
             progress.see(&seen(name, 0), 10);
-            assert_eq!(progress.sealed(&name.into(), 10, 10), 1);
+            assert_eq!(progress.sealed(&name.into(), 10, 10), BTreeSet::from([0]));
             progress.see(&seen(name, 0), 10);
         }
         assert!(progress.open["a"].is_empty());
         assert_eq!(progress.open[DEAD_LETTER_TYPE], BTreeSet::from([10]));
+    }
+    #[test]
+    fn what_is_counted_up_to_a_barrier_is_late_by_the_horizons_before_it() {
+        let mut stage = Progress::default();
+        for hour in [0, 10, 10, 20] {
+            stage.count(&seen("a", hour));
+        }
+        let mut cut = Progress::default();
+        assert_eq!(cut.counted(&stage, 10), [("a".into(), 4, 0)]);
+        cut.sealed(&"a".into(), 20, 10);
+        assert_eq!(cut.counted(&stage, 10), [("a".into(), 4, 3)]);
     }
 }

@@ -314,6 +314,7 @@ impl Reading {
             let bucket_ms = self.region.plan.limits.bucket_ms;
             self.region.progress().see(&seen, bucket_ms);
             self.progress.see(&seen, bucket_ms);
+            self.progress.count(&seen);
         }
         self.show(behind, false);
         // `sent` may never have had to wait: let the actor's messages in.

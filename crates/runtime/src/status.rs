@@ -196,6 +196,18 @@ pub struct TypeStatus {
     pub open_hours: usize,
     /// Hours sealed since the process started.
     pub sealed_hours: u64,
+    /// Those of them that were sealed within `seal_within`.
+    #[serde(default)]
+    pub sealed_in_time: u64,
+    /// How long after its end and the allowed lateness the last one was sealed, in milliseconds.
+    #[serde(default)]
+    pub seal_delay_ms: Option<i64>,
+    /// Events parsed since the process started, as of the last cut, repeated ones among them.
+    #[serde(default)]
+    pub events: u64,
+    /// Those of them that came when their hour was sealed.
+    #[serde(default)]
+    pub late_events: u64,
     /// Hours that end at or before this are sealed, in milliseconds since 1970.
     pub sealed_before_ms: Option<i64>,
     /// How far its events have come, in milliseconds since 1970.
@@ -357,10 +369,15 @@ impl Region {
                 let now_ms = self.config.host.now_ms();
                 let watermark = origins.map(|origins| watermark(self, origins, now_ms)).unwrap_or_default();
                 let open_hours = self.progress().open.get(name).map_or(0, std::collections::BTreeSet::len);
+                let counts = self.carried.types.get(name).map(|counts| *counts).unwrap_or_default();
                 TypeStatus {
                     name: name.to_string(),
                     open_hours,
-                    sealed_hours: self.carried.hours_sealed.get(name).map_or(0, |sealed| *sealed),
+                    sealed_hours: counts.sealed,
+                    sealed_in_time: counts.sealed_in_time,
+                    seal_delay_ms: counts.seal_delay_ms,
+                    events: counts.events,
+                    late_events: counts.late,
                     sealed_before_ms: sealed.get(name).copied(),
                     watermark_ms: watermark.at_ms,
                     held_by: watermark.held_by,

@@ -291,7 +291,9 @@ async fn release(region: &Region, stage: &StageShared, number: u64, done: Done, 
         let bucket_ms = region.plan.limits.bucket_ms;
         for seen in seen.iter().chain(&dead_seen) {
             region.progress().see(seen, bucket_ms);
-            stage.progress().see(seen, bucket_ms);
+            let mut of_stage = stage.progress();
+            of_stage.see(seen, bucket_ms);
+            of_stage.count(seen);
         }
         if let Some(why) = stage.caps.count(&tally) {
             pause(region, stage, why);

@@ -53,6 +53,12 @@ pub const TOPOLOGY_KEYS: &[OptionSpec] = &[
         "How long a revision is left open for more late events: an hour gets no more than one revision in this time.",
     ),
     option(
+        "seal_within",
+        OptionType::Duration { min_ms: 0, max_ms: YEAR_MS },
+        DefaultValue::Toml("\"5m\""),
+        "What is aimed at: how long after its end and `allowed_lateness`, by the clock, an hour is sealed. Nothing depends on it but metrics and alarms.",
+    ),
+    option(
         "hold_at_most",
         OptionType::Duration { min_ms: 1_000, max_ms: YEAR_MS },
         DefaultValue::Toml("\"6h\""),
@@ -138,6 +144,12 @@ pub const TYPE_KEYS: &[OptionSpec] = &[
         DefaultValue::Absent,
         "Where its events come from: `SOURCE`, or `SOURCE/PARTITION`, or `SOURCE/` and what names of partitions begin with up to a `/`, such as a \
          topic. Its hours then wait for these alone, and not for all that the type could come from.",
+    ),
+    option(
+        "seal_within",
+        OptionType::Duration { min_ms: 0, max_ms: YEAR_MS },
+        DefaultValue::Absent,
+        "`seal_within` of [topology], for this type.",
     ),
     option("late", OptionType::Choice(LATE), DefaultValue::Absent, "`late` of [topology], for this type."),
     option(

@@ -24,8 +24,19 @@ pub struct Plan {
     pub types: Vec<Arc<EventType>>,
     /// Where types say that they come from.
     pub comes_from: BTreeMap<Arc<str>, Vec<ComesFrom>>,
+    /// How soon hours are to be sealed.
+    pub seal_within: SealWithin,
     /// Sources, stages and sinks in topological order: every node comes after all that it takes from.
     pub nodes: Vec<Node>,
+}
+
+/// How long after its end and the allowed lateness an hour is to be sealed, in milliseconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SealWithin {
+    /// Of types that do not say it.
+    pub default_ms: i64,
+    /// Of types that do.
+    pub by_type: BTreeMap<Arc<str>, i64>,
 }
 
 /// How many dead letters a stage may make; no bound where there is none.
@@ -35,6 +46,14 @@ pub struct DeadLetterCaps {
     pub in_a_row: Option<u64>,
     /// Of what came, in percent.
     pub percent: Option<u64>,
+}
+
+impl Plan {
+    /// How long after its end and the allowed lateness an hour of a type is to be sealed, in milliseconds.
+    #[must_use]
+    pub fn seal_within_ms(&self, event_type: &str) -> i64 {
+        self.seal_within.by_type.get(event_type).copied().unwrap_or(self.seal_within.default_ms)
+    }
 }
 
 /// A source, stage or sink.

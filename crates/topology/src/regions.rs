@@ -74,6 +74,7 @@ impl Plan {
                     caps: self.caps,
                     types: self.types.clone(),
                     comes_from: self.comes_from.clone(),
+                    seal_within: self.seal_within.clone(),
                     nodes: Vec::new(),
                 },
             })

@@ -22,7 +22,7 @@ use toml::de::DeTable;
 
 use crate::common::{self, DAY_MS};
 use crate::diagnostic::Diagnostic;
-use crate::plan::{DeadLetterCaps, Edge, Kinds, Node, Plan, Port};
+use crate::plan::{DeadLetterCaps, Edge, Kinds, Node, Plan, Port, SealWithin};
 use crate::{codes, suggest, units};
 use cx::{Cx, Key, Problem, Span, entries};
 use flow::{Flow, Planner};
@@ -47,7 +47,8 @@ pub fn load(text: &str, path: &Path, kinds: &dyn Kinds, read: &dyn Fn(&Path) -> 
     let (document, errors) = DeTable::parse_recoverable(text);
     let holes = syntax::report(&cx, &document, &errors);
     let sections = sections(&cx, document.get_ref());
-    let Topology { name, limits, caps, asks_once, late } = topology(&cx, sections.topology, &sections.header);
+    let Topology { name, limits, caps, asks_once, late, seal_within_ms } =
+        topology(&cx, sections.topology, &sections.header);
     let types = types::declare(&cx, &sections.types, late, read);
     let mut drafts: Vec<Draft<'_, '_>> =
         sections.nodes.iter().map(|(role, key, table)| nodes::draft(&cx, *role, key, table, kinds)).collect();
@@ -72,6 +73,8 @@ pub fn load(text: &str, path: &Path, kinds: &dyn Kinds, read: &dyn Fn(&Path) -> 
         (Arc::from(name.as_str()), said)
     });
     let comes_from = comes_from.collect();
+    let seal_within =
+        types.iter().filter_map(|(name, declared)| Some((name.as_str().into(), declared.seal_within_ms?)));
     let plan = name.zip(nodes).map(|(name, nodes)| Plan {
         name: name.into(),
         base_dir: path.parent().unwrap_or(Path::new("")).to_owned(),
@@ -79,6 +82,7 @@ pub fn load(text: &str, path: &Path, kinds: &dyn Kinds, read: &dyn Fn(&Path) -> 
         caps,
         types: types.values().filter_map(|declared| declared.event_type.clone()).collect(),
         comes_from,
+        seal_within: SealWithin { default_ms: seal_within_ms, by_type: seal_within.collect() },
         nodes,
     });
     if !sections.holes {
@@ -170,6 +174,7 @@ struct Topology {
     asks_once: bool,
     /// For types that do not say it themselves.
     late: Late,
+    seal_within_ms: i64,
 }
 
 /// Limits that are wrong are replaced by their defaults, so that the rest can be checked.
@@ -209,7 +214,8 @@ fn topology(cx: &Cx<'_>, table: Option<&DeTable<'_>>, header: &Span) -> Topology
     let caps = DeadLetterCaps { in_a_row: cap("max_dead_in_a_row"), percent: cap("max_dead_percent") };
     let asks_once = checked.as_ref().and_then(|checked| checked.text("delivery")) == Some("exactly_once");
     let late = late::said(checked.as_ref(), late::DEFAULT);
-    Topology { name: name.map(str::to_owned), limits, caps, asks_once, late }
+    let seal_within_ms = signed(number("seal_within", 300_000));
+    Topology { name: name.map(str::to_owned), limits, caps, asks_once, late, seal_within_ms }
 }
 
 /// The drafts as nodes of a plan; `None` when one of them is wrong.

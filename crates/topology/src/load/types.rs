@@ -25,6 +25,7 @@ pub(super) struct Declared {
     pub(super) event_type: Option<Arc<EventType>>,
     /// `comes_from`, item by item.
     pub(super) comes_from: Vec<(ComesFrom, Span)>,
+    pub(super) seal_within_ms: Option<i64>,
 }
 
 pub(super) type Types = BTreeMap<String, Declared>;
@@ -50,7 +51,8 @@ pub(super) fn declare(cx: &Cx<'_>, tables: &[(&Key<'_>, &DeTable<'_>)], late: La
         let items = table.get("comes_from").and_then(|value| value.get_ref().as_array());
         let spans = items.into_iter().flatten().map(Val::span);
         let comes_from = texts.iter().map(|text| ComesFrom::parse(text)).zip(spans).collect();
-        types.entry(name).or_insert(Declared { span, event_type, comes_from });
+        let seal_within_ms = checked.number("seal_within").and_then(|within| i64::try_from(within).ok());
+        types.entry(name).or_insert(Declared { span, event_type, comes_from, seal_within_ms });
     }
     types
 }
