@@ -71,6 +71,24 @@ fn the_last_hour_of_files_that_have_gone_quiet_closes_by_the_clock_and_the_next_
 }
 
 #[test]
+fn hours_without_events_close_by_the_clock_where_late_events_are_published_all_the_same() {
+    let place = Place::new();
+    minutes(&place, "100ms", &files("50ms"));
+    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
+    place.write(
+        "plays.toml",
+        text.replace("bucket = \"1m\"", "bucket = \"1m\"\nlate = \"revise\"\nlate_delay = \"100ms\""),
+    );
+    place.write("data/first", format!("one\t{}\t\n", HOUR + 59_900));
+    let child = place.follow(&[]);
+    assert_eq!(sealed(&place, "play", HOUR)["count"], 1);
+    // A minute later by the clock.
+    let empty = sealed(&place, "play", HOUR + 60_000);
+    assert_eq!((&empty["reason"], &empty["count"]), (&"quiet".into(), &0.into()), "{empty}");
+    stop(child);
+}
+
+#[test]
 fn an_hour_with_one_event_closes_although_its_topic_and_other_partitions_are_quiet() {
     let place = Place::new();
     let topic = topic("quiet");

@@ -55,7 +55,7 @@ fn promtool_takes_the_shipped_configuration_and_every_alarm_is_explained() {
         assert_exit(&checked, 0);
     }
     let rules = |file: &str| std::fs::read_to_string(deploy.join(file)).expect("the rules");
-    let rules = rules("alerts.yml") + &rules("slo.yml");
+    let rules = rules("alerts.yml") + &rules("slo.yml") + &rules("dashboard.json");
     let pages = std::fs::read_to_string(root().join("docs/operating.md")).expect("the page");
     for line in rules.lines() {
         if let Some((_, alarm)) = line.split_once("alert: ") {

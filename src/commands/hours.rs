@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::path::Path;
+use std::time::Duration;
 
 use tidemill_runtime::{Status, owner_of};
 
@@ -35,10 +36,6 @@ pub(crate) fn run(args: &Hours) -> Result<(), Failure> {
 fn show(event_type: &str, start_ms: i64, json: bool, settings: &Settings) -> Result<(), Failure> {
     let wanted = Wanted { since_ms: Some(start_ms), until_ms: Some(start_ms + 1), event_type: Some(event_type) };
     let (report, faults) = look(settings, &wanted)?;
-    if report.types.is_empty() {
-        let message = format!("nothing is known of a type `{event_type}` in {}", report.output_root);
-        return Err(Failure::new(Code::Unavailable, message));
-    }
     if let Some(start) = report.starts_ms.first().filter(|start| **start != start_ms) {
         let message = format!(
             "no hour of {} ms begins then; the one that it lies in begins at {}",
@@ -56,6 +53,16 @@ fn show(event_type: &str, start_ms: i64, json: bool, settings: &Settings) -> Res
 
 /// The report, and how many directories could not be read, which are named by then.
 fn look(settings: &Settings, wanted: &Wanted<'_>) -> Result<(Report, u64), Failure> {
+    let (mut report, mut faults) = look_once(settings, wanted)?;
+    if report.is_running && missing(&report) > 0 {
+        // A cut may just have been made whose files are on their way.
+        std::thread::sleep(Duration::from_secs(1));
+        (report, faults) = look_once(settings, wanted)?;
+    }
+    Ok((report, faults))
+}
+
+fn look_once(settings: &Settings, wanted: &Wanted<'_>) -> Result<(Report, u64), Failure> {
     let mut faults = 0;
     // A process that does not answer is one that does not run, for this purpose.
     let ask = |name: &str, state: &Path| -> Option<Status> { status::ask_owner(name, owner_of(state)?).ok() };
@@ -71,8 +78,12 @@ fn print_json(report: &Report) -> Result<(), Failure> {
     print(format_args!("{text}\n"))
 }
 
+fn missing(report: &Report) -> usize {
+    report.types.iter().flat_map(|row| &row.hours).filter(|hour| hour.state == State::Missing).count()
+}
+
 fn finish(report: &Report, faults: u64) -> Result<(), Failure> {
-    let missing = report.types.iter().flat_map(|row| &row.hours).filter(|hour| hour.state == State::Missing).count();
+    let missing = missing(report);
     match (faults, missing) {
         (0, 0) => Ok(()),
         (0, _) => Err(Failure::new(Code::Fault, format!("{missing} hours are missing"))),

@@ -66,8 +66,19 @@ pub(crate) fn gather(
     let none = TypeHours::default();
     let mut types = Vec::new();
     for ((event_type, sink), revisions) in published {
-        let of_type = state.types.get(event_type).unwrap_or(&none);
-        let hours = Hours { hour_ms, now_ms, lateness_ms: state.allowed_lateness_ms, starts_ms: &starts_ms };
+        let of_sink = sink.and_then(|sink| state.sinks.get(sink));
+        let first = state.types.get(event_type).unwrap_or(&none);
+        // What a sink takes no more is missing nowhere.
+        let is_taken = of_sink.is_none_or(|types| types.contains_key(event_type));
+        let of_type = of_sink.and_then(|types| types.get(event_type)).unwrap_or(first);
+        let hours = Hours {
+            hour_ms,
+            now_ms,
+            lateness_ms: state.allowed_lateness_ms,
+            gap_max: usize::try_from(state.max_open_hours).unwrap_or(usize::MAX),
+            starts_ms: &starts_ms,
+            is_taken,
+        };
         let told = status.iter().flat_map(|status| &status.types).find(|told| told.name == *event_type);
         types.push(Row {
             event_type: event_type.to_owned(),
@@ -76,9 +87,13 @@ pub(crate) fn gather(
             sealed_before: of_type.sealed_before_ms.map(format_time_ms),
             watermark: told.and_then(|told| told.watermark_ms).map(format_time_ms),
             held_by: told.and_then(|told| told.held_by.clone()),
-            revising_since: of_type.revising_since_ms.map(format_time_ms),
-            hours: hours.of(event_type, &revisions, of_type),
+            revising_since: first.revising_since_ms.map(format_time_ms),
+            hours: hours.of(event_type, &revisions, of_type, &first.open),
         });
+    }
+    if let Some(wanted) = wanted.event_type.filter(|_| types.is_empty()) {
+        let message = format!("nothing is known of a type `{wanted}` in {}", root.display());
+        return Err(Failure::new(Code::Unavailable, message));
     }
     let mut report = Report {
         output_root: root.display().to_string(),
@@ -133,7 +148,9 @@ fn published(
                 Ok(Some(revision)) => {
                     newest_ms = newest_ms.max(revision.sealed_at_ms);
                     // Without a word, the newest hours are shown: those before them were sealed before.
-                    stop_ms.get_or_insert(revision.sealed_at_ms - HOURS * revision.manifest.hour.width_ms - DAY_MS);
+                    let last_ms =
+                        wanted.until_ms.map_or(revision.sealed_at_ms, |until_ms| until_ms.min(revision.sealed_at_ms));
+                    stop_ms.get_or_insert(last_ms - HOURS * revision.manifest.hour.width_ms - DAY_MS);
                     if wanted.event_type.is_none_or(|wanted| revision.manifest.event_type == wanted) {
                         revisions.push(revision);
                     }
@@ -181,11 +198,16 @@ struct Hours<'a> {
     hour_ms: i64,
     now_ms: i64,
     lateness_ms: i64,
+    /// A longer gap has no manifests.
+    gap_max: usize,
+    /// The sink takes the type.
+    is_taken: bool,
     starts_ms: &'a [i64],
 }
 
 impl Hours<'_> {
-    fn of(&self, event_type: &str, revisions: &[&Revision], of_type: &TypeHours) -> Vec<Hour> {
+    /// `open`: hours that are open where the type comes first.
+    fn of(&self, event_type: &str, revisions: &[&Revision], of_type: &TypeHours, open: &[i64]) -> Vec<Hour> {
         let mut by_start: BTreeMap<i64, Vec<&Revision>> = BTreeMap::new();
         for revision in revisions {
             by_start.entry(revision.start_ms).or_default().push(revision);
@@ -200,18 +222,35 @@ impl Hours<'_> {
         let hour = |start_ms: &i64| {
             let end_ms = start_ms + self.hour_ms;
             if let Some(revisions) = by_start.remove(start_ms) {
-                return Hour::sealed(revisions);
+                let has_first = revisions.iter().any(|revision| revision.manifest.revision == 0);
+                let hour = Hour::sealed(revisions)?;
+                let is_gone = is_whole && !has_first && first_ms.is_some_and(|first| first < *start_ms);
+                return Some(if is_gone { Hour { state: State::Missing, ..hour } } else { hour });
             }
-            if of_type.open.contains(start_ms) {
+            if open.contains(start_ms) || of_type.open.contains(start_ms) {
                 let overdue_ms = self.now_ms - end_ms - self.lateness_ms;
                 return Some(match overdue_ms > GRACE_MS {
                     true => Hour::unpublished(*start_ms, State::Overdue, Some(overdue_ms)),
                     false => Hour::unpublished(*start_ms, State::Open, None),
                 });
             }
-            let should_be = is_whole && end_ms <= sealed_before_ms && first_ms.is_some_and(|first| first < *start_ms);
+            let should_be = self.is_taken
+                && is_whole
+                && end_ms <= sealed_before_ms
+                && first_ms.is_some_and(|first| first < *start_ms);
             should_be.then(|| Hour::unpublished(*start_ms, State::Missing, None))
         };
-        self.starts_ms.iter().filter_map(hour).collect()
+        let hours: Vec<Hour> = self.starts_ms.iter().filter_map(hour).collect();
+        let is_missing = |hour: &Hour| hour.state == State::Missing;
+        let runs = hours.chunk_by(|a, b| is_missing(a) == is_missing(b)).map(<[Hour]>::len).collect::<Vec<_>>();
+        let mut hours = hours.into_iter();
+        let mut kept = Vec::new();
+        for length in runs {
+            let run: Vec<Hour> = hours.by_ref().take(length).collect();
+            if !(run.len() > self.gap_max && run.iter().all(is_missing)) {
+                kept.extend(run);
+            }
+        }
+        kept
     }
 }

@@ -18,12 +18,9 @@ import platform
 import sys
 import time
 
-PYTHON = pathlib.Path(__file__).resolve().parents[2] / "target" / "tmp" / "python" / "bin" / "python"
-if PYTHON.exists() and pathlib.Path(sys.prefix) != PYTHON.parents[1]:
-    os.execv(PYTHON, [str(PYTHON), *sys.argv])
-
-import rows  # noqa: E402
-from kit import ROOT  # noqa: E402
+import of_tests  # noqa: F401 - before all that comes from packages
+import rows
+from kit import ROOT
 
 KEPT = ROOT / "target" / "tmp" / "matrix.json"
 TAKE_OVER = ["take_over::"]

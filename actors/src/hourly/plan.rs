@@ -52,6 +52,16 @@ fn late(config: &Config, types: &[Arc<EventType>], measures: &[Measure], finding
             findings.push(Finding::error("not-additive", "measures", message).help(help).item(measure.name.clone()));
         }
     }
+    if let Some(other) = types.iter().find(|of| of.late.policy == LatePolicy::NextHour) {
+        let message = format!(
+            "late events of type `{}` count in the next hour, those of other types in revisions of their own",
+            other.name
+        );
+        let help = "let all types of the stage have the same `late`, or one of them `\"dead_letter\"`; or make two stages of it";
+        let finding = Finding::error("mixed-late", "group_by", message).help(help);
+        findings.push(Finding { option: None, ..finding });
+    }
+    let delay_ms = revising.clone().map(|of| of.late.delay_ms).max().unwrap_or_default();
     let within_ms = revising.clone().map(|of| of.late.within_ms).max().unwrap_or_default();
     if let Some(made) = revising.find(|of| of.late.mode != RevisionMode::Append) {
         let message =
@@ -61,7 +71,7 @@ fn late(config: &Config, types: &[Arc<EventType>], measures: &[Measure], finding
         let finding = Finding::error("revised-input", "group_by", message).help(help);
         findings.push(Finding { option: None, ..finding });
     }
-    Late { policy: LatePolicy::Revise, within_ms, delay_ms: 0, mode }
+    Late { policy: LatePolicy::Revise, within_ms, delay_ms, mode }
 }
 
 /// One measure.

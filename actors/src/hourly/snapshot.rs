@@ -85,6 +85,11 @@ pub(super) fn read(stage: &mut HourlyStage, snapshot: &[u8]) -> Result<(), Stage
     let place = |name: &str| stage.inputs.iter().position(|input| *input.name == *name);
     let places: Vec<Option<usize>> = types.iter().map(|kept| place(&kept.name)).collect();
     for (at, start, hour) in hours {
+        let is_gone = places.get(at).is_some_and(Option::is_none);
+        if is_gone && hour.phase == Phase::Kept {
+            // Its rows have left, and nothing late comes any more.
+            continue;
+        }
         let Some(Some(input)) = places.get(at) else {
             let name = types.get(at).map_or("?", |kept| &*kept.name);
             return Err(StageError::new(format!(

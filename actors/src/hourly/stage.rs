@@ -144,6 +144,13 @@ impl HourlyStage {
         }
         for (start_ms, rows) in decision.hours {
             let key = (decision.input, start_ms);
+            // Room for an earlier one of these hours may have been made at its cost.
+            if self.is_too_late(key) {
+                tally.late += rows.len() as u64;
+                tally.taken_late -= rows.len() as u64;
+                refuse(batch, &rows, Reason::Late, &late_message(start_ms, self.limits.bucket_ms), effects);
+                continue;
+            }
             let is_full =
                 |stage: &Self| !stage.open.contains_key(&key) && stage.open.len() >= stage.limits.max_open_hours;
             while is_full(self) && self.drop_oldest_kept(key.1) {}
@@ -168,6 +175,13 @@ impl HourlyStage {
         self.output.late.policy == LatePolicy::Revise
     }
 
+    /// Whether the rows of an hour have been sent, and can't be revised.
+    fn is_too_late(&self, (input, start_ms): (usize, i64)) -> bool {
+        let first_open_ms = |before_ms| first_open_ms(before_ms, self.limits.bucket_ms);
+        let sealed_ms = first_open_ms(self.sealed_before_ms(input));
+        self.revises() && start_ms < sealed_ms && start_ms < first_open_ms(self.given_up_ms)
+    }
+
     /// The hours of an input that end at or before it have had their rows sent.
     fn sealed_before_ms(&self, input: usize) -> i64 {
         if self.revises() { self.sealed_before_ms } else { self.inputs[input].sealed_before_ms }
@@ -187,9 +201,24 @@ impl HourlyStage {
         true
     }
 
+    /// Makes room for the groups of these rows that are not there yet, as far as there are hours that are only kept.
+    fn make_room(&mut self, key: (usize, i64), columns: &Columns<'_>, rows: &[u32]) -> Option<()> {
+        if self.groups + rows.len() <= self.limits.max_groups {
+            return Some(());
+        }
+        let mut missing = rows.len();
+        if let Some(hour) = self.open.get(&key) {
+            for row in rows {
+                missing -= usize::from(hour.groups.holds(&self.plan.groups, &columns.groups, *row)?);
+            }
+        }
+        while self.groups + missing > self.limits.max_groups && self.drop_oldest_kept(key.1) {}
+        Some(())
+    }
+
     /// Takes the rows of one hour in; returns those that would need a group too many.
     fn absorb(&mut self, key: (usize, i64), columns: &Columns<'_>, rows: &[u32]) -> Option<Vec<u32>> {
-        while self.groups + rows.len() > self.limits.max_groups && self.drop_oldest_kept(key.1) {}
+        self.make_room(key, columns, rows)?;
         let is_sealed = key.1 < first_open_ms(self.sealed_before_ms(key.0), self.limits.bucket_ms);
         let phase = if is_sealed { Phase::Revising } else { Phase::Open };
         let Plan { groups: fields, measures, .. } = &self.plan;
@@ -232,9 +261,12 @@ impl HourlyStage {
         Some(refused)
     }
 
-    /// Sends the rows of hours in a phase that begin before `end_ms`, of one input or of all.
-    fn emit(&mut self, input: Option<usize>, phase: Phase, end_ms: i64, at_ms: i64, effects: &mut Effects) {
-        let is_of = |key: &(usize, i64)| key.1 < end_ms && input.is_none_or(|input| key.0 == input);
+    /// Sends the rows of hours in a phase that begin before `end_ms`, or else of those that are sealed for their input.
+    fn emit(&mut self, phase: Phase, end_ms: Option<i64>, at_ms: i64, effects: &mut Effects) {
+        let ends_ms: Vec<i64> = (0..self.inputs.len())
+            .map(|input| end_ms.unwrap_or_else(|| first_open_ms(self.sealed_before_ms(input), self.limits.bucket_ms)))
+            .collect();
+        let is_of = |key: &(usize, i64)| key.1 < ends_ms[key.0];
         let mut hours: Vec<(i64, usize)> = (self.open.iter())
             .filter(|(key, hour)| hour.phase == phase && is_of(key))
             .map(|((input, start_ms), _)| (*start_ms, *input))
@@ -267,20 +299,23 @@ impl HourlyStage {
     fn seal_rows(&mut self, seals: &Seals, effects: &mut Effects) {
         if let Some(horizon) = seals.horizons.iter().find(|horizon| horizon.event_type == self.output.name) {
             self.sealed_before_ms = self.sealed_before_ms.max(horizon.sealed_before_ms);
+            self.given_up_ms = self.given_up_ms.max(self.output.late.given_up_by_ms(horizon));
         }
+        // Without revisions each input's rows leave when its own hours are sealed. What waited for the others until revisions were taken away, too.
+        self.emit(Phase::Open, None, seals.at_ms, effects);
         if self.revises() {
-            let end_ms = first_open_ms(self.sealed_before_ms, self.limits.bucket_ms);
-            self.given_up_ms = self.given_up_ms.max(self.output.late.given_up_before_ms(self.sealed_before_ms));
-            let given_up_ms = first_open_ms(self.given_up_ms, self.limits.bucket_ms);
-            self.emit(None, Phase::Open, end_ms, seals.at_ms, effects);
             // The last chance for what is late: the stages behind give the hour up at this barrier, and take its rows before it.
-            self.emit(None, Phase::Revising, given_up_ms, seals.at_ms, effects);
+            let given_up_ms = first_open_ms(self.given_up_ms, self.limits.bucket_ms);
+            self.emit(Phase::Revising, Some(given_up_ms), seals.at_ms, effects);
             let kept = self.open.iter().filter(|(key, hour)| hour.phase == Phase::Kept && key.1 < given_up_ms);
             let kept: Vec<(usize, i64)> = kept.map(|(key, _)| *key).collect();
             kept.into_iter().for_each(|key| self.forget(key));
+        } else {
+            let sealed = self.inputs.iter().map(|input| input.sealed_before_ms);
+            self.given_up_ms = sealed.fold(self.given_up_ms, i64::max);
         }
         if seals.revised.contains(&self.output.name) {
-            self.emit(None, Phase::Revising, i64::MAX, seals.at_ms, effects);
+            self.emit(Phase::Revising, Some(i64::MAX), seals.at_ms, effects);
         }
     }
 
@@ -332,18 +367,16 @@ impl Stage for HourlyStage {
             let Some(at) = self.inputs.iter().position(|input| input.name == horizon.event_type) else { continue };
             let input = &mut self.inputs[at];
             input.sealed_before_ms = input.sealed_before_ms.max(horizon.sealed_before_ms);
-            input.given_up_ms = input.given_up_ms.max(input.late.given_up_before_ms(input.sealed_before_ms));
-            let end_ms = first_open_ms(input.sealed_before_ms, self.limits.bucket_ms);
-            if !self.revises() {
-                self.given_up_ms = self.given_up_ms.max(self.inputs[at].sealed_before_ms);
-                self.emit(Some(at), Phase::Open, end_ms, seals.at_ms, effects);
-            }
+            input.given_up_ms = input.given_up_ms.max(input.late.given_up_by_ms(horizon));
         }
         self.seal_rows(seals, effects);
         Ok(())
     }
 
-    fn snapshot(&mut self, _effects: &mut Effects) -> Result<Vec<u8>, StageError> {
+    fn snapshot(&mut self, effects: &mut Effects) -> Result<Vec<u8>, StageError> {
+        if self.open.values().any(|hour| hour.phase == Phase::Revising) {
+            effects.revising.push(self.output.name.clone());
+        }
         snapshot::write(self)
     }
 

@@ -9,7 +9,7 @@ use arrow_array::{Array, Float64Array, Int32Array, Int64Array, StringViewArray, 
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use serde_json::{Value, json};
-use tidemill_core::{Batch, Effects, EventType, Hour, Limits, Reason, Seals, StageInput};
+use tidemill_core::{Batch, Effects, EventType, Hour, Late, LatePolicy, Limits, Reason, Seals, StageInput};
 
 use super::kind;
 use crate::dedup::support::{HOUR, Logs, batch, build, event_type, input, limits, process, revised, seals};
@@ -465,4 +465,67 @@ fn what_cannot_be_added_is_refused_for_rows_that_are() {
     let findings = kind().plan(&input("counts", options.clone(), &[revised(&of("a"), 1)], limits())).unwrap_err();
     assert_eq!(findings.len(), 2, "{findings:?}");
     assert!(kind().plan(&input("counts", options, &[of("a")], limits())).is_ok());
+}
+
+#[test]
+fn an_hour_that_gives_way_within_a_batch_takes_no_late_events_of_it() {
+    let (mut input, a, _) = revising("restated");
+    input.limits = Arc::new(Limits { max_groups: 2, ..limits() });
+    let mut stage = build(&*kind(), &input, None, &Logs::default()).unwrap();
+    for hour in 0..2 {
+        process(&mut *stage, events(&a, &[n(hour * HOUR, 1)]));
+        barrier(&mut *stage, (hour + 1) * HOUR, false);
+    }
+    // Hour 2 needs the room of hour 0, whose late event comes behind it.
+    let taken = process(&mut *stage, events(&a, &[n(2 * HOUR, 1), n(1, 1)]));
+    assert_eq!((taken.tally.absorbed, taken.tally.late, taken.tally.taken_late), (1, 1, 0));
+    let (effects, _) = barrier(&mut *stage, 2 * HOUR, true);
+    assert_eq!(totals(&effects), []);
+}
+
+#[test]
+fn kept_groups_make_no_room_for_rows_of_groups_that_are_there() {
+    let (mut input, a, _) = revising("restated");
+    input.limits = Arc::new(Limits { max_groups: 3, ..limits() });
+    let mut stage = build(&*kind(), &input, None, &Logs::default()).unwrap();
+    process(&mut *stage, events(&a, &[n(0, 1)]));
+    barrier(&mut *stage, HOUR, false);
+    process(&mut *stage, events(&a, &[n(HOUR, 1)]));
+    process(&mut *stage, events(&a, &[n(HOUR, 1), n(HOUR, 2), n(HOUR, 3)]));
+    assert_eq!(process(&mut *stage, events(&a, &[n(1, 1)])).tally.taken_late, 1);
+}
+
+#[test]
+fn a_stage_says_that_late_rows_wait_and_rows_that_waited_for_others_leave_when_revisions_are_taken_away() {
+    let (input, a, _) = revising("restated");
+    let mut stage = build(&*kind(), &input, None, &Logs::default()).unwrap();
+    process(&mut *stage, events(&a, &[n(0, 1)]));
+    assert_eq!(barrier(&mut *stage, HOUR, false).0.revising, Vec::<Arc<str>>::new());
+    process(&mut *stage, events(&a, &[n(1, 1)]));
+    assert_eq!(barrier(&mut *stage, HOUR, false).0.revising, [Arc::from("counts")]);
+    assert_eq!(barrier(&mut *stage, HOUR, true).0.revising, Vec::<Arc<str>>::new());
+
+    // Hour 1 is sealed for type a, but not for the rows.
+    process(&mut *stage, events(&a, &[n(HOUR, 1)]));
+    let mut effects = Effects::default();
+    stage.seal(&seals("a", 2 * HOUR), &mut effects).unwrap();
+    assert_eq!(totals(&effects), []);
+    let snapshot = stage.snapshot(&mut effects).unwrap();
+    let strict = [of("a"), of("b")];
+    let options = json!({ "measures": { "events": "count()", "total": "sum(n)" } });
+    let plain = crate::dedup::support::input("counts", options, &strict, limits());
+    let mut stage = build(&*kind(), &plain, Some(&snapshot), &Logs::default()).unwrap();
+    let mut effects = Effects::default();
+    stage.seal(&seals("b", HOUR), &mut effects).unwrap();
+    assert_eq!(totals(&effects), [(1, "a".to_owned(), 1, 1)]);
+}
+
+#[test]
+fn types_whose_late_events_are_revisions_and_such_whose_are_not_cannot_be_mixed() {
+    let next = Late { policy: LatePolicy::NextHour, ..revised(&of("b"), 1).late };
+    let schema = of("b").schema_json.clone();
+    let next = Arc::new(EventType::new("b", &schema, "at", &[], None).unwrap().with_late(next));
+    let options = json!({ "measures": { "events": "count()" } });
+    let findings = kind().plan(&input("counts", options, &[revised(&of("a"), 1), next], limits())).unwrap_err();
+    assert!(findings[0].message.contains("next hour"), "{findings:?}");
 }

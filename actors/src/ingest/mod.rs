@@ -45,11 +45,16 @@ impl Looked {
         Self { at: Instant::now(), at_ms: now_ms() }
     }
 
-    /// Looks again; whether so much time has passed since that what was quiet meanwhile means nothing.
-    fn again_after(&mut self, limit: Duration) -> bool {
+    /// Looks again; returns the time that has passed since, by the clock by which it was more.
+    fn again(&mut self) -> Duration {
         let before = std::mem::replace(self, Self::now());
         let passed_ms = self.at_ms.saturating_sub(before.at_ms).unsigned_abs();
-        self.at.duration_since(before.at) >= limit || Duration::from_millis(passed_ms) >= limit
+        self.at.duration_since(before.at).max(Duration::from_millis(passed_ms))
+    }
+
+    /// Looks again; whether so much time has passed since that what was quiet meanwhile means nothing.
+    fn again_after(&mut self, limit: Duration) -> bool {
+        self.again() >= limit
     }
 }
 

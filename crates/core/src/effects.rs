@@ -26,6 +26,8 @@ pub struct Effects {
     pub publications: Vec<Publication>,
     /// Logs that are not needed any more once the next cut is committed.
     pub retired: Vec<LogName>,
+    /// At a barrier: types that the stage makes, of which late rows wait for the end of a revision.
+    pub revising: Vec<Arc<str>>,
     /// What became of the records of the call.
     pub tally: Tally,
 }

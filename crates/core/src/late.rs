@@ -1,5 +1,7 @@
 //! Late events: those that come when their hour is sealed.
 
+use crate::seal::{Horizon, SealReason};
+
 /// What becomes of late events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LatePolicy {
@@ -40,6 +42,15 @@ impl Late {
     /// Late events become dead letters.
     pub const DEAD_LETTER: Self =
         Self { policy: LatePolicy::DeadLetter, within_ms: 0, delay_ms: 0, mode: RevisionMode::Append };
+
+    /// The same behind a horizon that a barrier brings. Of hours that were sealed before a stage was there, it takes no late events.
+    #[must_use]
+    pub fn given_up_by_ms(&self, horizon: &Horizon) -> i64 {
+        match horizon.reason {
+            SealReason::Before => horizon.sealed_before_ms,
+            _ => self.given_up_before_ms(horizon.sealed_before_ms),
+        }
+    }
 
     /// Events of hours that end at or before this become dead letters, when hours that end at or before `sealed_before_ms` are sealed.
     #[must_use]

@@ -21,6 +21,8 @@ pub enum SealReason {
     Late,
     /// Partitions that had given nothing for long were not waited for any more.
     Silent,
+    /// They were sealed before the stage, or its pond, was there.
+    Before,
 }
 
 /// All hours of a type that end at or before `sealed_before_ms` are sealed from a barrier on.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
-use tidemill_core::{CutId, DEAD_LETTER_TYPE, Horizon, LatePolicy, PartitionPosition, Positions, SealReason, Seals};
+use tidemill_core::{CutId, DEAD_LETTER_TYPE, Horizon, PartitionPosition, Positions, SealReason, Seals};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -279,19 +279,16 @@ impl Coordinator {
         // moved a watermark.
         let progress = &mut self.cut_progress;
         let seen = cut.left.values().map(|left| &left.progress).chain(&cut.seen);
-        let types = &self.region.plan.types;
-        let revises = |name: &Arc<str>| {
-            types.iter().any(|event_type| event_type.name == *name && event_type.late.policy == LatePolicy::Revise)
-        };
         let seen: Vec<&Progress> = seen.collect();
         for (name, events, late) in seen.iter().flat_map(|seen| progress.counted(seen, bucket_ms)) {
             let counts = cut.counts.entry(name).or_default();
             (counts.events, counts.late) = (counts.events + events, counts.late + late);
         }
-        for late in
-            seen.into_iter().flat_map(|seen| progress.merge(seen, bucket_ms)).filter(revises).collect::<Vec<_>>()
-        {
-            progress.revising.entry(late).or_insert(cut.seals.at_ms);
+        let late: Vec<Arc<str>> = seen.into_iter().flat_map(|seen| progress.merge(seen, bucket_ms)).collect();
+        // What a stage makes is late by another horizon than what it is made of: it says so itself.
+        let made = cut.left.values().flat_map(|left| left.revising.clone());
+        for name in late.into_iter().chain(made).filter(|name| self.region.revised_types.contains_key(name)) {
+            progress.revising.entry(name).or_insert(cut.seals.at_ms);
         }
         progress.revising.retain(|name, _| !cut.seals.revised.contains(name));
         for horizon in &cut.seals.horizons {

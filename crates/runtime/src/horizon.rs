@@ -3,16 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tidemill_core::{DEAD_LETTER_TYPE, Horizon, Hour, Partitions, SealReason};
+use tidemill_core::{DEAD_LETTER_TYPE, Horizon, Hour, Late, Partitions, SealReason};
 
 use tidemill_topology::Origin;
 
 use crate::progress::Progress;
 use crate::region::Region;
-use crate::watermark::{Watermark, watermark};
+use crate::watermark::{Watermark, Without, watermark};
 
 /// How long after its end an hour of dead letters is left open, in milliseconds.
 const DEAD_LETTER_GRACE_MS: i64 = 60_000;
+
+/// What a pond has to say of late events has come by then.
+const SAID_BY_MS: i64 = 60_000;
 
 /// What is to end at a barrier.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,10 +112,16 @@ fn propose(region: &Region, said: &Said, now_ms: i64) -> (Vec<Horizon>, Partitio
             continue;
         }
         let Some(Some(of_origins)) = allowed.get(&**origins) else { continue };
-        // Quiet closes what has begun, for all types that come from there. That nothing at all belongs to an hour is shown by later
-        // events only: what comes in large portions, such as a file a day, is quiet for long and means nothing by it.
+        // Quiet closes what has begun, for all types that come from there. Whether anything at all belongs to an hour is shown by later
+        // events only: what comes in large portions, such as a file a day, is quiet for long and means nothing by it. Where what comes late is
+        // published all the same, hours without events need not wait for that, but no more of them are sealed than late events may be behind.
         let (before, reason) = match of_origins.is_quiet {
-            true => (of_origins.begun_ms, SealReason::Quiet),
+            true => {
+                let late = region.revised_types.get(name);
+                let empty_ms =
+                    late.map(|late| of_origins.before_ms.min(of_origins.last_empty_ms(late, limits.bucket_ms)));
+                (of_origins.begun_ms.max(empty_ms), SealReason::Quiet)
+            }
             false => (Some(of_origins.before_ms), SealReason::Watermark),
         };
         let reason = if of_origins.without.is_empty() { reason } else { SealReason::Silent };
@@ -141,8 +150,10 @@ fn propose(region: &Region, said: &Said, now_ms: i64) -> (Vec<Horizon>, Partitio
         let before = made_of.iter().map(of).min().flatten();
         let was = current.get(name).copied().unwrap_or(i64::MIN);
         if let Some(before) = before.filter(|before| *before > was) {
-            let reason =
-                made_of.iter().find_map(|input| moved.get(input)).map_or(SealReason::Watermark, |of| of.reason);
+            // What one of them did not wait for is missing in the rows, too.
+            let reasons = || made_of.iter().filter_map(|input| moved.get(input)).map(|of| of.reason);
+            let is_silent = reasons().any(|reason| reason == SealReason::Silent);
+            let reason = if is_silent { SealReason::Silent } else { reasons().next().unwrap_or(SealReason::Watermark) };
             moved.insert(name.clone(), horizon(name, before, reason));
         }
     }
@@ -159,9 +170,20 @@ struct Allowed {
     before_ms: i64,
     /// End of the last one of these that has events of any of the types and is open.
     begun_ms: Option<i64>,
+    /// End of the hour of the newest event.
+    newest_end_ms: i64,
     is_quiet: bool,
     /// Partitions that are not waited for.
     without: Partitions,
+}
+
+impl Allowed {
+    /// How far hours without events may be sealed while nothing comes: whatever comes next, and is no older than the newest event of all, is still
+    /// taken.
+    fn last_empty_ms(&self, late: &Late, bucket_ms: i64) -> i64 {
+        let last_ms = self.newest_end_ms.saturating_add(late.within_ms).saturating_sub(bucket_ms);
+        Hour::of(last_ms, bucket_ms).start_ms
+    }
 }
 
 /// What watermarks allow now; `None` where nothing can be said.
@@ -174,9 +196,19 @@ fn allowed<'a>(
     // Before any watermark is looked at: what begins meanwhile is not to be closed by what was proven before it came.
     let open = region.progress().open.clone();
     let of = |origins: &[Origin]| {
-        let Watermark { at_ms, is_quiet, without, .. } = watermark(region, origins, now_ms);
-        let before_ms = Hour::of(at_ms?.saturating_sub(limits.allowed_lateness_ms), limits.bucket_ms).start_ms;
-        Some(Allowed { before_ms, begun_ms: None, is_quiet, without })
+        let Watermark { at_ms, newest_ms, is_quiet, without, .. } = watermark(region, origins, now_ms);
+        let hour_before =
+            |at_ms: i64| Hour::of(at_ms.saturating_sub(limits.allowed_lateness_ms), limits.bucket_ms).start_ms;
+        let before_ms = hour_before(at_ms?);
+        let mut holding = Partitions::new();
+        for Without { source, partition, newest_ms } in without {
+            // One that had shown later events held nothing.
+            if newest_ms.is_none_or(|newest_ms| hour_before(newest_ms) < before_ms) {
+                holding.entry(source).or_default().extend(partition);
+            }
+        }
+        let newest_end_ms = Hour::of(newest_ms?, limits.bucket_ms).end_ms();
+        Some(Allowed { before_ms, begun_ms: None, newest_end_ms, is_quiet, without: holding })
     };
     let mut found: BTreeMap<&[Origin], Option<Allowed>> = BTreeMap::new();
     for (name, origins) in &region.lineage.types {
@@ -195,18 +227,19 @@ pub(crate) fn closing(region: &Region, said: &Said, progress: &Progress, now_ms:
     Closing { horizons, revised: revised(region, said, progress, now_ms), without }
 }
 
-/// Types whose open revisions have been open for long enough, as of the last cut; behind ponds those that were said there.
+/// Types whose revisions have been open for long enough, as of the last cut.
 fn revised(region: &Region, said: &Said, progress: &Progress, now_ms: i64) -> Vec<Arc<str>> {
-    if region.is_behind_ponds() {
-        return with_derived(region, said.revised.clone());
-    }
-    let delay_ms = |name: &Arc<str>| {
-        (region.plan.types.iter())
-            .find(|event_type| event_type.name == *name)
-            .map_or(0, |event_type| event_type.late.delay_ms)
+    let is_behind_ponds = region.is_behind_ponds();
+    let is_due = |(name, since_ms): &(&Arc<str>, &i64)| {
+        let delay_ms = region.revised_types.get(*name).map_or(0, |late| late.delay_ms);
+        match is_behind_ponds {
+            false => now_ms >= since_ms.saturating_add(delay_ms),
+            // The region that fills the ponds says it for what comes from there; it can't know of what is late here alone.
+            true => now_ms >= since_ms.saturating_add(2 * delay_ms).saturating_add(SAID_BY_MS),
+        }
     };
-    let is_due = |(name, since_ms): &(&Arc<str>, &i64)| now_ms >= since_ms.saturating_add(delay_ms(name));
-    with_derived(region, progress.revising.iter().filter(is_due).map(|(name, _)| name.clone()).collect())
+    let due = progress.revising.iter().filter(is_due).map(|(name, _)| name.clone());
+    with_derived(region, due.chain(said.revised.iter().cloned()).collect())
 }
 
 /// With the types that stages make of these.

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tidemill_topology::MAIN;
+
 use crate::error::RunError;
 use crate::host::System;
-use crate::ledger::Ledger;
+use crate::ledger::{Committed, Ledger};
 use crate::state_dir::claimed_by;
 
 /// What the last cuts of a topology say of its hours.
@@ -22,8 +24,12 @@ pub struct HourState {
     pub bucket_ms: i64,
     /// How long an hour is left open behind its end, in milliseconds.
     pub allowed_lateness_ms: i64,
-    /// By type.
+    /// Hours open at the same time in one stage: a gap of more has no manifests.
+    pub max_open_hours: i64,
+    /// By type, where it comes first.
     pub types: BTreeMap<Arc<str>, TypeHours>,
+    /// Sinks, with the types that they take now, as far as their regions are: behind a pond hours are sealed later.
+    pub sinks: BTreeMap<String, BTreeMap<Arc<str>, TypeHours>>,
 }
 
 /// The hours of a type.
@@ -50,28 +56,40 @@ pub fn hour_state(output: &Path) -> Result<Option<HourState>, RunError> {
         state.topology = fingerprint.topology().to_owned();
         state.bucket_ms = fingerprint.bucket_ms();
         state.allowed_lateness_ms = fingerprint.allowed_lateness_ms();
+        state.max_open_hours = fingerprint.max_open_hours();
     }
-    let regions = match std::fs::read_dir(state_root.join("regions")) {
-        Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path())).collect(),
-        Err(_) => Vec::new(),
-    };
-    let mut behind_ponds = Vec::new();
-    for region in regions {
-        behind_ponds.extend(Ledger::peek(&System, &region)?.map(|(committed, _)| committed));
+    let mut regions: BTreeMap<String, BTreeMap<Arc<str>, TypeHours>> = BTreeMap::new();
+    for region in std::fs::read_dir(state_root.join("regions")).into_iter().flatten().flatten() {
+        if let Some((committed, _)) = Ledger::peek(&System, &region.path())? {
+            regions.insert(region.file_name().to_string_lossy().into_owned(), types(&committed));
+        }
     }
-    // Behind a pond, a type is what it was before it; those that are made there are known there only.
-    for committed in behind_ponds.into_iter().chain([main]) {
-        let mut types: BTreeMap<Arc<str>, TypeHours> = BTreeMap::new();
-        for (name, before_ms) in committed.sealed_before_ms {
-            types.entry(name).or_default().sealed_before_ms = Some(before_ms);
-        }
-        for (name, open) in committed.last.open.into_iter().filter(|(_, open)| !open.is_empty()) {
-            types.entry(name).or_default().open = open;
-        }
-        for (name, since_ms) in committed.last.revising {
-            types.entry(name).or_default().revising_since_ms = Some(since_ms);
-        }
-        state.types.extend(types);
+    let of_main = types(&main);
+    // A type that is made behind a pond is known there only.
+    let behind_ponds = regions.values().flatten().map(|(name, hours)| (name.clone(), hours.clone()));
+    state.types = behind_ponds.chain(of_main.clone()).collect();
+    regions.insert(MAIN.to_owned(), of_main);
+    for (sink, region, accepts) in main.fingerprint.iter().flat_map(|fingerprint| fingerprint.sinks()) {
+        let known = regions.get(region);
+        let of_type = |name: &String| {
+            let hours = known.and_then(|known| known.get(name.as_str())).cloned().unwrap_or_default();
+            (name.as_str().into(), hours)
+        };
+        state.sinks.insert(sink.to_owned(), accepts.iter().map(of_type).collect());
     }
     Ok(Some(state))
+}
+
+fn types(committed: &Committed) -> BTreeMap<Arc<str>, TypeHours> {
+    let mut types: BTreeMap<Arc<str>, TypeHours> = BTreeMap::new();
+    for (name, before_ms) in &committed.sealed_before_ms {
+        types.entry(name.clone()).or_default().sealed_before_ms = Some(*before_ms);
+    }
+    for (name, open) in committed.last.open.iter().filter(|(_, open)| !open.is_empty()) {
+        types.entry(name.clone()).or_default().open.clone_from(open);
+    }
+    for (name, since_ms) in &committed.last.revising {
+        types.entry(name.clone()).or_default().revising_since_ms = Some(*since_ms);
+    }
+    types
 }

@@ -50,6 +50,7 @@ mod run;
 mod seat;
 mod state_dir;
 mod status;
+mod stuck;
 mod suspects;
 mod take_over;
 mod watchdog;

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use dashmap::DashMap;
-use tidemill_core::Role;
+use tidemill_core::{LatePolicy, Role};
 use tidemill_topology::{DeadLetterCaps, Fingerprint, MAIN, Node, Plan, Pond};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::caps::Caps;
 use crate::committer;
@@ -234,9 +235,14 @@ impl Wiring {
             .collect();
         let progress = Progress::at(&committed);
         let lineage = plan.lineage();
+        let types = plan.types.iter().chain(plan.nodes.iter().flat_map(|node| &node.sends));
+        let revised = types.filter(|event_type| event_type.late.policy == LatePolicy::Revise);
+        let revised_types = revised.map(|event_type| (event_type.name.clone(), event_type.late)).collect();
         Region {
             name,
             lineage,
+            revised_types,
+            opened: Instant::now(),
             plan,
             config,
             registry: opening.registry.clone(),

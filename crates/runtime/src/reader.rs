@@ -19,6 +19,7 @@ use crate::pond::reader::{PARTITION, PondReader};
 use crate::progress::{Progress, Seen};
 use crate::region::{Alarm, Region, SourceShared};
 use crate::replay::ReplayReader;
+use crate::stuck::Stuck;
 
 /// How often a source is asked how far it is behind.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -63,7 +64,7 @@ impl Actor for Reader {
             told_cut: 0,
             looked: Instant::now(),
             progress: Progress::default(),
-            fails_since: None,
+            stuck: Stuck::default(),
         };
         ctx.spawn(reading.run().into_actor(self));
     }
@@ -100,8 +101,7 @@ struct Reading {
     looked: Instant,
     /// Event times and hours seen since the last barrier.
     progress: Progress,
-    /// Since the first of the failures that nothing good came between.
-    fails_since: Option<Instant>,
+    stuck: Stuck,
 }
 
 impl Reading {
@@ -238,9 +238,6 @@ impl Reading {
         let begin = Instant::now();
         let bucket_ms = self.region.plan.limits.bucket_ms;
         let taken = intake.take(bucket_ms, self.region.config.replay_bytes);
-        if taken.is_ok() {
-            self.fails_since = None;
-        }
         self.source.counters.busy_ns.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
         match taken {
             Ok(Taken::Parts(parts, bytes, seen)) => {
@@ -331,9 +328,10 @@ impl Reading {
     fn show(&self, place: Place, ended: bool) {
         let mut state = self.source.state();
         (state.positions, state.idle, state.heard) = (Some(place.positions), place.idle, place.heard);
+        state.fails_for = Duration::ZERO;
         state.silent = place.silent;
-        // Having opened again is not yet having got on.
-        state.fails_for = self.fails_since.map_or(Duration::ZERO, |since| since.elapsed());
+        let stuck = state.positions.as_ref().map(|positions| self.stuck.of(positions, Instant::now()));
+        state.silent.extend(stuck.into_iter().flatten());
         state.ended = ended;
     }
 
@@ -363,11 +361,13 @@ impl Reading {
             self.positions = positions;
         }
         // Who can't be asked proves nothing.
-        let fails_for = self.fails_since.get_or_insert_with(Instant::now).elapsed();
+        let now = Instant::now();
+        self.stuck.failed(&self.positions, now);
         {
             let mut state = self.source.state();
             state.idle.clear();
-            state.fails_for = fails_for;
+            state.fails_for = self.stuck.fails_for();
+            state.silent = self.stuck.of(&self.positions, now);
         }
         let source = self.name();
         self.source.counters.errors.fetch_add(1, Ordering::Relaxed);

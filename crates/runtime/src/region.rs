@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use actix::Addr;
 use dashmap::DashMap;
-use tidemill_core::{Clusters, CutId, Lag, LogName, PartitionPosition, Publication, Tally};
+use tidemill_core::{Clusters, CutId, Lag, Late, LogName, PartitionPosition, Publication, Tally};
 use tidemill_topology::{Lineage, Node, Plan};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::caps::Caps;
 use crate::coordinator::{Coordinator, Fatal};
@@ -132,7 +133,7 @@ pub(crate) struct SourceState {
     pub(crate) idle: BTreeMap<Arc<str>, i64>,
     /// For how long partitions have given nothing and proven nothing.
     pub(crate) silent: BTreeMap<Arc<str>, Duration>,
-    /// For how long all calls of the source have failed.
+    /// For how long it could not be opened.
     pub(crate) fails_for: Duration,
     pub(crate) ended: bool,
     /// What it waits for before it can give anything.
@@ -151,7 +152,7 @@ impl SourceState {
         if position.ended || self.idle.contains_key(partition) {
             return Duration::ZERO;
         }
-        self.silent.get(partition).copied().unwrap_or_default().max(self.fails_for)
+        self.silent.get(partition).copied().unwrap_or_default()
     }
 }
 
@@ -181,6 +182,10 @@ pub(crate) struct Region {
     /// The part of them that lies before the last committed cut.
     pub(crate) committed_bytes: AtomicU64,
     pub(crate) lineage: Lineage,
+    /// Types whose late events are published as revisions.
+    pub(crate) revised_types: BTreeMap<Arc<str>, Late>,
+    /// When it was opened.
+    pub(crate) opened: Instant,
     pub(crate) coordinator: OnceLock<Addr<Coordinator>>,
     /// Why it is not running, until it is opened again.
     pub(crate) fault: Mutex<Option<String>>,

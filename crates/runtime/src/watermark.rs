@@ -1,9 +1,9 @@
 //! How far the events of a type have come: by what its partitions have shown and, while all of them are quiet, by the clock.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_core::Partitions;
 use tidemill_topology::Origin;
 
 use crate::progress::Newest;
@@ -14,17 +14,34 @@ use crate::region::Region;
 pub(crate) struct Watermark {
     /// In milliseconds of event time; `None` while nothing can be said.
     pub(crate) at_ms: Option<i64>,
+    /// The newest event time of all partitions.
+    pub(crate) newest_ms: Option<i64>,
     /// The partition that holds it, as `source/partition`.
     pub(crate) held_by: Option<String>,
     /// No partition has anything more for now: it goes on with the clock.
     pub(crate) is_quiet: bool,
-    /// Partitions that have been silent for so long that they are not waited for.
-    pub(crate) without: Partitions,
+    /// What has been silent for so long that it is not waited for.
+    pub(crate) without: Vec<Without>,
+}
+
+/// A partition that is not waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Without {
+    pub(crate) source: Arc<str>,
+    /// `None` for a source of which no partition is known.
+    pub(crate) partition: Option<Arc<str>>,
+    /// How far it had come.
+    pub(crate) newest_ms: Option<i64>,
 }
 
 /// The watermark of the types that come from there.
 pub(crate) fn watermark(region: &Region, origins: &[Origin], now_ms: i64) -> Watermark {
     let mut shown = Shown::default();
+    let without = |source: &Arc<str>, partition: Option<&Arc<str>>, newest_ms: Option<i64>| Without {
+        source: source.clone(),
+        partition: partition.cloned(),
+        newest_ms,
+    };
     let hold_ms = region.plan.limits.hold_at_most_ms;
     let is_too_long = |silence: Duration| silence.as_millis() > hold_ms.unsigned_abs().into();
     for origin in origins {
@@ -36,25 +53,39 @@ pub(crate) fn watermark(region: &Region, origins: &[Origin], now_ms: i64) -> Wat
         let positions = match &state.positions {
             Some(positions) => positions,
             // What is known of it is what was seen before.
-            None if is_given_up => {
-                shown.without.entry(name.clone()).or_default();
-                &no_positions
-            }
+            None if is_given_up => &no_positions,
             None => return Watermark::held_by(format!("{name} (not open yet)")),
         };
-        if origin.among(positions).next().is_none() && !is_given_up {
-            match (origin.partitions.first(), &state.waits_for) {
-                (Some(partition), _) => return Watermark::held_by(format!("{name}/{partition} (not there)")),
-                (None, Some(_)) => return Watermark::held_by(format!("{name} (waits)")),
-                (None, None) => {}
+        if origin.among(positions).next().is_none() {
+            let what = match (origin.partitions.first(), &state.waits_for) {
+                (Some(partition), _) => Some(format!("{name}/{partition} (not there)")),
+                (None, Some(_)) => Some(format!("{name} (waits)")),
+                (None, None) => None,
+            };
+            match what {
+                // It was waited for since the start.
+                Some(_) if is_given_up || is_too_long(region.opened.elapsed()) => {
+                    shown.without.push(without(name, origin.partitions.first(), None));
+                }
+                Some(what) => return Watermark::held_by(what),
+                None => {}
             }
         }
         // Everybody who needs both takes the source's state first.
         let progress = region.progress();
         let seen = progress.seen.get(name);
         for (partition, newest) in seen.into_iter().flat_map(|seen| origin.among(seen)) {
-            if !positions.contains_key(partition) {
+            if state.positions.is_none() {
+                shown.without.push(without(name, Some(partition), Some(newest.at_ms)));
+                shown.add(Some(*newest), Standing::Quiet(now_ms.saturating_sub(hold_ms)));
+            } else if !positions.contains_key(partition) {
                 shown.add(Some(*newest), Standing::Ended);
+            }
+        }
+        // Those of which not even the position is known.
+        for (partition, silence) in origin.among(&state.silent) {
+            if !positions.contains_key(partition) && is_too_long(*silence) {
+                shown.without.push(without(name, Some(partition), None));
             }
         }
         for (partition, position) in origin.among(positions) {
@@ -63,7 +94,8 @@ pub(crate) fn watermark(region: &Region, origins: &[Origin], now_ms: i64) -> Wat
                 Some(proven_ms) => Standing::Quiet(*proven_ms),
                 None if position.ended => Standing::Ended,
                 None if is_too_long(state.silence(partition, position)) => {
-                    shown.without.entry(name.clone()).or_default().insert(partition.clone());
+                    let at_ms = newest.map(|newest: Newest| newest.at_ms);
+                    shown.without.push(without(name, Some(partition), at_ms));
                     Standing::Quiet(now_ms.saturating_sub(hold_ms))
                 }
                 None => Standing::Active,
@@ -104,7 +136,7 @@ struct Shown {
     newest: Option<Newest>,
     /// Until when it is proven, or taken for granted, that nothing more had come to any of them.
     quiet_ms: Option<i64>,
-    without: Partitions,
+    without: Vec<Without>,
 }
 
 impl Shown {
@@ -126,12 +158,13 @@ impl Shown {
     }
 
     fn watermark(self) -> Watermark {
+        let (newest_ms, held_by, without) = (self.newest.map(|newest| newest.at_ms), self.held_by, self.without);
         if let Some(at_ms) = self.lowest_ms {
-            return Watermark { at_ms: Some(at_ms), held_by: self.held_by, is_quiet: false, without: self.without };
+            return Watermark { at_ms: Some(at_ms), newest_ms, held_by, is_quiet: false, without };
         }
         let at_ms = |newest: Newest| self.quiet_ms.map_or(newest.at_ms, |quiet_ms| newest.when_quiet(quiet_ms));
         let at_ms = self.newest.map(at_ms);
-        Watermark { at_ms, held_by: None, is_quiet: self.quiet_ms.is_some(), without: self.without }
+        Watermark { at_ms, newest_ms, held_by: None, is_quiet: self.quiet_ms.is_some(), without }
     }
 }
 

@@ -54,6 +54,8 @@ pub(crate) struct Left {
     pub(crate) tally: Tally,
     /// What the stage has let out since the barrier before.
     pub(crate) progress: Progress,
+    /// Types that it makes, of which late rows wait for the end of a revision.
+    pub(crate) revising: Vec<Arc<str>>,
 }
 
 impl Actor for Worker {
@@ -274,7 +276,7 @@ fn done(region: &Region, stage: &StageShared, item: &Numbered, outcome: Outcome)
 /// Hands on a result: Logs first, then what goes to other stages, then the word to the coordinator; last, the lease ends.
 async fn release(region: &Region, stage: &StageShared, number: u64, done: Done, is_repeat: bool) {
     let Done { effects, dead, dead_counts, seen, barrier } = done;
-    let Effects { batches, notes, appends, publications, retired, tally, .. } = effects;
+    let Effects { batches, notes, appends, publications, retired, revising, tally, .. } = effects;
     for (log, bytes) in &appends {
         append(region, stage, log, bytes).await;
         failpoint::at("log-appended").await;
@@ -315,7 +317,7 @@ async fn release(region: &Region, stage: &StageShared, number: u64, done: Done, 
     let logs = stage.logs().take_dirty().into_iter().collect();
     let (publications, retired) = std::mem::take(&mut *stage.pending());
     let progress = std::mem::take(&mut *stage.progress());
-    let left = Left { snapshot, logs, publications, retired, tally: *stage.tally(), progress };
+    let left = Left { snapshot, logs, publications, retired, tally: *stage.tally(), progress, revising };
     stage.acked.store(seals.cut, Ordering::SeqCst);
     // The lease ends before the word goes out: the cut may be committed as soon as it does.
     stage.inbox.complete(number, tally);

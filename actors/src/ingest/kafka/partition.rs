@@ -39,6 +39,8 @@ pub(super) struct Partition {
     high: u64,
     /// Since when `taken` has not moved.
     pub(super) quiet_since: Instant,
+    /// Since when there is something to hand on.
+    pub(super) ready_since: Instant,
     /// When it gave something last, or we began to ask for it.
     pub(super) gave_at: Instant,
     /// When the cluster was asked, and said that there is nothing behind `next`.
@@ -77,6 +79,7 @@ impl Partition {
             end: None,
             high: 0,
             quiet_since: Instant::now(),
+            ready_since: Instant::now(),
             gave_at: Instant::now(),
             proven: None,
             newest_ms: None,
@@ -149,8 +152,11 @@ impl Partition {
         self.proven.filter(|proven| is_quiet && is_proof(proven)).map(|proven| proven.at_ms)
     }
 
-    /// For how long it has given nothing, and nobody has said that there is nothing.
-    pub(super) fn silence(&self) -> Duration {
+    /// For how long it has given nothing, and nobody has said that there is nothing. What was taken and waits for its turn is not silent.
+    pub(super) fn silence(&self, waits_for_schemas: bool) -> Duration {
+        if !self.builder.is_empty() && !waits_for_schemas {
+            return Duration::ZERO;
+        }
         let proven_at = self.proven.map(|proven| proven.at);
         proven_at.into_iter().fold(self.gave_at, Instant::max).elapsed()
     }

@@ -29,6 +29,10 @@ const CHUNKS: usize = 64 << 20;
 const WAIT: Duration = Duration::from_millis(20);
 /// How long to wait for schemas before it is looked again.
 const SCHEMAS_WAIT: Duration = Duration::from_millis(5);
+/// A partition that has something is handed on no later than this after it was taken, whatever others have.
+const TURN: Duration = Duration::from_millis(200);
+/// When a poll comes so long after the one before, somebody behind was full, or the machine stood still: that is nobody's silence.
+const GAP: Duration = Duration::from_secs(1);
 /// A partition that gave something so short a time ago is not told to be silent.
 const SILENCE_MIN: Duration = Duration::from_millis(500);
 /// How often positions go to the group.
@@ -67,6 +71,11 @@ pub(super) struct KafkaSource {
     committed: Instant,
     /// When messages were last taken: a gap in this is not the cluster's fault.
     polled: Looked,
+    /// When it was asked for something last.
+    called: Looked,
+    /// Since when not all partitions are known, or the cluster does not answer.
+    blind_since: Option<Instant>,
+    hold_at_most: Duration,
     stalls: u32,
 }
 
@@ -124,6 +133,9 @@ impl KafkaSource {
             to_commit: Vec::new(),
             committed: now,
             polled: Looked::now(),
+            called: Looked::now(),
+            blind_since: Some(now),
+            hold_at_most: Duration::from_millis(context.limits.hold_at_most_ms.unsigned_abs()),
             stalls: 0,
         })
     }
@@ -331,13 +343,17 @@ impl KafkaSource {
         let chunk = (CHUNKS / self.partitions.len().max(1)).clamp(CHUNK / 16, CHUNK);
         loop {
             let is_drained = self.take();
-            let full = self.ready.iter().position(|at| self.partitions[*at].builder.bytes() >= chunk);
-            if let Some(full) = full {
-                self.ready.rotate_left(full);
+            // Those that have little must not be passed over for ever by those that have much.
+            let has_waited = |at: &usize| self.partitions[*at].ready_since.elapsed() >= TURN;
+            if is_drained || begin.elapsed() >= WAIT || self.ready.front().is_some_and(has_waited) {
+                self.is_handing_on = true;
                 return;
             }
-            if is_drained || begin.elapsed() >= WAIT {
-                self.is_handing_on = true;
+            let full = self.ready.iter().position(|at| self.partitions[*at].builder.bytes() >= chunk);
+            if let Some(full) = full {
+                if let Some(at) = self.ready.remove(full) {
+                    self.ready.push_front(at);
+                }
                 return;
             }
         }
@@ -359,6 +375,7 @@ impl KafkaSource {
                         last = Some((message.place(), *at));
                         if partitions[*at].builder.is_empty() {
                             ready.push_back(*at);
+                            partitions[*at].ready_since = Instant::now();
                         }
                         *at
                     }
@@ -391,10 +408,7 @@ impl KafkaSource {
         }
         if stood_still {
             // It was us who did not ask: somebody behind was full, or the machine stood still.
-            for partition in &mut self.partitions {
-                partition.quiet_since = self.polled.at;
-                partition.gave_at = self.polled.at;
-            }
+            self.partitions.iter_mut().for_each(|partition| partition.quiet_since = self.polled.at);
         }
         is_drained
     }
@@ -498,7 +512,18 @@ impl KafkaSource {
 
 impl Source for KafkaSource {
     fn poll(&mut self) -> Result<Polled, SourceError> {
+        let passed = self.called.again();
+        if passed >= GAP {
+            let now = Instant::now();
+            let forgive = |since: &mut Instant| *since = since.checked_add(passed).unwrap_or(now).min(now);
+            self.partitions.iter_mut().for_each(|partition| forgive(&mut partition.gave_at));
+            self.blind_since.as_mut().into_iter().for_each(forgive);
+        }
         self.hear()?;
+        match self.waits.is_some() || !self.is_bounded {
+            true => drop(self.blind_since.get_or_insert_with(Instant::now)),
+            false => self.blind_since = None,
+        }
         self.look_after()?;
         // What waits for schemas is bounded: nothing more is taken meanwhile.
         if !self.is_handing_on && !self.waits_for_schemas {
@@ -532,8 +557,8 @@ impl Source for KafkaSource {
     }
 
     fn idle_partitions(&self) -> BTreeMap<Arc<str>, i64> {
-        // A partition of which nothing is known yet may hold anything.
-        if self.waits.is_some() || !self.is_bounded {
+        // A partition of which nothing is known yet may hold anything, for a while.
+        if self.blind_since.is_some_and(|since| since.elapsed() <= self.hold_at_most) {
             return BTreeMap::new();
         }
         let (timeout, fresh) = (self.config.idle_timeout(), 4 * EVERY);
@@ -542,9 +567,12 @@ impl Source for KafkaSource {
     }
 
     fn silent_partitions(&self) -> BTreeMap<Arc<str>, Duration> {
-        let silent = self.partitions.iter().filter(|partition| !partition.is_done());
-        let silent = silent.map(|partition| (partition.name.clone(), partition.silence()));
-        silent.filter(|(_, silence)| *silence >= SILENCE_MIN).collect()
+        let known = self.partitions.iter().filter(|partition| !partition.is_done());
+        let known = known.map(|partition| (partition.name.clone(), partition.silence(self.waits_for_schemas)));
+        // Those that the cluster has not told of are silent for as long as it tells nothing.
+        let blind = self.blind_since.map_or(Duration::ZERO, |since| since.elapsed());
+        let untold = self.saved.keys().map(|name| (name.clone(), blind));
+        known.chain(untold).filter(|(_, silence)| *silence >= SILENCE_MIN).collect()
     }
 
     fn committed(&mut self, positions: &BTreeMap<Arc<str>, PartitionPosition>) {

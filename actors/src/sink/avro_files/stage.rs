@@ -73,8 +73,7 @@ impl TypeState {
     }
 
     /// Forgets what is needed for hours only that take late events.
-    fn give_up(&mut self, width_ms: i64) {
-        self.given_up_ms = self.given_up_ms.max(self.event_type.late.given_up_before_ms(self.sealed_before_ms));
+    fn forget(&mut self, width_ms: i64) {
         let (given_up_ms, hours) = (self.given_up_ms, &self.hours);
         let is_needed =
             |start_ms: &i64| start_ms.saturating_add(width_ms) > given_up_ms || hours.contains_key(start_ms);
@@ -456,7 +455,8 @@ impl Stage for AvroFilesStage {
                 !ends
             });
             state.duplicates.retain(|start_ms, _| !is_sealed(*start_ms));
-            state.give_up(width_ms);
+            state.given_up_ms = state.given_up_ms.max(state.event_type.late.given_up_by_ms(horizon));
+            state.forget(width_ms);
         }
         for name in &seals.revised {
             let Some(index) = self.type_index(name) else { continue };
@@ -469,7 +469,7 @@ impl Stage for AvroFilesStage {
                 }
                 open.revision == 0
             });
-            state.give_up(width_ms);
+            state.forget(width_ms);
         }
         for (directory, ..) in &closing {
             self.files.give(*directory, effects)?;

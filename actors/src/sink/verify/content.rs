@@ -86,7 +86,7 @@ pub(super) fn read_content(
             let hour = Value::Union(1, Box::new(Value::TimestampMillis(own_hour_ms)));
             name == TRUE_HOUR && *value == hour
         });
-        earlier += u64::from(says_so);
+        earlier += u64::from(says_so && time_ms < hour.start_ms);
         let early = time_ms < hour.start_ms && manifest.event_type != DEAD_LETTER_TYPE && !says_so;
         if early || time_ms >= hour.end_ms() {
             strangers += 1;

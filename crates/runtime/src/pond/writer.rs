@@ -54,7 +54,7 @@ impl StageKind for PondKind {
                 let sealed_before = sealed.map(|(event_type, sealed_before_ms)| Horizon {
                     event_type: event_type.clone(),
                     sealed_before_ms: *sealed_before_ms,
-                    reason: SealReason::Watermark,
+                    reason: SealReason::Before,
                 });
                 State { sealed_before: sealed_before.collect(), ..State::default() }
             }

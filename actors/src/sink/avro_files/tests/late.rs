@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tidemill_core::{EventType, Finding, Late, LatePolicy, Reason, RevisionMode, StageKind};
+use tidemill_core::{EventType, Finding, Late, LatePolicy, Reason, RevisionMode, SealReason, StageKind};
 
 use super::{HOUR, PLAY, Rig, batch_of, input, limits, typed};
 use crate::sink::AvroFiles;
@@ -139,4 +139,16 @@ fn a_type_with_a_field_of_the_name_of_the_added_one_is_refused() {
     let findings: Vec<Finding> = AvroFiles.plan(&input(json!({}), &[Arc::new(made)], limits(HOUR))).unwrap_err();
     assert!(findings[0].message.contains("`true_hour`"), "{findings:?}");
     assert_eq!(AvroFiles.plan(&input(json!({}), &[typed("play", &schema, &[])], limits(HOUR))).map(|_| ()), Ok(()));
+}
+
+#[test]
+fn hours_that_were_sealed_before_the_pond_of_the_sink_was_there_have_no_revisions() {
+    let mut rig = rig(LatePolicy::Revise, 9 * HOUR);
+    rig.barrier_for(&[("play", 2 * HOUR)], SealReason::Before);
+    write(&mut rig, "a", HOUR);
+    assert_eq!((rig.tally.late, rig.tally.sent), (1, 0));
+    write(&mut rig, "b", 2 * HOUR);
+    rig.barrier(&[("play", 3 * HOUR)]);
+    write(&mut rig, "c", 2 * HOUR);
+    assert_eq!((rig.tally.late, rig.tally.taken_late), (1, 1));
 }

@@ -211,12 +211,13 @@ impl Rig {
 
     /// A barrier: seals, then the snapshot.
     pub(super) fn barrier(&mut self, horizons: &[(&str, i64)]) -> Vec<u8> {
+        self.barrier_for(horizons, SealReason::Watermark)
+    }
+
+    pub(super) fn barrier_for(&mut self, horizons: &[(&str, i64)], reason: SealReason) -> Vec<u8> {
         self.cut += 1;
-        let horizon = |(name, before): &(&str, i64)| Horizon {
-            event_type: (*name).into(),
-            sealed_before_ms: *before,
-            reason: SealReason::Watermark,
-        };
+        let horizon =
+            |(name, before): &(&str, i64)| Horizon { event_type: (*name).into(), sealed_before_ms: *before, reason };
         let position = PartitionPosition { next: 77, resume: String::new(), ended: false };
         let seals = Seals {
             cut: self.cut,
