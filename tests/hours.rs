@@ -154,3 +154,30 @@ fn the_examples_for_readers_find_what_is_there() {
     let row = rows.iter().find(|row| row[1].as_str().is_some_and(|hour| hour.get(14..16) == start.get(14..16)));
     assert_eq!(row.map(|row| (&row[2], &row[3], &row[4])), Some((&"1".into(), &"2".into(), &"1".into())), "{told}");
 }
+
+#[test]
+fn a_sink_behind_a_pond_misses_nothing_while_its_hours_are_still_in_there() {
+    let place = place();
+    let again = "\n[sinks.again]\nkind = \"avro_files\"\nfrom = [\"dedup\"]\npond = {}\npath = \"again/{year}-{month}-{day}T{hour}-{minute}\"\n";
+    place.append("plays.toml", again);
+    // The region behind the pond commits in the wake of the first one; what is published before it is missing nowhere.
+    let child = place.follow(&["--set", "cut.interval=200ms"]);
+    wait_for("the output root", || place.out().join(".tidemill-published").exists().then_some(()));
+    for minute in 4..12 {
+        place.append("data/first", &format!("at{minute}\t{}\t\n", HOUR + minute * MINUTE));
+        let sealed = tidemill_core::format_time_ms(HOUR + (minute - 1) * MINUTE);
+        wait_for("the next seal", || {
+            let output = place.tidemill(&["hours", "--json"]);
+            assert_exit(&output, 0);
+            let report: Value = serde_json::from_slice(&output.stdout).ok()?;
+            let rows = report["types"].as_array()?.iter().filter(|row| row["event_type"] == "play");
+            let of_last = |row: &Value| {
+                let hour = row["hours"].as_array()?.iter().find(|hour| hour["start"] == *sealed)?;
+                (hour["state"] == "sealed").then_some(())
+            };
+            let both: Vec<_> = rows.filter_map(of_last).collect();
+            (both.len() == 2).then_some(())
+        });
+    }
+    stop(child);
+}

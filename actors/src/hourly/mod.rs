@@ -8,6 +8,7 @@
 //! | groups of one hour | `groups` |
 //! | what is counted for each group | `measure` |
 //! | rows of a sealed hour | `emit` |
+//! | when rows leave, and late events | `revise` |
 //! | the worker's value, and its snapshot | `stage`, `snapshot` |
 
 mod emit;
@@ -17,6 +18,7 @@ mod kind;
 mod measure;
 mod output;
 mod plan;
+mod revise;
 mod snapshot;
 mod stage;
 #[cfg(test)]

@@ -192,6 +192,9 @@ pub struct WorkerStatus {
 pub struct TypeStatus {
     /// Its name.
     pub name: String,
+    /// Who answers for it.
+    #[serde(default)]
+    pub owner: Option<String>,
     /// Hours that have events and are not sealed.
     pub open_hours: usize,
     /// Hours sealed since the process started.
@@ -370,8 +373,10 @@ impl Region {
                 let watermark = origins.map(|origins| watermark(self, origins, now_ms)).unwrap_or_default();
                 let open_hours = self.progress().open.get(name).map_or(0, std::collections::BTreeSet::len);
                 let counts = self.carried.types.get(name).map(|counts| *counts).unwrap_or_default();
+                let declared = self.plan.types.iter().find(|event_type| event_type.name == *name);
                 TypeStatus {
                     name: name.to_string(),
+                    owner: declared.and_then(|event_type| event_type.owner.clone()),
                     open_hours,
                     sealed_hours: counts.sealed,
                     sealed_in_time: counts.sealed_in_time,

@@ -3,6 +3,7 @@
 mod blocks;
 mod directory;
 mod files;
+mod hours;
 mod stage;
 mod state;
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hashbrown::HashTable;
 use tidemill_core::{
     Batch, DEAD_LETTER_TYPE, DeadLetter, Effects, EventType, Hour, Input, KeyColumns, LatePolicy, Limits, Reason,
     SealReason, Seals, Stage, StageContext, StageError, TimeColumn, format_time_ms,
@@ -11,8 +10,9 @@ use tidemill_core::{
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Config;
-use super::directory::{Directory, Owner};
+use super::directory::Owner;
 use super::files::{Files, Group};
+use super::hours::{OpenHour, TypeState};
 use super::state::Saved;
 use super::true_hour;
 use crate::sink::container::Format;
@@ -38,62 +38,6 @@ pub(super) struct AvroFilesStage {
     /// Bytes of the path's fields: of the row in hand, and of the row before it.
     key: Vec<u8>,
     last_key: Vec<u8>,
-}
-
-struct TypeState {
-    event_type: Arc<EventType>,
-    format: Arc<Format>,
-    /// Columns whose values are in the path.
-    path_fields: Vec<usize>,
-    sealed_before_ms: i64,
-    /// Hours that end at or before it take no late events. It moves with seals only, by what the type says at the time: of what was sealed under
-    /// another policy, or before there was this sink, nobody knows the last revision.
-    given_up_ms: i64,
-    /// An hour with events was sealed.
-    has_begun: bool,
-    /// Hours that take events, by start: open ones, and revisions of sealed ones.
-    hours: BTreeMap<i64, OpenHour>,
-    /// Number of the last further revision of an hour that is not given up.
-    revised: BTreeMap<i64, u32>,
-    /// Duplicates dropped, by start of the hour.
-    duplicates: BTreeMap<i64, u64>,
-}
-
-impl TypeState {
-    /// Opens a directory of an hour.
-    fn open(&mut self, files: &mut Files, hour: Hour, path: String, values: BTreeMap<String, String>) -> usize {
-        let next = || self.revised.get(&hour.start_ms).copied().unwrap_or(0).saturating_add(1);
-        let revision = if hour.end_ms() <= self.sealed_before_ms { next() } else { 0 };
-        let open = self.hours.entry(hour.start_ms).or_insert_with(|| OpenHour::new(revision));
-        let made =
-            Directory::new(self.event_type.clone(), hour, open.revision, path.clone(), values, self.format.clone());
-        let directory = files.insert(made);
-        open.by_path.insert(path, directory);
-        directory
-    }
-
-    /// Forgets what is needed for hours only that take late events.
-    fn forget(&mut self, width_ms: i64) {
-        let (given_up_ms, hours) = (self.given_up_ms, &self.hours);
-        let is_needed =
-            |start_ms: &i64| start_ms.saturating_add(width_ms) > given_up_ms || hours.contains_key(start_ms);
-        self.revised.retain(|start_ms, _| is_needed(start_ms));
-        self.duplicates.retain(|start_ms, _| is_needed(start_ms));
-    }
-}
-
-struct OpenHour {
-    /// 0 until it is sealed.
-    revision: u32,
-    by_path: BTreeMap<String, usize>,
-    /// Finds a directory without making its path: bytes of the path's fields.
-    by_key: HashTable<(Box<[u8]>, usize)>,
-}
-
-impl OpenHour {
-    fn new(revision: u32) -> Self {
-        Self { revision, by_path: BTreeMap::new(), by_key: HashTable::new() }
-    }
 }
 
 impl AvroFilesStage {

@@ -1,0 +1,75 @@
+//! The hours of a type that take events: open ones, and revisions of sealed ones.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+use tidemill_core::{EventType, Hour};
+
+use super::directory::Directory;
+use super::files::Files;
+use crate::sink::container::Format;
+
+/// A type that the sink takes.
+pub(super) struct TypeState {
+    pub(super) event_type: Arc<EventType>,
+    pub(super) format: Arc<Format>,
+    /// Columns whose values are in the path.
+    pub(super) path_fields: Vec<usize>,
+    pub(super) sealed_before_ms: i64,
+    /// Hours that end at or before it take no late events. It moves with seals only, by what the type says at the time: of what was sealed under
+    /// another policy, or before there was this sink, nobody knows the last revision.
+    pub(super) given_up_ms: i64,
+    /// An hour with events was sealed.
+    pub(super) has_begun: bool,
+    /// Hours that take events, by start: open ones, and revisions of sealed ones.
+    pub(super) hours: BTreeMap<i64, OpenHour>,
+    /// Number of the last further revision of an hour that is not given up.
+    pub(super) revised: BTreeMap<i64, u32>,
+    /// Duplicates dropped, by start of the hour.
+    pub(super) duplicates: BTreeMap<i64, u64>,
+}
+
+impl TypeState {
+    /// Opens a directory of an hour.
+    pub(super) fn open(
+        &mut self,
+        files: &mut Files,
+        hour: Hour,
+        path: String,
+        values: BTreeMap<String, String>,
+    ) -> usize {
+        let next = || self.revised.get(&hour.start_ms).copied().unwrap_or(0).saturating_add(1);
+        let revision = if hour.end_ms() <= self.sealed_before_ms { next() } else { 0 };
+        let open = self.hours.entry(hour.start_ms).or_insert_with(|| OpenHour::new(revision));
+        let made =
+            Directory::new(self.event_type.clone(), hour, open.revision, path.clone(), values, self.format.clone());
+        let directory = files.insert(made);
+        open.by_path.insert(path, directory);
+        directory
+    }
+
+    /// Forgets what is needed for hours only that take late events.
+    pub(super) fn forget(&mut self, width_ms: i64) {
+        let (given_up_ms, hours) = (self.given_up_ms, &self.hours);
+        let is_needed =
+            |start_ms: &i64| start_ms.saturating_add(width_ms) > given_up_ms || hours.contains_key(start_ms);
+        self.revised.retain(|start_ms, _| is_needed(start_ms));
+        self.duplicates.retain(|start_ms, _| is_needed(start_ms));
+    }
+}
+
+/// An hour that takes events, or a revision of one.
+pub(super) struct OpenHour {
+    /// 0 until it is sealed.
+    pub(super) revision: u32,
+    pub(super) by_path: BTreeMap<String, usize>,
+    /// Finds a directory without making its path: bytes of the path's fields.
+    pub(super) by_key: HashTable<(Box<[u8]>, usize)>,
+}
+
+impl OpenHour {
+    pub(super) fn new(revision: u32) -> Self {
+        Self { revision, by_path: BTreeMap::new(), by_key: HashTable::new() }
+    }
+}
