@@ -67,6 +67,7 @@ fn sealed_empty_and_overdue_hours_are_told_apart_and_what_an_open_one_waits_for(
         String::from_utf8(shown.stdout).expect("text")
     };
     let revised = show(HOUR);
+    assert!(revised.contains("all before   lines/data/first: "), "{revised}");
     assert!(
         revised.contains("revision 1") && revised.contains("late events, to be read beside the others"),
         "{revised}"

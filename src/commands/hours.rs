@@ -18,7 +18,8 @@ pub(crate) fn run(args: &Hours) -> Result<(), Failure> {
     if let Some(HoursCommand::Show { event_type, hour, json, settings }) = &args.command {
         return show(event_type, *hour, *json, &Settings::load(settings)?);
     }
-    let wanted = Wanted { since_ms: args.since, until_ms: args.until, event_type: args.event_type.as_deref() };
+    let wanted =
+        Wanted { since_ms: args.since, until_ms: args.until, event_type: args.event_type.as_deref(), manifests: false };
     let (report, faults) = look(&Settings::load(&args.settings)?, &wanted)?;
     if let Some(file) = &args.html {
         let failed = |error| Failure::new(Code::Unavailable, format!("can't write {}: {error}", file.display()));
@@ -34,7 +35,12 @@ pub(crate) fn run(args: &Hours) -> Result<(), Failure> {
 }
 
 fn show(event_type: &str, start_ms: i64, json: bool, settings: &Settings) -> Result<(), Failure> {
-    let wanted = Wanted { since_ms: Some(start_ms), until_ms: Some(start_ms + 1), event_type: Some(event_type) };
+    let wanted = Wanted {
+        since_ms: Some(start_ms),
+        until_ms: Some(start_ms + 1),
+        event_type: Some(event_type),
+        manifests: true,
+    };
     let (report, faults) = look(settings, &wanted)?;
     if let Some(start) = report.starts_ms.first().filter(|start| **start != start_ms) {
         let message = format!(

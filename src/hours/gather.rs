@@ -30,6 +30,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) since_ms: Option<i64>,
     pub(crate) until_ms: Option<i64>,
     pub(crate) event_type: Option<&'a str>,
+    /// Whether manifests are wanted in full.
+    pub(crate) manifests: bool,
 }
 
 /// Looks at an output root. `ask` is asked for the status of a topology that may run. What can't be read goes to `fault`.
@@ -89,6 +91,10 @@ pub(crate) fn gather(
             held_by: told.and_then(|told| told.held_by.clone()),
             revising_since: first.revising_since_ms.map(format_time_ms),
             hours: hours.of(event_type, &revisions, of_type, &first.open),
+            manifests: (revisions.iter().rev())
+                .filter(|revision| wanted.manifests && starts_ms.contains(&revision.start_ms))
+                .map(|revision| revision.manifest.clone())
+                .collect(),
         });
     }
     if let Some(wanted) = wanted.event_type.filter(|_| types.is_empty()) {

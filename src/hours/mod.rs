@@ -11,7 +11,7 @@ mod one;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use tidemill_actors::sink::{Mode, Revision};
+use tidemill_actors::sink::{Manifest, Mode, Revision};
 use tidemill_core::{SealReason, format_time_ms};
 
 pub(crate) use gather::{Wanted, gather};
@@ -59,6 +59,9 @@ pub(crate) struct Row {
     pub(crate) revising_since: Option<String>,
     /// Those that anything is known of.
     pub(crate) hours: Vec<Hour>,
+    /// Manifests of their revisions, if they are asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) manifests: Vec<Manifest>,
 }
 
 /// What is known of an hour.

@@ -2,11 +2,14 @@
 
 use std::fmt::Write as _;
 
-use tidemill_actors::sink::Mode;
+use tidemill_actors::sink::{Manifest, Mode};
 use tidemill_core::{format_time_ms, parse_time_ms};
 
 use super::{Hour, Report, Row, State};
 use crate::display::count;
+
+/// Positions that are told of a directory.
+const POSITIONS_MAX: usize = 24;
 
 /// The start of an hour as it is written: a time, whose minutes and seconds may be left out, in UTC.
 pub(crate) fn hour_start_ms(text: &str) -> Result<i64, String> {
@@ -27,7 +30,9 @@ pub(crate) fn one(report: &Report, start_ms: i64) -> String {
             let _ = writeln!(text, "  owner            {owner}");
         }
         match hour {
-            Some(hour) if !hour.revisions.is_empty() => published(hour, start_ms + report.hour_ms, &mut text),
+            Some(hour) if !hour.revisions.is_empty() => {
+                published(hour, &row.manifests, start_ms + report.hour_ms, &mut text);
+            }
             _ => unpublished(report, row, hour, &mut text),
         }
         text.push('\n');
@@ -35,7 +40,7 @@ pub(crate) fn one(report: &Report, start_ms: i64) -> String {
     text
 }
 
-fn published(hour: &Hour, end_ms: i64, text: &mut String) {
+fn published(hour: &Hour, manifests: &[Manifest], end_ms: i64, text: &mut String) {
     let _ = writeln!(text, "  events           {}, {} of them late", count(hour.events), count(hour.late));
     let _ = writeln!(text, "  duplicates       {} dropped", count(hour.duplicates_dropped));
     for (source, partitions) in &hour.not_waited_for {
@@ -50,8 +55,6 @@ fn published(hour: &Hour, end_ms: i64, text: &mut String) {
         };
         let after = parse_time_ms(&revision.sealed_at).unwrap_or(end_ms) - end_ms;
         let reason = serde_json::to_value(revision.reason).unwrap_or_default();
-        let more =
-            if revision.directories > 1 { format!(" and {} more", revision.directories - 1) } else { String::new() };
         let _ = writeln!(text, "  revision {:<7} {}: {how}", revision.revision, count(revision.events));
         let _ = writeln!(
             text,
@@ -60,7 +63,31 @@ fn published(hour: &Hour, end_ms: i64, text: &mut String) {
             after / 1_000,
             reason.as_str().unwrap_or_default()
         );
-        let _ = writeln!(text, "    directory      {}{more}", revision.path);
+        let of_revision = manifests.iter().filter(|manifest| manifest.revision == revision.revision);
+        of_revision.for_each(|manifest| directory(manifest, text));
+    }
+}
+
+/// What one directory says of itself.
+fn directory(manifest: &Manifest, text: &mut String) {
+    let bytes: u64 = manifest.files.iter().map(|file| file.bytes).sum();
+    let _ = writeln!(text, "    directory      {}", manifest.path);
+    let _ = writeln!(text, "      files        {}, {} bytes", manifest.files.len(), count(bytes));
+    if let (Some(first), Some(last)) = (&manifest.event_time.min, &manifest.event_time.max) {
+        let _ = writeln!(text, "      event time   {first} to {last}");
+    }
+    if let Some(ids) = &manifest.ids {
+        let _ = writeln!(text, "      ids          {} ({})", ids.sum, ids.algorithm);
+    }
+    let partitions = manifest.positions.iter().flat_map(|(source, partitions)| {
+        partitions.iter().map(move |(partition, position)| format!("{source}/{partition}: {position}"))
+    });
+    for (number, position) in partitions.enumerate() {
+        if number == POSITIONS_MAX {
+            let _ = writeln!(text, "                   and more: --json");
+            break;
+        }
+        let _ = writeln!(text, "      {:<12} {position}", if number == 0 { "all before" } else { "" });
     }
 }
 

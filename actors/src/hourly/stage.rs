@@ -176,12 +176,18 @@ impl HourlyStage {
         if self.groups + rows.len() <= self.limits.max_groups {
             return Some(());
         }
-        let mut missing = rows.len();
-        if let Some(hour) = self.open.get(&key) {
-            for row in rows {
-                missing -= usize::from(hour.groups.holds(&self.plan.groups, &columns.groups, *row)?);
+        let mut new_rows = Vec::new();
+        for row in rows {
+            let hour = self.open.get(&key);
+            let is_there =
+                hour.map_or(Some(false), |hour| hour.groups.holds(&self.plan.groups, &columns.groups, *row))?;
+            if !is_there {
+                new_rows.push(*row);
             }
         }
+        let mut new = Groups::new(self.plan.groups.len());
+        new.assign(&self.plan.groups, &columns.groups, &new_rows)?;
+        let missing = new.len();
         while self.groups + missing > self.limits.max_groups && self.drop_oldest_kept(key.1) {}
         Some(())
     }

@@ -66,7 +66,11 @@ impl Said {
                 said.passes.insert(region.sources[index].node);
                 said.revised.extend(seals.revised);
                 add(&mut said.without, seals.without);
-                said.reasons.extend(seals.horizons.into_iter().map(|horizon| (horizon.event_type, horizon.reason)));
+                for Horizon { event_type, reason, .. } in seals.horizons {
+                    let known = said.reasons.entry(event_type).or_insert(reason);
+                    // That hours were sealed before there was one of the ponds does not hold for the others.
+                    *known = first_reason([*known, reason].into_iter());
+                }
             }
         }
         said
@@ -151,13 +155,21 @@ fn propose(region: &Region, said: &Said, now_ms: i64) -> (Vec<Horizon>, Partitio
         let was = current.get(name).copied().unwrap_or(i64::MIN);
         if let Some(before) = before.filter(|before| *before > was) {
             // What one of them did not wait for is missing in the rows, too.
-            let reasons = || made_of.iter().filter_map(|input| moved.get(input)).map(|of| of.reason);
-            let is_silent = reasons().any(|reason| reason == SealReason::Silent);
-            let reason = if is_silent { SealReason::Silent } else { reasons().next().unwrap_or(SealReason::Watermark) };
+            let reason = first_reason(made_of.iter().filter_map(|input| moved.get(input)).map(|of| of.reason));
             moved.insert(name.clone(), horizon(name, before, reason));
         }
     }
     (moved.into_values().collect(), without)
+}
+
+/// What is to be said first of several reasons.
+fn first_reason(reasons: impl Iterator<Item = SealReason>) -> SealReason {
+    let rank = |reason: &SealReason| match reason {
+        SealReason::Silent => 0,
+        SealReason::Before => 2,
+        _ => 1,
+    };
+    reasons.min_by_key(rank).unwrap_or(SealReason::Watermark)
 }
 
 fn add(to: &mut Partitions, more: Partitions) {

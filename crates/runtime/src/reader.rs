@@ -331,7 +331,10 @@ impl Reading {
         state.fails_for = Duration::ZERO;
         state.silent = place.silent;
         let stuck = state.positions.as_ref().map(|positions| self.stuck.of(positions, Instant::now()));
-        state.silent.extend(stuck.into_iter().flatten());
+        for (partition, silence) in stuck.into_iter().flatten() {
+            let known = state.silent.entry(partition).or_default();
+            *known = silence.max(*known);
+        }
         state.ended = ended;
     }
 
@@ -362,10 +365,10 @@ impl Reading {
         }
         // Who can't be asked proves nothing.
         let now = Instant::now();
-        self.stuck.failed(&self.positions, now);
+        let idle = std::mem::take(&mut self.source.state().idle);
+        self.stuck.failed(&self.positions, &idle, now);
         {
             let mut state = self.source.state();
-            state.idle.clear();
             state.fails_for = self.stuck.fails_for();
             state.silent = self.stuck.of(&self.positions, now);
         }

@@ -21,15 +21,20 @@ pub(crate) struct Stuck {
 }
 
 impl Stuck {
-    /// The source has failed, at these positions.
-    pub(crate) fn failed(&mut self, positions: &BTreeMap<Arc<str>, PartitionPosition>, now: Instant) {
+    /// The source has failed, at these positions, when these partitions were proven to have nothing.
+    pub(crate) fn failed(
+        &mut self,
+        positions: &BTreeMap<Arc<str>, PartitionPosition>,
+        idle: &BTreeMap<Arc<str>, i64>,
+        now: Instant,
+    ) {
         if self.failed_at.is_none_or(|failed_at| now.duration_since(failed_at) > WELL_AFTER) {
             (self.since, self.partitions) = (Some(now), BTreeMap::new());
         }
         self.failed_at = Some(now);
         for (partition, position) in positions {
             let known = self.partitions.entry(partition.clone()).or_insert((position.next, now));
-            if known.0 != position.next {
+            if known.0 != position.next || idle.contains_key(partition) {
                 *known = (position.next, now);
             }
         }
@@ -70,15 +75,19 @@ mod tests {
     fn what_gets_on_between_failures_is_not_stuck_and_failures_of_long_ago_are_forgotten() {
         let (mut stuck, begin, minute) = (Stuck::default(), Instant::now(), Duration::from_secs(60));
         assert!(stuck.of(&at(&[("a", 1)]), begin).is_empty());
-        stuck.failed(&at(&[("a", 1), ("b", 1)]), begin);
-        stuck.failed(&at(&[("a", 1), ("b", 2)]), begin + minute);
+        let none = BTreeMap::new();
+        stuck.failed(&at(&[("a", 1), ("b", 1)]), &none, begin);
+        stuck.failed(&at(&[("a", 1), ("b", 2)]), &none, begin + minute);
         let silent = stuck.of(&at(&[("a", 1), ("b", 2)]), begin + minute);
         assert_eq!((silent["a"], silent["b"]), (minute, Duration::ZERO));
         assert_eq!(stuck.fails_for(), minute);
         assert!(!stuck.of(&at(&[("a", 5)]), begin + minute).contains_key("a"), "it has moved");
         let later = begin + minute + WELL_AFTER + minute;
         assert!(stuck.of(&at(&[("a", 1)]), later).is_empty());
-        stuck.failed(&at(&[("a", 1)]), later);
+        stuck.failed(&at(&[("a", 1)]), &none, later);
         assert_eq!(stuck.of(&at(&[("a", 1)]), later)["a"], Duration::ZERO);
+        // What was proven to have nothing was not stuck.
+        stuck.failed(&at(&[("a", 1)]), &[("a".into(), 7)].into(), later + minute);
+        assert_eq!(stuck.of(&at(&[("a", 1)]), later + minute)["a"], Duration::ZERO);
     }
 }

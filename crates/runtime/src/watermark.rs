@@ -68,6 +68,7 @@ pub(crate) fn watermark(region: &Region, origins: &[Origin], now_ms: i64) -> Wat
                     shown.without.push(without(name, origin.partitions.first(), None));
                 }
                 Some(what) => return Watermark::held_by(what),
+                None if is_given_up => shown.without.push(without(name, None, None)),
                 None => {}
             }
         }
@@ -84,8 +85,10 @@ pub(crate) fn watermark(region: &Region, origins: &[Origin], now_ms: i64) -> Wat
         }
         // Those of which not even the position is known.
         for (partition, silence) in origin.among(&state.silent) {
-            if !positions.contains_key(partition) && is_too_long(*silence) {
-                shown.without.push(without(name, Some(partition), None));
+            match positions.contains_key(partition) {
+                true => {}
+                false if is_too_long(*silence) => shown.without.push(without(name, Some(partition), None)),
+                false => return Watermark::held_by(format!("{name}/{partition}")),
             }
         }
         for (partition, position) in origin.among(positions) {

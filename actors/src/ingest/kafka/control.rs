@@ -1,6 +1,6 @@
 //! Asks the cluster about topics and partitions, and commits to the group, on a thread of its own: such calls block.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -140,7 +140,9 @@ impl Asker {
                 Ok(first) => {
                     // What can't be answered is asked again at once, but not without end at full speed.
                     std::thread::sleep(ASK_PAUSE);
-                    wanted.try_iter().fold(first, |all, more| [all, more].concat())
+                    // Who was asked for several times meanwhile is asked about once.
+                    let all: BTreeSet<Place> = first.into_iter().chain(wanted.try_iter().flatten()).collect();
+                    all.into_iter().collect()
                 }
                 Err(RecvTimeoutError::Timeout) => Vec::new(),
                 Err(RecvTimeoutError::Disconnected) => return,

@@ -98,15 +98,17 @@ impl Partition {
         self.end.is_some_and(|end| self.next.is_some_and(|next| next >= end))
     }
 
-    /// What was built is handed on.
+    /// What was built is handed on, all of it. Behind it there may be offsets without messages that were seen meanwhile.
     pub(super) fn handed_on(&mut self, next: u64, newest_ms: Option<i64>) {
-        self.next = Some(next);
+        self.next = Some(next.max(self.taken));
         self.gave_at = Instant::now();
         self.newest_ms = newest_ms.or(self.newest_ms);
     }
 
     /// It was read to `offset`, where there is nothing now. Offsets before it that hold no message are behind us.
     pub(super) fn at_end(&mut self, offset: u64) {
+        // What came behind the end that was to be read to was not taken.
+        let offset = self.end.map_or(offset, |end| offset.min(end));
         if offset > self.taken {
             self.taken = offset;
             self.quiet_since = Instant::now();
@@ -264,6 +266,19 @@ mod tests {
         partition.at_end(9);
         assert!(partition.is_done());
         assert_eq!(partition.position().map(|position| (position.next, position.ended)), Some((9, true)));
+    }
+
+    #[test]
+    fn an_end_that_was_seen_while_messages_waited_counts_when_they_are_handed_on_and_no_later_one_does() {
+        let mut partition = at(7, "a");
+        partition.end = Some(11);
+        // Messages up to 10 were taken, and the mark of a transaction at 10 was read behind them.
+        partition.taken = 11;
+        partition.handed_on(10, None);
+        assert!(partition.is_done(), "{:?}", partition.next);
+        // Others came meanwhile, and are for the next run.
+        partition.at_end(15);
+        assert_eq!((partition.next, partition.taken), (Some(11), 11));
     }
 
     #[test]

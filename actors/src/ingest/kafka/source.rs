@@ -568,11 +568,16 @@ impl Source for KafkaSource {
 
     fn silent_partitions(&self) -> BTreeMap<Arc<str>, Duration> {
         let known = self.partitions.iter().filter(|partition| !partition.is_done());
-        let known = known.map(|partition| (partition.name.clone(), partition.silence(self.waits_for_schemas)));
+        let known = known.map(|partition| {
+            let silence = partition.silence(self.waits_for_schemas);
+            (partition.name.clone(), silence, partition.next.is_none())
+        });
         // Those that the cluster has not told of are silent for as long as it tells nothing.
         let blind = self.blind_since.map_or(Duration::ZERO, |since| since.elapsed());
-        let untold = self.saved.keys().map(|name| (name.clone(), blind));
-        known.chain(untold).filter(|(_, silence)| *silence >= SILENCE_MIN).collect()
+        let untold = self.saved.keys().map(|name| (name.clone(), blind, false));
+        // One whose position is not known yet is in no list of positions, but may hold anything.
+        let silent = known.chain(untold).filter(|(_, silence, is_unknown)| *silence >= SILENCE_MIN || *is_unknown);
+        silent.map(|(name, silence, _)| (name, silence)).collect()
     }
 
     fn committed(&mut self, positions: &BTreeMap<Arc<str>, PartitionPosition>) {
