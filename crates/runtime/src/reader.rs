@@ -65,6 +65,7 @@ impl Actor for Reader {
             looked: Instant::now(),
             progress: Progress::default(),
             stuck: Stuck::default(),
+            has_answered: false,
         };
         ctx.spawn(reading.run().into_actor(self));
     }
@@ -102,6 +103,8 @@ struct Reading {
     /// Event times and hours seen since the last barrier.
     progress: Progress,
     stuck: Stuck,
+    /// Since it failed last.
+    has_answered: bool,
 }
 
 impl Reading {
@@ -238,6 +241,7 @@ impl Reading {
         let begin = Instant::now();
         let bucket_ms = self.region.plan.limits.bucket_ms;
         let taken = intake.take(bucket_ms, self.region.config.replay_bytes);
+        self.has_answered |= taken.is_ok();
         self.source.counters.busy_ns.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
         match taken {
             Ok(Taken::Parts(parts, bytes, seen)) => {
@@ -365,7 +369,9 @@ impl Reading {
         }
         // Who can't be asked proves nothing.
         let now = Instant::now();
+        // What a source says when it has just been opened again, before it was asked for anything, is no proof.
         let idle = std::mem::take(&mut self.source.state().idle);
+        let idle = if std::mem::take(&mut self.has_answered) { idle } else { BTreeMap::new() };
         self.stuck.failed(&self.positions, &idle, now);
         {
             let mut state = self.source.state();
