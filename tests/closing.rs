@@ -26,6 +26,12 @@ fn minutes(place: &Place, lateness: &str, source: &str) {
     place.write("plays.toml", text);
 }
 
+/// Adds lines to the `[topology]` of [`minutes`].
+fn says(place: &Place, lines: &str) {
+    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
+    place.write("plays.toml", text.replace("bucket = \"1m\"", &format!("bucket = \"1m\"\n{lines}")));
+}
+
 /// A second type, `other`, beside `play`; the first column says which one an event is of.
 fn two_types(place: &Place, of_play: &str, more: &str) {
     let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
@@ -74,11 +80,7 @@ fn the_last_hour_of_files_that_have_gone_quiet_closes_by_the_clock_and_the_next_
 fn hours_without_events_close_by_the_clock_where_late_events_are_published_all_the_same() {
     let place = Place::new();
     minutes(&place, "100ms", &files("50ms"));
-    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
-    place.write(
-        "plays.toml",
-        text.replace("bucket = \"1m\"", "bucket = \"1m\"\nlate = \"revise\"\nlate_delay = \"100ms\""),
-    );
+    says(&place, "late = \"revise\"\nlate_delay = \"100ms\"");
     place.write("data/first", format!("one\t{}\t\n", HOUR + 59_900));
     let child = place.follow(&[]);
     assert_eq!(sealed(&place, "play", HOUR)["count"], 1);
@@ -110,8 +112,7 @@ fn a_partition_that_is_read_no_further_holds_its_hours_for_so_long_and_is_named(
     tool(shared(), &["create", &topic, "--partitions", "2"]);
     let source = format!("kind = \"kafka\"\ncluster = \"main\"\ntopics = [{topic:?}]\nidle_timeout = \"100ms\"");
     minutes(&place, "1m", &source);
-    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
-    place.write("plays.toml", text.replace("bucket = \"1m\"", "bucket = \"1m\"\nhold_at_most = \"3s\""));
+    says(&place, "hold_at_most = \"3s\"");
     let send = |partition: &str, text: String| produce(&place, shared(), &topic, &text, &["--partition", partition]);
     send("0", format!("one\t{HOUR}\t\n"));
     send("1", format!("two\t{}\t\n", HOUR + 1_000));
@@ -262,7 +263,8 @@ fn a_source_that_fails_for_too_long_holds_nothing_and_is_named_in_the_manifests_
     let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
     let again = "\n[sinks.again]\nkind = \"avro_files\"\nfrom = [\"dedup\"]\npond = {}\npath = \"again/{year}{month}{day}T{hour}{minute}\"\n";
     let text = text.replace("[\"lines\"]", "[\"lines\", \"more\"]");
-    place.write("plays.toml", text.replace("bucket = \"1m\"", "bucket = \"1m\"\nhold_at_most = \"1s\"") + again);
+    place.write("plays.toml", text + again);
+    says(&place, "hold_at_most = \"1s\"");
     place.write("data/first", format!("two\t{HOUR}\t\n"));
     let one = OneEvent::default();
     one.fails.store(true, Ordering::SeqCst);

@@ -10,7 +10,7 @@ use apache_avro::types::Value;
 use tidemill_core::{DEAD_LETTER_TYPE, parse_time_ms};
 
 use super::cat::{CatError, open};
-use super::manifest::{MANIFEST_NAME, Manifest, ManifestError, SUCCESS_NAME};
+use super::manifest::{ManifestError, finished};
 use super::verify::is_revision;
 
 /// Why some letters can't be read. It keeps nobody from reading the others.
@@ -165,14 +165,12 @@ impl DeadLetters {
 
     /// Adds a directory if it is that of a sealed hour with such letters.
     fn add(&mut self, path: PathBuf) -> Result<(), DeadLettersError> {
-        let read = |path: PathBuf| move |source| DeadLettersError::Read { path, source };
-        let (success, manifest_path) = (path.join(SUCCESS_NAME), path.join(MANIFEST_NAME));
-        if !success.try_exists().map_err(read(success))? {
-            return Ok(());
-        }
-        let text = fs::read(&manifest_path).map_err(read(manifest_path.clone()))?;
-        let manifest = Manifest::from_text(&String::from_utf8_lossy(&text))
-            .map_err(|source| DeadLettersError::Manifest { path: manifest_path, source })?;
+        let manifest = finished(
+            &path,
+            |path, source| DeadLettersError::Read { path, source },
+            |path, source| DeadLettersError::Manifest { path, source },
+        )?;
+        let Some(manifest) = manifest else { return Ok(()) };
         if manifest.event_type != DEAD_LETTER_TYPE {
             self.other_types.insert(manifest.event_type);
             return Ok(());

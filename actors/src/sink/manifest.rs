@@ -1,6 +1,8 @@
 //! Manifests: what an hour's directory says about itself. The format is described in `docs/manifest.md`.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -220,6 +222,23 @@ impl Manifest {
 struct Head {
     format: String,
     version: u32,
+}
+
+/// The manifest of a directory, with its checksum checked; `None` when the directory has no mark, so that readers are not meant to see it yet. `read` and
+/// `damaged` make the caller's errors.
+pub(super) fn finished<E>(
+    directory: &Path,
+    read: impl Fn(PathBuf, io::Error) -> E,
+    damaged: impl Fn(PathBuf, ManifestError) -> E,
+) -> Result<Option<Manifest>, E> {
+    let (success, path) = (directory.join(SUCCESS_NAME), directory.join(MANIFEST_NAME));
+    match success.try_exists() {
+        Ok(true) => {}
+        Ok(false) => return Ok(None),
+        Err(error) => return Err(read(success, error)),
+    }
+    let text = fs::read(&path).map_err(|error| read(path.clone(), error))?;
+    Manifest::from_text(&String::from_utf8_lossy(&text)).map(Some).map_err(|error| damaged(path, error))
 }
 
 /// SHA-256 in hex.

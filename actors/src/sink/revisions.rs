@@ -1,11 +1,10 @@
 //! Revisions of hours as they are published, without their events.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use tidemill_core::parse_time_ms;
 
-use super::manifest::{MANIFEST_NAME, Manifest, ManifestError, SUCCESS_NAME};
+use super::manifest::{MANIFEST_NAME, Manifest, ManifestError, finished};
 
 /// A revision of an hour that is published: one directory.
 #[derive(Clone, Debug)]
@@ -55,22 +54,15 @@ impl Revision {
     /// # Errors
     /// See [`RevisionError`].
     pub fn read(directory: &Path) -> Result<Option<Self>, RevisionError> {
-        let path = directory.join(SUCCESS_NAME);
-        if !path.try_exists().map_err(|source| RevisionError::Read { path, source })? {
-            return Ok(None);
-        }
-        let path = directory.join(MANIFEST_NAME);
-        let text = match fs::read(&path) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(source) => return Err(RevisionError::Read { path, source }),
-        };
-        let manifest = match Manifest::from_text(&text) {
-            Ok(manifest) => manifest,
-            Err(source) => return Err(RevisionError::Manifest { path, source }),
-        };
+        let manifest = finished(
+            directory,
+            |path, source| RevisionError::Read { path, source },
+            |path, source| RevisionError::Manifest { path, source },
+        )?;
+        let Some(manifest) = manifest else { return Ok(None) };
         match (parse_time_ms(&manifest.hour.start), parse_time_ms(&manifest.sealed_at)) {
             (Ok(start_ms), Ok(sealed_at_ms)) => Ok(Some(Self { start_ms, sealed_at_ms, manifest })),
-            (Err(what), _) | (_, Err(what)) => Err(RevisionError::Time { path, what: what.to_string() }),
+            (Err(what), _) | (_, Err(what)) => Err(RevisionError::Time { path: directory.join(MANIFEST_NAME), what }),
         }
     }
 

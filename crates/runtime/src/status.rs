@@ -373,10 +373,11 @@ impl Region {
                 let watermark = origins.map(|origins| watermark(self, origins, now_ms)).unwrap_or_default();
                 let open_hours = self.progress().open.get(name).map_or(0, std::collections::BTreeSet::len);
                 let counts = self.carried.types.get(name).map(|counts| *counts).unwrap_or_default();
-                let declared = self.plan.types.iter().find(|event_type| event_type.name == *name);
+                // They are in order of name.
+                let declared = self.plan.types.binary_search_by(|event_type| event_type.name.cmp(name)).ok();
                 TypeStatus {
                     name: name.to_string(),
-                    owner: declared.and_then(|event_type| event_type.owner.clone()),
+                    owner: declared.and_then(|at| self.plan.types[at].owner.clone()),
                     open_hours,
                     sealed_hours: counts.sealed,
                     sealed_in_time: counts.sealed_in_time,

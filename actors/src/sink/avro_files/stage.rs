@@ -110,36 +110,40 @@ impl AvroFilesStage {
             self.seen.insert((source.into(), partition.into()), time_ms);
         }
         for (name, horizon) in saved.sealed {
-            if let Some(state) = self.types.iter_mut().find(|state| *state.event_type.name == *name) {
+            if let Some(state) = self.type_named(&name) {
                 state.sealed_before_ms = state.sealed_before_ms.max(horizon);
                 state.has_begun = true;
             }
         }
         for (name, hour, duplicates) in saved.duplicates {
-            if let Some(state) = self.types.iter_mut().find(|state| *state.event_type.name == *name) {
+            if let Some(state) = self.type_named(&name) {
                 state.duplicates.insert(hour, duplicates);
             }
         }
         for (name, given_up_ms) in saved.given_up {
-            if let Some(state) = self.types.iter_mut().find(|state| *state.event_type.name == *name) {
+            if let Some(state) = self.type_named(&name) {
                 state.given_up_ms = given_up_ms;
             }
         }
         for (name, hour, revision) in saved.revised {
-            if let Some(state) = self.types.iter_mut().find(|state| *state.event_type.name == *name) {
+            if let Some(state) = self.type_named(&name) {
                 state.revised.insert(hour, revision);
             }
         }
         for directory in directories {
-            let name = &directory.event_type.name;
-            if let Some(state) = self.types.iter_mut().find(|state| state.event_type.name == *name) {
+            let number = self.files.directories.len();
+            if let Some(state) = self.type_named(&directory.event_type.name) {
                 let hours = state.hours.entry(directory.hour.start_ms);
                 let paths = &mut hours.or_insert_with(|| OpenHour::new(directory.revision)).by_path;
-                paths.insert(directory.path.clone(), self.files.directories.len());
+                paths.insert(directory.path.clone(), number);
                 self.files.directories.push(Some(directory));
             }
         }
         Ok(())
+    }
+
+    fn type_named(&mut self, name: &str) -> Option<&mut TypeState> {
+        self.types.iter_mut().find(|state| *state.event_type.name == *name)
     }
 
     fn type_index(&self, name: &str) -> Option<usize> {
