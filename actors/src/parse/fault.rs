@@ -169,6 +169,7 @@ impl<'a> Letters<'a> {
             payload: payload.to_vec(),
             length: self.chunk.whole_length(payload.len()),
             arrived_at_ms: self.chunk.arrived_at_ms,
+            parsed: None,
         });
     }
 

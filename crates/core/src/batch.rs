@@ -8,6 +8,7 @@ use arrow_buffer::{BooleanBufferBuilder, Buffer};
 use crate::effects::HourNote;
 use crate::event_type::EventType;
 use crate::message::Messages;
+use crate::totals::IdHashes;
 
 /// Where records came from. Positions are the source's own (for files: bytes of the decompressed stream).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +97,8 @@ pub struct Batch {
     pub arrived_at_ms: i64,
     /// Bytes that the batch is counted with by queues: what its rows hold of the received bytes.
     pub payload_bytes: usize,
+    /// Hash of each row's id. The runtime fills it in when the batch leaves the stage that has made it, which says `None`.
+    pub ids: Option<IdHashes>,
 }
 
 impl Batch {
@@ -165,10 +168,10 @@ impl Batch {
         }
     }
 
-    /// Bytes that queues count the batch with: what was received plus 16 bytes a value.
+    /// Bytes that queues count the batch with: what was received plus 16 bytes a value, and for the hash of each id.
     #[must_use]
     pub fn weight_bytes(&self) -> usize {
-        self.payload_bytes + self.len() * self.records.num_columns() * 16
+        self.payload_bytes + self.len() * (self.records.num_columns() + 1) * 16
     }
 }
 

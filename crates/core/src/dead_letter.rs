@@ -7,6 +7,7 @@ use arrow_array::{ArrayRef, Int64Array, RecordBatch, TimestampMillisecondArray};
 
 use crate::batch::{Batch, Origin, RowOrigins};
 use crate::event_type::EventType;
+use crate::schema::TimeColumn;
 
 /// Name of the event type that dead letters are.
 pub const DEAD_LETTER_TYPE: &str = "dead_letter";
@@ -95,12 +96,16 @@ pub struct DeadLetter {
     pub length: u64,
     /// When the event arrived, in milliseconds since 1970.
     pub arrived_at_ms: i64,
+    /// Of an event that was parsed: its time in milliseconds since 1970, and the hash of its id (0 where the type has none).
+    pub parsed: Option<(i64, u128)>,
 }
 
 impl DeadLetter {
     /// A row of a batch as a dead letter.
     #[must_use]
     pub fn of_row(batch: &Batch, row: usize, reason: Reason, message: String) -> Self {
+        let times = TimeColumn::of(&batch.records, batch.event_type.time);
+        let id = batch.ids.as_ref().map_or(0, |ids| ids.get(row));
         Self {
             origin: batch.origin.clone(),
             position: batch.position(row),
@@ -110,6 +115,7 @@ impl DeadLetter {
             payload: batch.received(row).to_vec(),
             length: batch.received(row).len() as u64,
             arrived_at_ms: batch.arrived_at_ms,
+            parsed: times.map(|times| (times.ms(row), id)),
         }
     }
 }
@@ -178,5 +184,6 @@ pub fn dead_letter_batch(stage: &str, letters: &[DeadLetter], max_event_bytes: u
         origin: last.origin.entered(),
         arrived_at_ms: last.arrived_at_ms,
         payload_bytes,
+        ids: None,
     })
 }

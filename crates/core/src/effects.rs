@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::batch::Batch;
 use crate::dead_letter::DeadLetter;
 use crate::hour::Hour;
+use crate::totals::HourTotals;
 
 /// The effects of one call into a stage.
 ///
@@ -26,6 +27,8 @@ pub struct Effects {
     pub publications: Vec<Publication>,
     /// Logs that are not needed any more once the next cut is committed.
     pub retired: Vec<LogName>,
+    /// At a barrier, of a sink that says what it [holds](crate::Stage::holds): what it has closed by it.
+    pub closed: Vec<HourTotals>,
     /// At a barrier: types that the stage makes, of which late rows wait for the end of a revision.
     pub revising: Vec<Arc<str>>,
     /// What became of the records of the call.

@@ -55,6 +55,12 @@ impl AddAssign<u128> for IdSum {
     }
 }
 
+impl AddAssign for IdSum {
+    fn add_assign(&mut self, other: Self) {
+        *self += other.0;
+    }
+}
+
 impl std::fmt::Display for IdSum {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:032x}", self.0)

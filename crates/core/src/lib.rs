@@ -24,6 +24,7 @@ mod seal;
 mod sink;
 mod source;
 mod stage;
+mod totals;
 
 pub use avro_schema::parse_avro_schema;
 pub use batch::{Batch, Framing, Input, Origin, RawChunk, RowOrigins};
@@ -43,3 +44,4 @@ pub use seal::{Horizon, PartitionPosition, Partitions, Positions, SealReason, Se
 pub use sink::{CutId, DeliveryId, Guarantee, Refused, Resume, Sink, SinkContext, SinkError, SinkKind};
 pub use source::{Cure, Lag, Polled, Source, SourceContext, SourceError, SourceKind};
 pub use stage::{Limits, LogReader, Stage, StageContext, StageError, StageInput, StageKind};
+pub use totals::{HourTotals, IdHashes, Totals};

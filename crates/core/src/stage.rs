@@ -9,6 +9,7 @@ use crate::effects::{Effects, LogName};
 use crate::event_type::EventType;
 use crate::kind::{Finding, KindSpec, Options};
 use crate::seal::Seals;
+use crate::totals::HourTotals;
 
 /// Widths and limits that hold for the whole topology.
 #[derive(Clone, Debug)]
@@ -132,6 +133,13 @@ pub trait Stage: Send {
     /// See [`StageError`].
     fn snapshot(&mut self, _effects: &mut Effects) -> Result<Vec<u8>, StageError> {
         Ok(Vec::new())
+    }
+
+    /// What a sink has written of the hours that it holds open, counted where it writes: asked when it is built and behind every snapshot, and
+    /// compared with what it was given. `None` for a stage that does not say. An hour may be there more than once; the hour is the one that
+    /// an event went into.
+    fn holds(&self) -> Option<Vec<HourTotals>> {
+        None
     }
 
     /// Hours that the stage holds open now, by type, for the display and the metrics.

@@ -11,6 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::audit::{Audit, Books};
 use crate::committer::Job;
 use crate::drain::Drain;
 use crate::error::RunError;
@@ -33,6 +34,7 @@ pub(crate) struct Coordinator {
     readers: Vec<Addr<Reader>>,
     /// Gone after the end.
     committer: Option<UnboundedSender<Job>>,
+    audit: Audit,
     /// Event times and open hours as of the last barrier.
     cut_progress: Progress,
     in_flight: Option<InFlight>,
@@ -90,6 +92,8 @@ struct InFlight {
     seen: Vec<Progress>,
     read_bytes: Option<u64>,
     finished: bool,
+    /// What stages and sources have counted since the barrier before, by node.
+    books: BTreeMap<usize, Books>,
     /// What is to be counted when it is committed.
     counts: BTreeMap<Arc<str>, TypeCounts>,
 }
@@ -101,6 +105,7 @@ pub(crate) struct Ack {
     pub(crate) node: usize,
     pub(crate) cut: CutId,
     pub(crate) left: Left,
+    pub(crate) books: Books,
 }
 
 /// A source has put a barrier behind what it has handed on.
@@ -113,6 +118,8 @@ pub(crate) struct SourceAck {
     pub(crate) read_bytes: u64,
     /// What it has seen itself since the barrier before.
     pub(crate) progress: Progress,
+    /// What it has handed on since then.
+    pub(crate) books: Books,
 }
 
 /// A cut is durable and its effects are done.
@@ -144,6 +151,7 @@ impl Coordinator {
         let next_cut = region.committed().last.cut + 1;
         let cut_progress = Progress::at(&region.committed());
         Self {
+            audit: Audit::new(region.plan.clone()),
             region,
             readers,
             committer: Some(committer),
@@ -263,6 +271,7 @@ impl Coordinator {
             seen: Vec::new(),
             read_bytes: None,
             finished,
+            books: BTreeMap::new(),
             counts: BTreeMap::new(),
         });
         let passes = Arc::new(passes);
@@ -274,6 +283,13 @@ impl Coordinator {
     /// When everybody has answered, the cut is complete and goes to the committer.
     fn complete(&mut self) {
         let Some(cut) = self.in_flight.as_mut().filter(|cut| cut.waiting_for.is_empty()) else { return };
+        let wrong = self.audit.check(&cut.books);
+        let damage = cut.books.values().flat_map(|books| &books.damage);
+        self.region.carried.tell(&self.region.name, wrong.iter().chain(damage));
+        if let Some(first) = wrong.first() {
+            let (what, more) = (first.to_string(), wrong.len() - 1);
+            return self.end(Err(RunError::Audit { what, more }));
+        }
         let bucket_ms = self.region.plan.limits.bucket_ms;
         // What lies before the barrier, and no more: an event behind it will be read again after a crash, and must not have
         // moved a watermark.
@@ -354,6 +370,7 @@ impl Handler<Ack> for Coordinator {
         let name = self.region.node(ack.node).name.clone();
         if let Some(cut) = self.in_flight.as_mut().filter(|cut| cut.cut == ack.cut) {
             cut.waiting_for.remove(&ack.node);
+            cut.books.insert(ack.node, ack.books);
             cut.left.insert(name, ack.left);
             self.complete();
         }
@@ -369,6 +386,7 @@ impl Handler<SourceAck> for Coordinator {
             cut.waiting_for.remove(&ack.node);
             cut.positions.insert(name, ack.positions);
             cut.seen.push(ack.progress);
+            cut.books.insert(ack.node, ack.books);
             // With several sources the first to answer says least: what is read after it counts as held.
             cut.read_bytes = Some(cut.read_bytes.map_or(ack.read_bytes, |least| least.min(ack.read_bytes)));
             self.complete();

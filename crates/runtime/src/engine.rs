@@ -13,6 +13,7 @@ use tidemill_core::{
 };
 use tokio::time::Instant;
 
+use crate::audit::{ByHour, Written};
 use crate::error::error_chain;
 use crate::external::{ExternalSink, OpenHours};
 use crate::item::{Item, Numbered, Part, bury};
@@ -30,7 +31,7 @@ const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// See the module.
 pub(crate) enum Engine {
-    Stage(Box<dyn Stage>),
+    Stage(Box<dyn Stage>, Written),
     Sink(Box<dyn ExternalSink>, SinkState),
 }
 
@@ -92,6 +93,8 @@ pub(crate) struct Failure {
 pub(crate) struct Outcome {
     pub(crate) effects: Effects,
     pub(crate) snapshot: Option<Vec<u8>>,
+    /// At a barrier: what a sink has written since the one before, if it says so.
+    pub(crate) written: Option<ByHour>,
 }
 
 impl Engine {
@@ -129,7 +132,10 @@ impl Engine {
                 };
                 let built = std::panic::catch_unwind(AssertUnwindSafe(|| kind.build(&context)));
                 match built {
-                    Ok(Ok(stage)) => Ok(Self::Stage(stage)),
+                    Ok(Ok(stage)) => {
+                        let written = Written::since(&*stage);
+                        Ok(Self::Stage(stage, written))
+                    }
                     Ok(Err(error)) => Err(error_chain(&error)),
                     Err(panic) => Err(panic_text(&*panic)),
                 }
@@ -167,7 +173,7 @@ impl Engine {
 
     /// Whether it does the same when an item comes again. What is outside may answer otherwise.
     pub(crate) fn repeats_itself(&self) -> bool {
-        matches!(self, Self::Stage(_))
+        matches!(self, Self::Stage(..))
     }
 
     /// Deals with one item. Nothing has happened when it fails.
@@ -182,7 +188,7 @@ impl Engine {
     ) -> Result<Outcome, Failure> {
         let mut effects = Effects::default();
         // A pond takes everything; what it could not take would have nowhere to go.
-        let may_be_the_data = matches!(self, Self::Stage(_)) && shared.pond.is_none();
+        let may_be_the_data = matches!(self, Self::Stage(..)) && shared.pond.is_none();
         let caller = Caller { region, shared, name, call, part: 0, may_be_the_data, in_hand: None };
         match &item.item {
             Item::Data(parts) => {
@@ -220,16 +226,14 @@ impl Engine {
                     may_be_the_data: false,
                 })?;
                 mark.clear();
-                Ok(Outcome { effects, snapshot: None })
+                Ok(Outcome { effects, snapshot: None, written: None })
             }
             Item::Barrier(seals) => {
                 let called = AssertUnwindSafe(self.barrier(caller, seals, &mut effects)).catch_unwind().await;
-                let snapshot = called.unwrap_or_else(|panic| Err(panic_text(&*panic))).map_err(|message| Failure {
-                    part: 0,
-                    message,
-                    may_be_the_data: false,
-                })?;
-                Ok(Outcome { effects, snapshot: Some(snapshot) })
+                let (snapshot, written) = called
+                    .unwrap_or_else(|panic| Err(panic_text(&*panic)))
+                    .map_err(|message| Failure { part: 0, message, may_be_the_data: false })?;
+                Ok(Outcome { effects, snapshot: Some(snapshot), written })
             }
         }
     }
@@ -243,7 +247,7 @@ impl Engine {
         effects: &mut Effects,
     ) -> Result<bool, String> {
         let suspects = &caller.region.suspects;
-        let Self::Stage(stage) = self else { return Ok(false) };
+        let Self::Stage(stage, _) = self else { return Ok(false) };
         if !suspects.are_any() || !caller.may_be_the_data {
             return Ok(false);
         }
@@ -286,7 +290,7 @@ impl Engine {
             return Ok(());
         }
         match self {
-            Self::Stage(stage) => caller.watched(|| stage.process(input, effects)),
+            Self::Stage(stage, _) => caller.watched(|| stage.process(input, effects)),
             Self::Sink(sink, state) => {
                 let Input::Rows(batch) = input else { return Ok(()) };
                 let Some(id) = id else { return Err("events for a sink have to come from its pond".into()) };
@@ -332,11 +336,13 @@ impl Engine {
         caller: Caller<'_>,
         seals: &Arc<Seals>,
         effects: &mut Effects,
-    ) -> Result<Vec<u8>, String> {
+    ) -> Result<(Vec<u8>, Option<ByHour>), String> {
         match self {
-            Self::Stage(stage) => {
+            Self::Stage(stage, written) => {
                 caller.watched(|| stage.seal(seals, effects))?;
-                caller.watched(|| stage.snapshot(effects))
+                let snapshot = caller.watched(|| stage.snapshot(effects))?;
+                let written = caller.watched(|| Ok(written.until(&**stage, &effects.closed)))?;
+                Ok((snapshot, written))
             }
             Self::Sink(sink, state) => {
                 for (event_type, hour) in state.hours.close(seals, caller.region.plan.limits.bucket_ms) {
@@ -345,14 +351,14 @@ impl Engine {
                 }
                 let flushed = retrying(caller, async || sink.flush(seals.cut).await).await;
                 state.resume = Some(flushed.map_err(Trouble::text)?);
-                postcard::to_stdvec(state).map_err(|error| error.to_string())
+                Ok((postcard::to_stdvec(state).map_err(|error| error.to_string())?, None))
             }
         }
     }
 
     pub(crate) fn open_hours(&self) -> usize {
         match self {
-            Self::Stage(stage) => stage.open_hours().values().sum(),
+            Self::Stage(stage, _) => stage.open_hours().values().sum(),
             Self::Sink(_, state) => state.hours.len(),
         }
     }

@@ -111,6 +111,14 @@ pub enum RunError {
         /// How many there were.
         why: String,
     },
+    /// The audit found that events were lost or repeated on their way through a region.
+    #[error("the audit does not hold: {what}{}; no cut was made of it, and nothing of it was published", and_more(*more))]
+    Audit {
+        /// The first place where it does not, with type and hour.
+        what: String,
+        /// How many more there are.
+        more: usize,
+    },
     /// A fault of Tidemill itself.
     #[error("internal fault: {0}")]
     Internal(String),
@@ -132,6 +140,10 @@ impl RunError {
     pub fn chain(&self) -> String {
         error_chain(self)
     }
+}
+
+fn and_more(more: usize) -> String {
+    if more == 0 { String::new() } else { format!(" (and in {more} more places; see the log)") }
 }
 
 /// An error with all its causes, on one line.

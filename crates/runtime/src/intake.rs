@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tidemill_core::{Cure, Input, Lag, PartitionPosition, Polled, Source, SourceError};
 
+use crate::audit::{Books, totals_by_hour};
 use crate::engine::panic_text;
 use crate::horizon::Closing;
 use crate::item::Part;
@@ -31,7 +32,12 @@ pub(crate) enum Intake {
 pub(crate) enum Taken {
     /// To be handed on together, with the bytes that they count as. Event times of events are seen here; those of what is yet to be parsed,
     /// by the stage that parses.
-    Parts(Vec<Part>, u64, Vec<Seen>),
+    Parts {
+        parts: Vec<Part>,
+        bytes: u64,
+        seen: Vec<Seen>,
+        books: Books,
+    },
     /// A dead letter, to be handed to the stage of that name, with the bytes that it counts as.
     Letter(Part, Arc<str>, u64),
     /// Hours are sealed here: nothing comes before a barrier says so.
@@ -62,7 +68,10 @@ impl Intake {
             Self::Source(source) => Ok(match source.poll()? {
                 Polled::Chunk(chunk) => {
                     let bytes = chunk.bytes.len() as u64;
-                    Taken::Parts(vec![Part::Live(Input::Raw(chunk))], bytes, Vec::new())
+                    let input = Input::Raw(chunk);
+                    let mut books = Books::default();
+                    books.give(&input, bucket_ms);
+                    Taken::Parts { parts: vec![Part::Live(input)], bytes, seen: Vec::new(), books }
                 }
                 Polled::Idle(pause) => Taken::Idle(pause),
                 Polled::Ended => Taken::Ended,
@@ -135,14 +144,16 @@ impl Intake {
 /// Records of a pond, as many as are there. Where events come a few at a time, a pond has a record for each few, and a sink that waited for an answer
 /// about each of them would not keep up.
 fn drawn(pond: &mut PondReader, bucket_ms: i64, enough_bytes: u64) -> Result<Taken, SourceError> {
-    let (mut parts, mut bytes, mut seen) = (Vec::new(), 0, Vec::new());
+    let (mut parts, mut bytes, mut seen, mut books) = (Vec::new(), 0, Vec::new(), Books::default());
     while bytes < enough_bytes.max(1) {
         // What ends it is drawn again when it is the first.
         let is_first = bytes == 0;
         match pond.draw() {
             Ok(Drawn::Rows(batch, id, length)) => {
-                seen.extend(Seen::of(&batch, bucket_ms));
-                parts.push(Part::Delivery(Input::Rows(batch), id));
+                seen.extend(Seen::of(&batch, &totals_by_hour(&batch, bucket_ms)));
+                let input = Input::Rows(batch);
+                books.give(&input, bucket_ms);
+                parts.push(Part::Delivery(input, id));
                 bytes += length;
             }
             Ok(Drawn::Note(note, length)) => {
@@ -157,7 +168,8 @@ fn drawn(pond: &mut PondReader, bucket_ms: i64, enough_bytes: u64) -> Result<Tak
             Ok(Drawn::Seals(_) | Drawn::Empty | Drawn::Ended) | Err(_) => break,
         }
     }
-    Ok(Taken::Parts(parts, bytes, seen))
+    books.damage = pond.damage();
+    Ok(Taken::Parts { parts, bytes, seen, books })
 }
 
 /// Calls into a source; a panic is an error that may be tried again.

@@ -146,6 +146,7 @@ pub(crate) fn bury(input: &Input, message: String, effects: &mut Effects) {
                 payload: payload.to_vec(),
                 length: chunk.whole_length(payload.len()),
                 arrived_at_ms: chunk.arrived_at_ms,
+                parsed: None,
             });
             effects.tally.received += 1;
             effects.tally.dead += 1;

@@ -11,6 +11,7 @@
 //! ```
 
 mod aside;
+mod audit;
 mod backoff;
 mod bottleneck;
 mod caps;

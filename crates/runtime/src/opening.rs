@@ -10,6 +10,7 @@ use tidemill_topology::{DeadLetterCaps, Fingerprint, MAIN, Node, Plan, Pond};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::audit::Mismatch;
 use crate::caps::Caps;
 use crate::committer;
 use crate::error::RunError;
@@ -77,6 +78,24 @@ pub(crate) struct Carried {
     pub(crate) restarts: AtomicU64,
     pub(crate) types: DashMap<Arc<str>, TypeCounts>,
     pub(crate) dead_letters: DashMap<DeadKey, u64>,
+    /// Times that counts did not agree, by type and what has happened.
+    pub(crate) mismatches: DashMap<(Arc<str>, &'static str), u64>,
+}
+
+impl Carried {
+    /// Tells of counts that do not agree.
+    pub(crate) fn tell<'a>(&self, region: &str, mismatches: impl Iterator<Item = &'a Mismatch>) {
+        for mismatch in mismatches {
+            let Mismatch { place, event_type, expected, found, .. } = mismatch;
+            let hour = mismatch.hour.map(|hour| hour.to_string()).unwrap_or_default();
+            tracing::error!(
+                region, %place, %event_type, %hour, kind = mismatch.kind(), expected = expected.events, found = found.events,
+                expected_ids = %expected.ids, found_ids = %found.ids,
+                "the audit does not hold: events were lost, repeated or exchanged"
+            );
+            *self.mismatches.entry((event_type.clone(), mismatch.kind())).or_default() += 1;
+        }
+    }
 }
 
 /// A region that could run.
@@ -207,6 +226,7 @@ impl Wiring {
                 logs: Mutex::new(logs),
                 tally: Mutex::new(tally),
                 progress: Mutex::default(),
+                books: Mutex::default(),
                 pending: Mutex::default(),
                 acked: AtomicU64::new(committed.last.cut),
                 counters: Counters::default(),

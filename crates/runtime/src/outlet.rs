@@ -195,6 +195,7 @@ mod tests {
             payload: b"x".to_vec(),
             length: 1,
             arrived_at_ms: 0,
+            parsed: None,
         };
         let mut batch = tidemill_core::dead_letter_batch("far", &[letter], 10).expect("a batch");
         for (number, enters, reached) in

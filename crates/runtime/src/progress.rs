@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tidemill_core::{Batch, DEAD_LETTER_TYPE, Hour, LatePolicy, TimeColumn};
+use tidemill_core::{Batch, DEAD_LETTER_TYPE, LatePolicy, TimeColumn, Totals};
 
 use crate::ledger::Committed;
 
@@ -78,32 +78,19 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Looks at the event times of a batch. One pass over the time column.
-    pub(crate) fn of(batch: &Batch, bucket_ms: i64) -> Option<Self> {
+    /// Looks at the event times of a batch, of which the totals are known. One pass over the time column.
+    pub(crate) fn of(batch: &Batch, totals: &[(i64, Totals)]) -> Option<Self> {
         let times = TimeColumn::of(&batch.records, batch.event_type.time)?;
         let arrived_at_ms = batch.arrived_at_ms;
         let (mut max_ms, mut max_past_ms) = (i64::MIN, i64::MIN);
-        let mut hours = BTreeMap::new();
-        let mut current = Hour { start_ms: 0, width_ms: 0 };
-        let mut in_current = 0;
         for row in batch.indexes() {
             let time = times.ms(row);
             max_ms = max_ms.max(time);
             if time <= arrived_at_ms {
                 max_past_ms = max_past_ms.max(time);
             }
-            if time < current.start_ms || time >= current.end_ms() {
-                if in_current > 0 {
-                    *hours.entry(current.start_ms).or_default() += in_current;
-                }
-                current = Hour::of(time, bucket_ms);
-                in_current = 0;
-            }
-            in_current += 1;
         }
-        if in_current > 0 {
-            *hours.entry(current.start_ms).or_default() += in_current;
-        }
+        let hours = totals.iter().map(|(start_ms, totals)| (*start_ms, totals.events)).collect();
         // An event from the future has a wrong clock, and proves nothing as long as there are others. Where all are like that, by a
         // little for the most part, they count as of their arrival.
         let at_ms = if max_past_ms > i64::MIN { max_past_ms } else { max_ms.min(arrived_at_ms) };

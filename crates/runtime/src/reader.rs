@@ -10,6 +10,7 @@ use tidemill_core::{Cure, CutId, PartitionPosition, Seals, SourceContext, Source
 use tidemill_topology::REPLAY;
 use tokio::time::Instant;
 
+use crate::audit::Books;
 use crate::backoff::Backoff;
 use crate::coordinator::{Fatal, SourceAck};
 use crate::error::{RunError, error_chain};
@@ -64,6 +65,7 @@ impl Actor for Reader {
             told_cut: 0,
             looked: Instant::now(),
             progress: Progress::default(),
+            books: Books::default(),
             stuck: Stuck::default(),
             has_answered: false,
         };
@@ -102,6 +104,8 @@ struct Reading {
     looked: Instant,
     /// Event times and hours seen since the last barrier.
     progress: Progress,
+    /// What it has handed on since then.
+    books: Books,
     stuck: Stuck,
     /// Since it failed last.
     has_answered: bool,
@@ -186,6 +190,7 @@ impl Reading {
                 &self.region.state_id,
                 node.sends.clone(),
                 at,
+                self.region.plan.limits.bucket_ms,
             )?;
             return Ok(Intake::Pond(Box::new(reader)));
         }
@@ -244,13 +249,14 @@ impl Reading {
         self.has_answered |= taken.is_ok();
         self.source.counters.busy_ns.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
         match taken {
-            Ok(Taken::Parts(parts, bytes, seen)) => {
+            Ok(Taken::Parts { parts, bytes, seen, books }) => {
                 let source = self.source.clone();
-                self.hand_on(intake, source.outlet.send(self.number + 1, parts, None), bytes, seen).await
+                self.hand_on(intake, source.outlet.send(self.number + 1, parts, None), bytes, seen, books).await
             }
             Ok(Taken::Letter(part, stage, bytes)) => {
                 let source = self.source.clone();
-                self.hand_on(intake, source.outlet.send_to(self.number + 1, &stage, part), bytes, Vec::new()).await
+                let sent = source.outlet.send_to(self.number + 1, &stage, part);
+                self.hand_on(intake, sent, bytes, Vec::new(), Books::default()).await
             }
             Ok(Taken::Seals(closing)) => {
                 self.source.state().seals = Some(closing);
@@ -295,6 +301,7 @@ impl Reading {
         sent: impl Future<Output = ()>,
         bytes: u64,
         seen: Vec<Seen>,
+        books: Books,
     ) -> Option<Intake> {
         // Before it goes out: a source that fails here is opened where it begins.
         let behind = match intake.place() {
@@ -311,6 +318,7 @@ impl Reading {
         patient(&self.name(), "a stage behind it has no room", sent).await;
         self.source.counters.back_pressure_ns.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
         self.region.read_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.books.add(books);
         for seen in seen {
             let bucket_ms = self.region.plan.limits.bucket_ms;
             self.region.progress().see(&seen, bucket_ms);
@@ -359,6 +367,7 @@ impl Reading {
             positions,
             read_bytes: self.region.read_bytes.load(Ordering::Relaxed),
             progress: std::mem::take(&mut self.progress),
+            books: std::mem::take(&mut self.books),
         });
     }
 

@@ -13,6 +13,7 @@ use tidemill_topology::{Lineage, Node, Plan};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::audit::Books;
 use crate::caps::Caps;
 use crate::coordinator::{Coordinator, Fatal};
 use crate::error::RunError;
@@ -76,6 +77,8 @@ pub(crate) struct StageShared {
     pub(crate) tally: Mutex<Tally>,
     /// What the stage has let out since the last barrier.
     pub(crate) progress: Mutex<Progress>,
+    /// What it has counted since then.
+    pub(crate) books: Mutex<Books>,
     /// Logs to be published, and to be removed, with the next cut.
     pub(crate) pending: Mutex<(Vec<Publication>, Vec<LogName>)>,
     /// Last cut that the stage has acknowledged.
@@ -304,6 +307,10 @@ impl StageShared {
 
     pub(crate) fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().expect("no code panics while it holds the progress")
+    }
+
+    pub(crate) fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().expect("no code panics while it holds the books")
     }
 
     pub(crate) fn waits_for(&self) -> MutexGuard<'_, Option<String>> {

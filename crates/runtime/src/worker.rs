@@ -10,6 +10,7 @@ use actix::{Actor, ActorContext, Addr, AsyncContext, Context, WrapFuture};
 use tidemill_core::{Batch, CutId, Effects, Input, LogName, Publication, Role, Seals, Shape, Tally, dead_letter_batch};
 use tidemill_topology::Port;
 
+use crate::audit::{Books, totals_by_hour};
 use crate::coordinator::{Ack, Fatal};
 use crate::engine::{Engine, Failure, Outcome};
 use crate::error::RunError;
@@ -42,6 +43,7 @@ pub(crate) struct Done {
     /// What the dead letters are counted by, and how many there are of each.
     dead_counts: BTreeMap<DeadKey, u64>,
     seen: Vec<Seen>,
+    books: Books,
     barrier: Option<(Arc<Seals>, Vec<u8>)>,
 }
 
@@ -223,7 +225,7 @@ pub(crate) fn keeps_state(region: &Region, stage: &StageShared) -> bool {
 /// Checks a call's effects and gets them ready to be handed on.
 fn done(region: &Region, stage: &StageShared, item: &Numbered, outcome: Outcome) -> Result<Done, RunError> {
     let node = region.node(stage.node);
-    let Outcome { mut effects, snapshot } = outcome;
+    let Outcome { mut effects, snapshot, written } = outcome;
     let barrier = match (&item.item, snapshot) {
         (Item::Barrier(seals), Some(snapshot)) => Some((seals.clone(), snapshot)),
         _ => None,
@@ -240,7 +242,7 @@ fn done(region: &Region, stage: &StageShared, item: &Numbered, outcome: Outcome)
         );
         return Err(RunError::Internal(what));
     }
-    let dead = dead_letter_batch(&node.name, &effects.dead, region.plan.limits.max_event_bytes);
+    let mut dead = dead_letter_batch(&node.name, &effects.dead, region.plan.limits.max_event_bytes);
     if dead.is_some() && !stage.outlet.targets.iter().any(|target| target.port == Port::DeadLetters) {
         let letter = &effects.dead[0];
         return Err(RunError::Internal(format!(
@@ -261,21 +263,29 @@ fn done(region: &Region, stage: &StageShared, item: &Numbered, outcome: Outcome)
         };
         *dead_counts.entry(key).or_default() += 1;
     }
+    effects.batches.iter_mut().chain(&mut dead).for_each(Books::hash_ids);
     let bucket_ms = region.plan.limits.bucket_ms;
-    let seen = match node.kind.input {
-        Shape::Rows => Vec::new(),
-        _ => effects.batches.iter().filter_map(|batch| Seen::of(batch, bucket_ms)).collect(),
+    let made = match node.kind.input {
+        Shape::Rows => &[],
+        _ => &effects.batches[..],
     };
+    let seen =
+        made.iter().chain(&dead).filter_map(|batch| Seen::of(batch, &totals_by_hour(batch, bucket_ms))).collect();
     // A replayed letter is like any other event behind the stage where it entered.
     for batch in effects.batches.iter_mut().filter(|batch| batch.origin.enters.as_ref() == Some(&node.name)) {
         batch.origin = batch.origin.entered();
     }
-    Ok(Done { effects, dead, dead_counts, seen, barrier })
+    let mut books = Books { written, ..Books::default() };
+    if let Item::Data(parts) = &item.item {
+        parts.iter().for_each(|part| books.take(part.input(), &node.name, bucket_ms));
+    }
+    books.effects(&effects, dead.as_ref(), bucket_ms);
+    Ok(Done { effects, dead, dead_counts, seen, books, barrier })
 }
 
 /// Hands on a result: Logs first, then what goes to other stages, then the word to the coordinator; last, the lease ends.
 async fn release(region: &Region, stage: &StageShared, number: u64, done: Done, is_repeat: bool) {
-    let Done { effects, dead, dead_counts, seen, barrier } = done;
+    let Done { effects, dead, dead_counts, seen, books, barrier } = done;
     let Effects { batches, notes, appends, publications, retired, revising, tally, .. } = effects;
     for (log, bytes) in &appends {
         append(region, stage, log, bytes).await;
@@ -289,9 +299,9 @@ async fn release(region: &Region, stage: &StageShared, number: u64, done: Done, 
         pending.1.extend(retired);
     }
     if !is_repeat {
-        let dead_seen = dead.as_ref().and_then(|batch| Seen::of(batch, region.plan.limits.bucket_ms));
+        stage.books().add(books);
         let bucket_ms = region.plan.limits.bucket_ms;
-        for seen in seen.iter().chain(&dead_seen) {
+        for seen in &seen {
             region.progress().see(seen, bucket_ms);
             let mut of_stage = stage.progress();
             of_stage.see(seen, bucket_ms);
@@ -317,11 +327,12 @@ async fn release(region: &Region, stage: &StageShared, number: u64, done: Done, 
     let logs = stage.logs().take_dirty().into_iter().collect();
     let (publications, retired) = std::mem::take(&mut *stage.pending());
     let progress = std::mem::take(&mut *stage.progress());
+    let books = std::mem::take(&mut *stage.books());
     let left = Left { snapshot, logs, publications, retired, tally: *stage.tally(), progress, revising };
     stage.acked.store(seals.cut, Ordering::SeqCst);
     // The lease ends before the word goes out: the cut may be committed as soon as it does.
     stage.inbox.complete(number, tally);
-    region.coordinator().do_send(Ack { node: stage.node, cut: seals.cut, left });
+    region.coordinator().do_send(Ack { node: stage.node, cut: seals.cut, left, books });
 }
 
 /// Too many dead letters: the stage is paused. A run to the end is looked at by somebody, and ends.

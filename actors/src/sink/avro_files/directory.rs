@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tidemill_core::{
-    Effects, EventType, Home, Hour, IdSum, LogName, Partitions, Publication, RevisionMode, SealReason, Seals,
-    format_time_ms, ids_algorithm,
+    Effects, EventType, Home, Hour, HourTotals, IdSum, LogName, Partitions, Publication, RevisionMode, SealReason,
+    Seals, Totals, format_time_ms, ids_algorithm,
 };
 
 use super::blocks::Finished;
@@ -185,6 +185,14 @@ impl Directory {
         self.finished.push(FinishedPart { entry, log: part.log });
     }
 
+    /// What was written of it: rows in parts, and those that are not in a block yet. No block may be on its way.
+    pub(super) fn holds(&self) -> HourTotals {
+        let finished = self.finished.iter().map(|part| part.entry.rows);
+        let events = finished.chain(self.part.as_ref().map(|part| part.rows)).sum::<u64>() + self.pending_rows;
+        let totals = Totals { events, ids: IdSum(self.counts.id_sum) };
+        HourTotals { event_type: self.event_type.name.clone(), hour: self.hour, totals }
+    }
+
     /// Ends the directory: publishes its parts, its manifest and its mark. All blocks must have been appended.
     pub(super) fn close(
         mut self,
@@ -195,6 +203,7 @@ impl Directory {
         effects: &mut Effects,
     ) {
         self.finish_part();
+        effects.closed.push(self.holds());
         let path = format!("{}/rev={}", self.path, self.revision);
         let manifest = self.manifest(owner, seals, reason, duplicates, path.clone()).to_text();
         let identity = self.identity(owner, u32::MAX, "");

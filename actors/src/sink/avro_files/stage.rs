@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidemill_core::{
-    Batch, DEAD_LETTER_TYPE, DeadLetter, Effects, EventType, Hour, Input, KeyColumns, LatePolicy, Limits, Reason,
-    SealReason, Seals, Stage, StageContext, StageError, TimeColumn, format_time_ms,
+    Batch, DEAD_LETTER_TYPE, DeadLetter, Effects, EventType, Hour, HourTotals, Input, KeyColumns, LatePolicy, Limits,
+    Reason, SealReason, Seals, Stage, StageContext, StageError, TimeColumn, format_time_ms,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Config;
-use super::directory::Owner;
+use super::directory::{Directory, Owner};
 use super::files::{Files, Group};
 use super::hours::{OpenHour, TypeState};
 use super::state::Saved;
@@ -455,6 +455,10 @@ impl Stage for AvroFilesStage {
             saved.duplicates.extend(state.duplicates.iter().map(|(hour, count)| (name.to_string(), *hour, *count)));
         }
         saved.write(self.in_order().filter_map(|index| self.files.directories[index].as_ref()))
+    }
+
+    fn holds(&self) -> Option<Vec<HourTotals>> {
+        Some(self.in_order().filter_map(|index| self.files.directories[index].as_ref()).map(Directory::holds).collect())
     }
 
     fn open_hours(&self) -> BTreeMap<Arc<str>, usize> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tidemill_core::{Batch, Cure, DeliveryId, EventType, Horizon, HourNote, PartitionPosition, Positions, SourceError};
 
+use crate::audit::{Books, ByHour, Mismatch, compare, totals_by_hour};
 use crate::horizon::Closing;
 use crate::host::{Host, HostFile, Open};
 
@@ -72,6 +73,11 @@ pub(crate) struct PondReader {
     resume: String,
     /// The barrier with seals at `offset`, and the offset behind it.
     seals: Option<(Barrier, u64)>,
+    /// What was drawn since the last barrier; `None` when that was before it was opened.
+    drawn: Option<ByHour>,
+    /// Where that is not what the barrier said.
+    damage: Vec<Mismatch>,
+    bucket_ms: i64,
     open: Option<(u64, PathBuf, Box<dyn HostFile>)>,
     payload: Vec<u8>,
 }
@@ -84,6 +90,7 @@ impl PondReader {
         state_id: &str,
         types: Vec<Arc<EventType>>,
         position: Option<&PartitionPosition>,
+        bucket_ms: i64,
     ) -> Result<Self, SourceError> {
         let (offset, heard): (_, Heard) = match position {
             None => (0, Heard::default()),
@@ -99,7 +106,9 @@ impl PondReader {
         let id = pond.id(state_id);
         let resume = heard.as_resume();
         let heard = Arc::new(heard);
-        Ok(Self { pond, host, id, types, offset, heard, resume, seals: None, open: None, payload: Vec::new() })
+        let drawn = (offset == 0).then(ByHour::new);
+        let (seals, damage, open, payload) = (None, Vec::new(), None, Vec::new());
+        Ok(Self { pond, host, id, types, offset, heard, resume, seals, drawn, damage, bucket_ms, open, payload })
     }
 
     /// Behind what was drawn; seals that were not passed are not drawn.
@@ -112,7 +121,16 @@ impl PondReader {
         &self.heard
     }
 
-    fn hear(&mut self, barrier: Barrier) {
+    /// Where what was read is not what was written, since it was asked last.
+    pub(crate) fn damage(&mut self) -> Vec<Mismatch> {
+        std::mem::take(&mut self.damage)
+    }
+
+    fn hear(&mut self, mut barrier: Barrier) {
+        let drawn = self.drawn.replace(ByHour::new());
+        if let Some((written, drawn)) = barrier.totals.take().zip(drawn) {
+            self.damage.extend(compare(&format!("in pond `{}`", self.pond.name), &written, &drawn, self.bucket_ms));
+        }
         let heard = Arc::make_mut(&mut self.heard);
         heard.hear(barrier);
         self.resume = heard.as_resume();
@@ -157,8 +175,13 @@ impl PondReader {
         self.payload = payload;
         let (offset, next) = (self.offset, self.offset + total);
         Ok(match record {
-            Record::Rows(batch) => {
+            Record::Rows(mut batch) => {
                 self.offset = next;
+                Books::hash_ids(&mut batch);
+                for (start_ms, totals) in totals_by_hour(&batch, self.bucket_ms) {
+                    let drawn = self.drawn.as_mut();
+                    drawn.map(|drawn| *drawn.entry((batch.event_type.name.clone(), start_ms)).or_default() += totals);
+                }
                 Drawn::Rows(batch, DeliveryId { pond: self.id.clone(), offset }, total)
             }
             Record::Note(note) => {

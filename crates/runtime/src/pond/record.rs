@@ -9,6 +9,7 @@
 //! | 2, remark on an hour | `HourNote` in postcard |
 //! | 3, barrier | [`Barrier`] in postcard: behind what came before one, when that was anything, or when hours are sealed |
 //! | 5, barrier that says more | the same; behind it the names of the types whose late events it publishes, and the partitions that were not waited for |
+//! | 6, barrier with totals | the same; behind it, by type and start of the hour, how many events came since the barrier before, and the sum of the hashes of their ids |
 //!
 //! A batch holds its rows only, not all of the bytes that its strings point into. Cost of a record of 113-byte events: see
 //! `ARCHITECTURE.md`.
@@ -27,6 +28,8 @@ use arrow_schema::{ArrowError, DataType, Field, Schema};
 use serde::{Deserialize, Serialize};
 use tidemill_core::{Batch, EventType, Horizon, HourNote, Origin, Partitions, Positions, RowOrigins};
 
+use crate::audit::ByHour;
+
 /// Bytes in front of a payload.
 pub(super) const HEADER_BYTES: usize = 9;
 const EVENTS: u8 = 1;
@@ -34,6 +37,7 @@ const NOTE: u8 = 2;
 const BARRIER: u8 = 3;
 const REPLAYED: u8 = 4;
 const MORE: u8 = 5;
+const TOTALS: u8 = 6;
 /// Received bytes for which there is room in a record from the start; it grows for more.
 const ROOM_BYTES: usize = 16 << 20;
 /// Names of columns that no Avro field can have.
@@ -60,6 +64,9 @@ pub(super) struct Barrier {
     /// Partitions that were not waited for.
     #[serde(skip)]
     pub(super) without: Partitions,
+    /// What came since the barrier before. `None` where an earlier version wrote it.
+    #[serde(skip)]
+    pub(super) totals: Option<ByHour>,
 }
 
 /// What of a batch is not in its columns.
@@ -148,9 +155,10 @@ pub(super) fn note(note: &HourNote) -> Result<Vec<u8>, RecordError> {
 
 /// A record of a barrier.
 pub(super) fn barrier(barrier: &Barrier) -> Result<Vec<u8>, RecordError> {
-    Ok(finished(match barrier.revised.is_empty() && barrier.without.is_empty() {
-        true => framed(BARRIER, barrier, 0)?,
-        false => framed(MORE, &(barrier, &barrier.revised, &barrier.without), 0)?,
+    Ok(finished(match &barrier.totals {
+        Some(totals) => framed(TOTALS, &(barrier, &barrier.revised, &barrier.without, totals), 0)?,
+        None if barrier.revised.is_empty() && barrier.without.is_empty() => framed(BARRIER, barrier, 0)?,
+        None => framed(MORE, &(barrier, &barrier.revised, &barrier.without), 0)?,
     }))
 }
 
@@ -202,6 +210,10 @@ pub(super) fn read(
             let (barrier, revised, without): (Barrier, _, _) = postcard::from_bytes(payload)?;
             Ok(Record::Barrier(Barrier { revised, without, ..barrier }))
         }
+        TOTALS => {
+            let (barrier, revised, without, totals): (Barrier, _, _, _) = postcard::from_bytes(payload)?;
+            Ok(Record::Barrier(Barrier { revised, without, totals: Some(totals), ..barrier }))
+        }
         other => Err(RecordError::Malformed(format!("it is of kind {other}, which this version does not know"))),
     }
 }
@@ -248,6 +260,7 @@ fn batch(
         origin: Arc::new(Origin { source, partition, first, next, enters }),
         arrived_at_ms: head.arrived_at_ms,
         payload_bytes: head.payload_bytes as usize,
+        ids: None,
     })
 }
 

@@ -76,6 +76,7 @@ fn batch(event_type: &Arc<EventType>) -> Batch {
         origin: Arc::new(Origin { source: "s".into(), partition: "p".into(), first: 100, next: 119, enters: None }),
         arrived_at_ms: 77,
         payload_bytes: 16,
+        ids: None,
     }
 }
 
@@ -345,7 +346,7 @@ fn a_barrier_is_recorded_with_positions_behind_what_came_and_not_again_when_noth
 /// What an intake gives, in short: parts that come together, and what else.
 fn taken(intake: &mut Intake) -> String {
     match intake.take(3_600_000, 4 << 20) {
-        Ok(Taken::Parts(parts, ..)) => format!("{} together", parts.len()),
+        Ok(Taken::Parts { parts, .. }) => format!("{} together", parts.len()),
         Ok(Taken::Seals(_)) => "seals".to_owned(),
         Ok(Taken::Idle(_)) => "nothing".to_owned(),
         Ok(_) => "something else".to_owned(),
@@ -373,7 +374,7 @@ fn records_come_together_up_to_seals_and_damage_and_never_more_than_fill_a_chunk
     let pond = Pond { name: "p".into(), node: "n".into(), from: 0, to: 1, options: PondOptions::default() };
     let lengths = BTreeMap::from([(segment_log(0), text.len() as u64)]);
     let shared = PondShared::new(&pond, 1 << 20, dir.path().to_owned(), &lengths);
-    let reader = PondReader::open(Arc::new(System), shared, "id", vec![event_type], None).unwrap();
+    let reader = PondReader::open(Arc::new(System), shared, "id", vec![event_type], None, 1_000).unwrap();
     let mut intake = Intake::Pond(Box::new(reader));
     assert_eq!(taken(&mut intake), "3 together");
     assert_eq!([taken(&mut intake), taken(&mut intake)], ["seals", "seals"], "until they are passed");

@@ -10,6 +10,8 @@ use tidemill_core::{
 };
 use tidemill_topology::{POND_IN, PondOptions, WhenFull};
 
+use crate::audit::{ByHour, totals_by_hour};
+
 use super::record::{self, Barrier, RecordError};
 use super::segment_log;
 use super::shared::segment_bytes;
@@ -23,6 +25,9 @@ struct Writer {
     /// The types whose hours matter to what takes from the pond. Those of dead letters are closed by the clock, everywhere.
     types: Vec<Arc<str>>,
     options: PondOptions,
+    bucket_ms: i64,
+    /// What came since the last barrier record. There is one at every barrier behind events, so that a cut has nothing of it.
+    totals: ByHour,
     state: State,
 }
 
@@ -63,7 +68,14 @@ impl StageKind for PondKind {
                 source: Some(Box::new(error)),
             })?,
         };
-        Ok(Box::new(Writer { name: context.input.name.clone(), types, options: self.0, state }))
+        Ok(Box::new(Writer {
+            name: context.input.name.clone(),
+            types,
+            options: self.0,
+            bucket_ms: context.input.limits.bucket_ms,
+            totals: ByHour::new(),
+            state,
+        }))
     }
 }
 
@@ -132,6 +144,9 @@ impl Stage for Writer {
                     return Ok(());
                 }
                 effects.tally.sent += count;
+                for (start_ms, totals) in totals_by_hour(batch, self.bucket_ms) {
+                    *self.totals.entry((batch.event_type.name.clone(), start_ms)).or_default() += totals;
+                }
                 self.state.came = true;
                 self.keep(record, effects);
                 Ok(())
@@ -149,7 +164,8 @@ impl Stage for Writer {
             let positions = seals.positions.clone();
             // What was not waited for matters to the hours that are sealed without it.
             let without = if horizons.is_empty() { Partitions::new() } else { seals.without.clone() };
-            self.append(record::barrier(&Barrier { horizons, positions, revised, without }), effects)?;
+            let totals = Some(std::mem::take(&mut self.totals));
+            self.append(record::barrier(&Barrier { horizons, positions, revised, without, totals }), effects)?;
         }
         let consumed = seals.consumed.get(&self.name).copied().unwrap_or(0);
         // The last one stays: it says where the pond ends.

@@ -1,0 +1,194 @@
+//! What one stage or source counts between two barriers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tidemill_core::{
+    Batch, DEAD_LETTER_TYPE, Effects, Hour, HourTotals, IdSum, Input, RawChunk, Stage, TimeColumn, Totals, key_hash,
+};
+
+use super::check::Mismatch;
+
+/// Totals by type and start of the hour.
+pub(crate) type ByHour = BTreeMap<(Arc<str>, i64), Totals>;
+
+/// Totals of a batch by start of the hour, in no order; most batches lie in one hour. One pass over times and hashes.
+pub(crate) fn totals_by_hour(batch: &Batch, bucket_ms: i64) -> Vec<(i64, Totals)> {
+    let Some(times) = TimeColumn::of(&batch.records, batch.event_type.time) else { return Vec::new() };
+    let mut hours: Vec<(i64, Totals)> = Vec::new();
+    let (mut current, mut hour) = (Totals::default(), Hour { start_ms: 0, width_ms: 0 });
+    let mut note = |hour: Hour, totals: Totals| match hours.iter_mut().find(|(start_ms, _)| *start_ms == hour.start_ms)
+    {
+        _ if totals.events == 0 => {}
+        Some((_, known)) => *known += totals,
+        None => hours.push((hour.start_ms, totals)),
+    };
+    for row in batch.indexes() {
+        let time = times.ms(row);
+        if time < hour.start_ms || time >= hour.end_ms() {
+            note(hour, std::mem::take(&mut current));
+            hour = Hour::of(time, bucket_ms);
+        }
+        current.events += 1;
+        if let Some(ids) = &batch.ids {
+            current.ids += ids.get(row);
+        }
+    }
+    note(hour, current);
+    hours
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Books {
+    /// Positions that a source gave, or a stage took, of what is not parsed yet, by source and partition: how many, and which.
+    pub(crate) chunks: BTreeMap<(Arc<str>, Arc<str>), Totals>,
+    pub(crate) taken: ByHour,
+    /// Replayed dead letters that enter here.
+    pub(crate) entered: ByHour,
+    pub(crate) given: ByHour,
+    /// Dead letters, as events of their own type.
+    pub(crate) letters: ByHour,
+    /// The events that became dead letters, where they were parsed.
+    pub(crate) refused: ByHour,
+    /// What a sink has written, if it says so.
+    pub(crate) written: Option<ByHour>,
+    /// What was read out of a pond, and is not what was written into it.
+    pub(crate) damage: Vec<Mismatch>,
+}
+
+impl Books {
+    /// An input that the stage `node` was given.
+    pub(crate) fn take(&mut self, input: &Input, node: &str, bucket_ms: i64) {
+        match input {
+            Input::Raw(chunk) => self.chunk(chunk),
+            Input::Rows(batch) => match &batch.origin.enters {
+                None => add(&mut self.taken, batch, bucket_ms),
+                Some(stage) if **stage == *node => add(&mut self.entered, batch, bucket_ms),
+                // On its way to the stage where it enters: those before it have had it.
+                Some(_) => {}
+            },
+            Input::Note(_) => {}
+        }
+    }
+
+    /// An input that a source or the end of a pond gave.
+    pub(crate) fn give(&mut self, input: &Input, bucket_ms: i64) {
+        match input {
+            Input::Raw(chunk) => self.chunk(chunk),
+            Input::Rows(batch) => self.give_rows(batch, bucket_ms),
+            Input::Note(_) => {}
+        }
+    }
+
+    fn chunk(&mut self, chunk: &RawChunk) {
+        let origin = &chunk.origin;
+        if origin.enters.is_none() {
+            // A chunk may be halved on its way: what is counted are positions, and of the halves' sums the middle drops out.
+            let at = |position: u64| Totals { events: position, ids: IdSum(key_hash(&position.to_le_bytes())) };
+            let key = (origin.source.clone(), origin.partition.clone());
+            *self.chunks.entry(key).or_default() += at(origin.next) - at(origin.first);
+        }
+    }
+
+    fn give_rows(&mut self, batch: &Batch, bucket_ms: i64) {
+        if batch.origin.enters.is_none() {
+            add(&mut self.given, batch, bucket_ms);
+        }
+    }
+
+    /// What a call into a stage has brought about; `dead` are its dead letters as a batch.
+    pub(crate) fn effects(&mut self, effects: &Effects, dead: Option<&Batch>, bucket_ms: i64) {
+        effects.batches.iter().for_each(|batch| self.give_rows(batch, bucket_ms));
+        for letter in &effects.dead {
+            let Some(((time_ms, id), event_type)) = letter.parsed.zip(letter.event_type.as_ref()) else { continue };
+            let hour = Hour::of(time_ms, bucket_ms);
+            let totals = Totals { events: 1, ids: IdSum(id) };
+            *self.refused.entry((event_type.clone(), hour.start_ms)).or_default() += totals;
+        }
+        if let Some(dead) = dead {
+            add(&mut self.letters, dead, bucket_ms);
+        }
+    }
+
+    /// Adds what was counted of one item.
+    pub(crate) fn add(&mut self, more: Self) {
+        for (key, totals) in more.chunks {
+            *self.chunks.entry(key).or_default() += totals;
+        }
+        let sides = [
+            (&mut self.taken, more.taken),
+            (&mut self.entered, more.entered),
+            (&mut self.given, more.given),
+            (&mut self.letters, more.letters),
+            (&mut self.refused, more.refused),
+        ];
+        for (mine, theirs) in sides {
+            for (key, totals) in theirs {
+                *mine.entry(key).or_default() += totals;
+            }
+        }
+        self.written = more.written.or(self.written.take());
+        self.damage.extend(more.damage);
+    }
+
+    /// Hashes the ids of dead letters' batches and of new ones, those that have not been hashed before.
+    pub(crate) fn hash_ids(batch: &mut Batch) {
+        if !batch.ids.as_ref().is_some_and(|ids| ids.are_of(batch)) {
+            batch.ids = tidemill_core::IdHashes::of(batch);
+        }
+    }
+}
+
+fn add(side: &mut ByHour, batch: &Batch, bucket_ms: i64) {
+    for (start_ms, totals) in totals_by_hour(batch, bucket_ms) {
+        *side.entry((batch.event_type.name.clone(), start_ms)).or_default() += totals;
+    }
+}
+
+/// What a sink has written, from barrier to barrier.
+pub(crate) struct Written {
+    /// What it held at the barrier before.
+    held: Option<ByHour>,
+}
+
+impl Written {
+    /// From what a stage holds that was just built.
+    pub(crate) fn since(stage: &dyn Stage) -> Self {
+        Self { held: stage.holds().map(|held| by_hour(&held)) }
+    }
+
+    /// What it has written since the barrier before; `closed` by this one.
+    pub(crate) fn until(&mut self, stage: &dyn Stage, closed: &[HourTotals]) -> Option<ByHour> {
+        let before = self.held.take()?;
+        let held = by_hour(&stage.holds()?);
+        let mut written = by_hour(closed);
+        for (key, totals) in &held {
+            *written.entry(key.clone()).or_default() += *totals;
+        }
+        for (key, totals) in before {
+            let written = written.entry(key).or_default();
+            *written = *written - totals;
+        }
+        self.held = Some(held);
+        Some(written)
+    }
+}
+
+fn by_hour(all: &[HourTotals]) -> ByHour {
+    let mut sums = ByHour::new();
+    for HourTotals { event_type, hour, totals } in all {
+        *sums.entry((event_type.clone(), hour.start_ms)).or_default() += *totals;
+    }
+    sums
+}
+
+/// The same by type alone, for types of which events may go into another hour than their own.
+pub(super) fn without_hours(totals: &ByHour, moves: impl Fn(&str) -> bool) -> ByHour {
+    let mut sums = ByHour::new();
+    for ((event_type, start_ms), totals) in totals {
+        let start_ms = if **event_type == *DEAD_LETTER_TYPE || moves(event_type) { i64::MIN } else { *start_ms };
+        *sums.entry((event_type.clone(), start_ms)).or_default() += *totals;
+    }
+    sums
+}
