@@ -54,6 +54,10 @@ enum Command {
     /// after its end, or at the end of a run with --until-end.
     #[command(subcommand)]
     DeadLetters(DeadLetters),
+    /// Show what each stage counted of sealed hours, beside what is in their files; exit 1 when they differ.
+    ///
+    /// Everything is read from manifests in the output root of the settings. That the files are what their manifests say is checked by `verify`.
+    Audit(Audit),
     /// Show hours by type: open, sealed, revised, overdue or missing; exit 1 when one is missing.
     ///
     /// Published hours are read from the output root of the settings. What is open is read from the state that the output root belongs to, when it is on
@@ -169,6 +173,25 @@ pub(crate) struct Verify {
     /// The report as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `tidemill audit`
+#[derive(Args, Debug)]
+pub(crate) struct Audit {
+    /// Only hours that end after this time: `24h` ago, or `2025-03-01T10:15:00Z`. Without it, the newest 24 hours that there are.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) since: Option<i64>,
+    /// Only hours that begin before this time.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) until: Option<i64>,
+    /// Only those of this event type.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) event_type: Option<String>,
+    /// As JSON, with ids and positions.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) settings: SettingsArgs,
 }
 
 /// `tidemill hours`
@@ -376,6 +399,7 @@ pub(crate) fn run(registry: Registry, args: impl Iterator<Item = OsString>) -> R
         Command::DeadLetters(DeadLetters::Replay { topology, wanted, dry_run, settings }) => {
             commands::replay::run(&registry, &topology, &wanted, dry_run, &Settings::load(&settings)?)
         }
+        Command::Audit(args) => commands::audit::run(&args),
         Command::Hours(args) => commands::hours::run(&args),
         Command::Settings(args) => commands::settings::run(&args),
         Command::Status { topology, json, settings } => {

@@ -53,7 +53,7 @@ impl From<RunError> for Failure {
         let code = match &error {
             RunError::Io { .. } | RunError::Aside { .. } | RunError::Unavailable(_) => Code::Unavailable,
             RunError::Incompatible { .. } | RunError::Start { .. } | RunError::Settings(_) => Code::Config,
-            RunError::Internal(_) => Code::Internal,
+            RunError::Internal(_) | RunError::Audit { .. } => Code::Internal,
             _ => Code::Stopped,
         };
         Self::new(code, error.chain())

@@ -43,6 +43,11 @@ pub(crate) fn lines(status: &Status, since: Option<(Duration, &Status)>, columns
     }
     let parked = status.regions.iter().filter_map(|region| Some((&region.name, region.fault.as_ref()?)));
     rows.extend(parked.map(|(name, fault)| Row::Note(format!("region {name} is down: {fault}"))));
+    let wrong = status.mismatches.iter();
+    rows.extend(wrong.map(|found| {
+        let times = found.count;
+        Row::Note(format!("audit: events were lost, repeated or exchanged ({times} times; the last: {})", found.last))
+    }));
     let widths = widths(&rows, columns);
     let lines = rows.iter().map(|row| match row {
         Row::Cells(cells) => line(cells, &widths),

@@ -1,5 +1,6 @@
 //! What the command line can be asked to do: one file a command.
 
+pub(crate) mod audit;
 pub(crate) mod cat;
 pub(crate) mod check;
 pub(crate) mod dead_letters;

@@ -182,6 +182,7 @@ impl Duplicates {
             event_type: event_type.clone(),
             hour,
             duplicates,
+            counted: None,
         })
     }
 }

@@ -59,6 +59,9 @@ pub struct Manifest {
     pub event_time: EventTimes,
     /// Duplicates that were dropped in the whole hour of the type (all its directories), since the revision before.
     pub duplicates_dropped: u64,
+    /// What the stages before the sink counted in the whole hour of the type, since the revision before, by name; under the sink's own, what came to it.
+    #[serde(default)]
+    pub counted: BTreeMap<String, Counted>,
     /// Events that came after a later hour's event of the same partition, within the allowed lateness.
     pub late_within_allowed: u64,
     /// Events of earlier hours, which were sealed when they came (`late = "next_hour"`).
@@ -115,6 +118,15 @@ pub struct Ids {
     pub fields: Vec<String>,
     /// 32 hex digits.
     pub sum: String,
+}
+
+/// What a stage counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// Events.
+    pub events: u64,
+    /// The order-free hash of their ids, 32 hex digits; `null` when the type has no id.
+    pub ids: Option<String>,
 }
 
 /// Least and greatest event time, RFC 3339 to the millisecond.

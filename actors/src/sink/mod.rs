@@ -27,7 +27,7 @@ pub use console::{Console, ConsoleConfig, ConsoleSink};
 pub use dead_letters::{DeadLetters, DeadLettersError, Letter};
 pub use kafka::{Kafka, KafkaConfig, KafkaSink};
 pub use manifest::{
-    EventTimes, FileEntry, Ids, MANIFEST_FORMAT, MANIFEST_NAME, MANIFEST_VERSION, Manifest, ManifestError,
+    Counted, EventTimes, FileEntry, Ids, MANIFEST_FORMAT, MANIFEST_NAME, MANIFEST_VERSION, Manifest, ManifestError,
     ManifestHour, Mode, SUCCESS_NAME, WriterInfo,
 };
 pub use revisions::{Revision, RevisionError};

@@ -197,6 +197,15 @@ impl Input {
         }
     }
 
+    /// Its events, if they are parsed.
+    #[must_use]
+    pub fn rows(&self) -> Option<&Batch> {
+        match self {
+            Self::Rows(batch) => Some(batch),
+            Self::Raw(_) | Self::Note(_) => None,
+        }
+    }
+
     /// Splits it into two halves at a record's border, to find the record that makes a stage fail.
     /// `None` when it holds a single record (or, for Avro blocks, a single block).
     #[must_use]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::batch::Batch;
 use crate::dead_letter::DeadLetter;
 use crate::hour::Hour;
-use crate::totals::HourTotals;
+use crate::totals::{HourTotals, Totals};
 
 /// The effects of one call into a stage.
 ///
@@ -72,6 +72,19 @@ pub struct HourNote {
     pub hour: Hour,
     /// Duplicates dropped since the last note for this hour.
     pub duplicates: u64,
+    /// What a stage counted since its last note for this hour: the runtime says it at every barrier of each stage, for events that have left it,
+    /// and of a sink itself, for those that have come. Kept out of the form that notes without it have always had.
+    #[serde(skip)]
+    pub counted: Option<Counted>,
+}
+
+/// What a stage counted of an hour.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// The stage, or the sink itself.
+    pub stage: Arc<str>,
+    /// Of its events.
+    pub totals: Totals,
 }
 
 /// What became of the records of a call: `received` equals the sum of all the others (invariant I8).

@@ -13,7 +13,7 @@ use tidemill_core::{
 };
 use tokio::time::Instant;
 
-use crate::audit::{ByHour, Written};
+use crate::audit::{ByHour, Written, notes};
 use crate::error::error_chain;
 use crate::external::{ExternalSink, OpenHours};
 use crate::item::{Item, Numbered, Part, bury};
@@ -339,6 +339,13 @@ impl Engine {
     ) -> Result<(Vec<u8>, Option<ByHour>), String> {
         match self {
             Self::Stage(stage, written) => {
+                let node = caller.region.node(caller.shared.node);
+                if node.role == Role::Sink && caller.shared.pond.is_none() {
+                    let came = notes(&node.name, &caller.shared.books().came(), caller.region.plan.limits.bucket_ms);
+                    for note in came {
+                        caller.watched(|| stage.process(&Input::Note(note), effects))?;
+                    }
+                }
                 caller.watched(|| stage.seal(seals, effects))?;
                 let snapshot = caller.watched(|| stage.snapshot(effects))?;
                 let written = caller.watched(|| Ok(written.until(&**stage, &effects.closed)))?;

@@ -74,7 +74,7 @@ pub use replay::{ReplayError, ReplayedLetter, Requests, Ways};
 pub use run::{Handle, Running, last_cut, start, start_locked};
 pub use state_dir::{Owner, StateLock, is_claimed, owner_of};
 pub use status::{
-    DeadLetterStatus, PartitionStatus, PondStatus, RegionStatus, SourceStatus, StageStatus, Status, TypeStatus,
-    WorkerStatus,
+    DeadLetterStatus, MismatchStatus, PartitionStatus, PondStatus, RegionStatus, SourceStatus, StageStatus, Status,
+    TypeStatus, WorkerStatus,
 };
 pub use take_over::{take_over, wait_for_lock};

@@ -34,6 +34,12 @@ use MetricKind::{Counter, Gauge};
 
 /// All metrics, in order of name.
 pub const METRICS: &[MetricSpec] = &[
+    spec(
+        "tidemill_audit_mismatches_total",
+        Counter,
+        &["event_type"],
+        "Times that the audit found events lost, repeated or exchanged on their way; event_type is empty for what was not parsed yet.",
+    ),
     spec("tidemill_cut_age_seconds", Gauge, &["region"], "Time since the barrier of the last committed cut."),
     spec("tidemill_cut_commit_seconds", Gauge, &["region"], "How long the last commit took: syncs, ledger, effects."),
     spec(
@@ -290,6 +296,12 @@ pub fn export(status: &Status, held_before: &mut Vec<(String, String)>) {
         let event_type = letters.event_type.as_deref().unwrap_or_default();
         let label = [("source", &*letters.source), ("reason", &*letters.reason), ("event_type", event_type)];
         count("tidemill_dead_letters_total", &label, letters.count);
+    }
+    // From zero on: an increase is seen only of what was there before.
+    let types = status.types.iter().map(|event_type| (event_type.name.as_str(), 0)).chain([("", 0)]);
+    let found = status.mismatches.iter().map(|found| (found.event_type.as_str(), found.count));
+    for (event_type, times) in types.chain(found) {
+        count("tidemill_audit_mismatches_total", &[("event_type", event_type)], times);
     }
     for source in &status.sources {
         let label = [("source", source.name.as_str())];

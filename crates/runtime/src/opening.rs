@@ -78,8 +78,8 @@ pub(crate) struct Carried {
     pub(crate) restarts: AtomicU64,
     pub(crate) types: DashMap<Arc<str>, TypeCounts>,
     pub(crate) dead_letters: DashMap<DeadKey, u64>,
-    /// Times that counts did not agree, by type and what has happened.
-    pub(crate) mismatches: DashMap<(Arc<str>, &'static str), u64>,
+    /// Times that counts did not agree, by type, and what was wrong the last time.
+    pub(crate) mismatches: DashMap<Arc<str>, (u64, String)>,
 }
 
 impl Carried {
@@ -93,7 +93,8 @@ impl Carried {
                 expected_ids = %expected.ids, found_ids = %found.ids,
                 "the audit does not hold: events were lost, repeated or exchanged"
             );
-            *self.mismatches.entry((event_type.clone(), mismatch.kind())).or_default() += 1;
+            let mut known = self.mismatches.entry(event_type.clone()).or_default();
+            *known = (known.0 + 1, mismatch.to_string());
         }
     }
 }

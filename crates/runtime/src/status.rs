@@ -37,6 +37,9 @@ pub struct Status {
     pub types: Vec<TypeStatus>,
     /// Dead letters since the process started.
     pub dead_letters: Vec<DeadLetterStatus>,
+    /// Types of which the audit found events lost, repeated or exchanged since the process started.
+    #[serde(default)]
+    pub mismatches: Vec<MismatchStatus>,
 }
 
 /// A region.
@@ -90,6 +93,17 @@ pub struct DeadLetterStatus {
     pub event_type: Option<String>,
     /// How many there are.
     pub count: u64,
+}
+
+/// What the audit found of a type.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MismatchStatus {
+    /// The type; empty for what was not parsed yet.
+    pub event_type: String,
+    /// How often counts did not agree; each place and hour counts by itself.
+    pub count: u64,
+    /// The last one: where, which hour, and what has happened.
+    pub last: String,
 }
 
 /// A source.
@@ -235,6 +249,7 @@ impl Status {
             stages: regions.iter().flat_map(|region| region.stage_status()).collect(),
             types: Vec::new(),
             dead_letters: dead_letter_status(regions),
+            mismatches: mismatch_status(regions),
         };
         for event_type in regions.iter().flat_map(|region| region.type_status()) {
             // Behind a pond, a type is what it was before it.
@@ -274,6 +289,18 @@ fn dead_letter_status(regions: &[Arc<Region>]) -> Vec<DeadLetterStatus> {
         count,
     };
     counts.into_iter().map(status).collect()
+}
+
+fn mismatch_status(regions: &[Arc<Region>]) -> Vec<MismatchStatus> {
+    let mut all: BTreeMap<Arc<str>, (u64, String)> = BTreeMap::new();
+    for entry in regions.iter().flat_map(|region| region.carried.mismatches.iter()) {
+        let (count, last) = entry.value();
+        let known = all.entry(entry.key().clone()).or_default();
+        *known = (known.0 + count, last.clone());
+    }
+    let status =
+        |(event_type, (count, last)): (Arc<str>, _)| MismatchStatus { event_type: event_type.to_string(), count, last };
+    all.into_iter().map(status).collect()
 }
 
 impl Region {

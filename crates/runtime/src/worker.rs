@@ -10,7 +10,7 @@ use actix::{Actor, ActorContext, Addr, AsyncContext, Context, WrapFuture};
 use tidemill_core::{Batch, CutId, Effects, Input, LogName, Publication, Role, Seals, Shape, Tally, dead_letter_batch};
 use tidemill_topology::Port;
 
-use crate::audit::{Books, totals_by_hour};
+use crate::audit::{self, Books, totals_by_hour};
 use crate::coordinator::{Ack, Fatal};
 use crate::engine::{Engine, Failure, Outcome};
 use crate::error::RunError;
@@ -242,6 +242,15 @@ fn done(region: &Region, stage: &StageShared, item: &Numbered, outcome: Outcome)
         );
         return Err(RunError::Internal(what));
     }
+    let bucket_ms = region.plan.limits.bucket_ms;
+    let inputs: Vec<&Batch> = match &item.item {
+        Item::Data(parts) => parts.iter().filter_map(|part| part.input().rows()).collect(),
+        Item::Barrier(_) => Vec::new(),
+    };
+    if let Some(wrong) = audit::wrong_row(&node.name, &inputs, &effects.batches, bucket_ms) {
+        region.carried.tell(&region.name, std::iter::once(&wrong));
+        return Err(RunError::Audit { what: wrong.to_string(), more: 0 });
+    }
     let mut dead = dead_letter_batch(&node.name, &effects.dead, region.plan.limits.max_event_bytes);
     if dead.is_some() && !stage.outlet.targets.iter().any(|target| target.port == Port::DeadLetters) {
         let letter = &effects.dead[0];
@@ -264,7 +273,6 @@ fn done(region: &Region, stage: &StageShared, item: &Numbered, outcome: Outcome)
         *dead_counts.entry(key).or_default() += 1;
     }
     effects.batches.iter_mut().chain(&mut dead).for_each(Books::hash_ids);
-    let bucket_ms = region.plan.limits.bucket_ms;
     let made = match node.kind.input {
         Shape::Rows => &[],
         _ => &effects.batches[..],
@@ -286,7 +294,7 @@ fn done(region: &Region, stage: &StageShared, item: &Numbered, outcome: Outcome)
 /// Hands on a result: Logs first, then what goes to other stages, then the word to the coordinator; last, the lease ends.
 async fn release(region: &Region, stage: &StageShared, number: u64, done: Done, is_repeat: bool) {
     let Done { effects, dead, dead_counts, seen, books, barrier } = done;
-    let Effects { batches, notes, appends, publications, retired, revising, tally, .. } = effects;
+    let Effects { batches, mut notes, appends, publications, retired, revising, tally, .. } = effects;
     for (log, bytes) in &appends {
         append(region, stage, log, bytes).await;
         failpoint::at("log-appended").await;
@@ -312,6 +320,10 @@ async fn release(region: &Region, stage: &StageShared, number: u64, done: Done, 
         }
         for (key, count) in dead_counts {
             *region.carried.dead_letters.entry(key).or_default() += count;
+        }
+        if barrier.is_some() {
+            let node = region.node(stage.node);
+            notes.extend(audit::notes(&node.name, &stage.books().given, bucket_ms));
         }
         let data = notes.into_iter().map(Input::Note).chain(batches.into_iter().map(Input::Rows));
         let data: Vec<Part> = data.map(Part::Live).collect();

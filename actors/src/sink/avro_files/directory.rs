@@ -11,11 +11,12 @@ use tidemill_core::{
 };
 
 use super::blocks::Finished;
+use super::hours::Noted;
 use crate::sink::container::{Format, Identity, SYNC_LEN, header};
 use crate::sink::json::hex;
 use crate::sink::manifest::{
-    EventTimes, FileEntry, Ids, MANIFEST_FORMAT, MANIFEST_NAME, MANIFEST_VERSION, Manifest, ManifestHour, Mode,
-    SUCCESS_NAME, WriterInfo, success_text,
+    Counted, EventTimes, FileEntry, Ids, MANIFEST_FORMAT, MANIFEST_NAME, MANIFEST_VERSION, Manifest, ManifestHour,
+    Mode, SUCCESS_NAME, WriterInfo, success_text,
 };
 
 /// What all directories of a sink have in common.
@@ -199,13 +200,13 @@ impl Directory {
         owner: &Owner,
         seals: &Seals,
         reason: SealReason,
-        duplicates: u64,
+        noted: &Noted,
         effects: &mut Effects,
     ) {
         self.finish_part();
         effects.closed.push(self.holds());
         let path = format!("{}/rev={}", self.path, self.revision);
-        let manifest = self.manifest(owner, seals, reason, duplicates, path.clone()).to_text();
+        let manifest = self.manifest(owner, seals, reason, noted, path.clone()).to_text();
         let identity = self.identity(owner, u32::MAX, "");
         let log = |ending: &str| self.log_name(&identity, ending);
         let (manifest_log, success_log) = (log("manifest.json"), log("success"));
@@ -227,7 +228,7 @@ impl Directory {
         }
     }
 
-    fn manifest(&self, owner: &Owner, seals: &Seals, reason: SealReason, duplicates: u64, path: String) -> Manifest {
+    fn manifest(&self, owner: &Owner, seals: &Seals, reason: SealReason, noted: &Noted, path: String) -> Manifest {
         let event_type = &self.event_type;
         let some = self.counts.rows > 0;
         let ids = (!event_type.id.is_empty()).then(|| Ids {
@@ -235,6 +236,8 @@ impl Directory {
             fields: event_type.id.iter().map(|at| event_type.fields[*at].name.clone()).collect(),
             sum: IdSum(self.counts.id_sum).to_string(),
         });
+        let counted =
+            |totals: &Totals| Counted { events: totals.events, ids: ids.as_ref().map(|_| totals.ids.to_string()) };
         let positions = seals.positions.iter().map(|(source, partitions)| {
             let next = partitions.iter().map(|(partition, position)| (partition.to_string(), position.next));
             (source.to_string(), next.collect())
@@ -258,13 +261,14 @@ impl Directory {
             revision: self.revision,
             mode: self.mode(),
             count: self.counts.rows,
-            ids,
+            ids: ids.clone(),
             event_time: EventTimes {
                 field: event_type.fields[event_type.time].name.clone(),
                 min: some.then(|| format_time_ms(self.counts.min_ms)),
                 max: some.then(|| format_time_ms(self.counts.max_ms)),
             },
-            duplicates_dropped: duplicates,
+            duplicates_dropped: noted.duplicates,
+            counted: noted.counted.iter().map(|(stage, totals)| (stage.clone(), counted(totals))).collect(),
             late_within_allowed: self.counts.late,
             late_of_earlier_hours: self.counts.earlier,
             files: self.finished.iter().map(|part| part.entry.clone()).collect(),

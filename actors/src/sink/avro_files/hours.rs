@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
-use tidemill_core::{EventType, Hour};
+use serde::{Deserialize, Serialize};
+use tidemill_core::{Counted, EventType, Hour, HourNote, Totals};
 
 use super::directory::Directory;
 use super::files::Files;
@@ -26,8 +27,17 @@ pub(super) struct TypeState {
     pub(super) hours: BTreeMap<i64, OpenHour>,
     /// Number of the last further revision of an hour that is not given up.
     pub(super) revised: BTreeMap<i64, u32>,
-    /// Duplicates dropped, by start of the hour.
-    pub(super) duplicates: BTreeMap<i64, u64>,
+    /// What earlier stages have said, by start of the hour.
+    pub(super) noted: BTreeMap<i64, Noted>,
+}
+
+/// What earlier stages have said of an hour since its last revision.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Noted {
+    /// Duplicates dropped.
+    pub(super) duplicates: u64,
+    /// Counts by name of the stage, and of the sink itself.
+    pub(super) counted: BTreeMap<String, Totals>,
 }
 
 impl TypeState {
@@ -49,13 +59,31 @@ impl TypeState {
         directory
     }
 
+    /// Takes note of a remark. Of hours beyond `hours_max` that are not open nothing is kept.
+    pub(super) fn note(&mut self, note: &HourNote, hours_max: usize) {
+        let start_ms = note.hour.start_ms;
+        let may_be_kept =
+            self.noted.len() < hours_max || self.noted.contains_key(&start_ms) || self.hours.contains_key(&start_ms);
+        if note.hour.end_ms() <= self.given_up_ms || !may_be_kept {
+            return;
+        }
+        let noted = self.noted.entry(start_ms).or_default();
+        noted.duplicates += note.duplicates;
+        if let Some(Counted { stage, totals }) = &note.counted {
+            match noted.counted.get_mut(&**stage) {
+                Some(known) => *known += *totals,
+                None => drop(noted.counted.insert(stage.to_string(), *totals)),
+            }
+        }
+    }
+
     /// Forgets what is needed for hours only that take late events.
     pub(super) fn forget(&mut self, width_ms: i64) {
         let (given_up_ms, hours) = (self.given_up_ms, &self.hours);
         let is_needed =
             |start_ms: &i64| start_ms.saturating_add(width_ms) > given_up_ms || hours.contains_key(start_ms);
         self.revised.retain(|start_ms, _| is_needed(start_ms));
-        self.duplicates.retain(|start_ms, _| is_needed(start_ms));
+        self.noted.retain(|start_ms, _| is_needed(start_ms));
     }
 }
 

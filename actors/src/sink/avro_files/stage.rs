@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::Config;
 use super::directory::{Directory, Owner};
 use super::files::{Files, Group};
-use super::hours::{OpenHour, TypeState};
+use super::hours::{Noted, OpenHour, TypeState};
 use super::state::Saved;
 use super::true_hour;
 use crate::sink::container::Format;
@@ -83,7 +83,7 @@ impl AvroFilesStage {
                 has_begun: false,
                 hours: BTreeMap::new(),
                 revised: BTreeMap::new(),
-                duplicates: BTreeMap::new(),
+                noted: BTreeMap::new(),
             })
         };
         let types = input.types.iter().map(state_of).collect::<Result<_, StageError>>()?;
@@ -115,9 +115,9 @@ impl AvroFilesStage {
                 state.has_begun = true;
             }
         }
-        for (name, hour, duplicates) in saved.duplicates {
+        for (name, hour, noted) in saved.noted {
             if let Some(state) = self.type_named(&name) {
-                state.duplicates.insert(hour, duplicates);
+                state.noted.insert(hour, noted);
             }
         }
         for (name, given_up_ms) in saved.given_up {
@@ -370,10 +370,7 @@ impl Stage for AvroFilesStage {
             Input::Rows(batch) => self.write(batch, effects),
             Input::Note(note) => {
                 if let Some(index) = self.type_index(&note.event_type) {
-                    let state = &mut self.types[index];
-                    if note.hour.end_ms() > state.given_up_ms {
-                        *state.duplicates.entry(note.hour.start_ms).or_default() += note.duplicates;
-                    }
+                    self.types[index].note(note, self.limits.max_open_hours);
                 }
                 Ok(())
             }
@@ -382,7 +379,7 @@ impl Stage for AvroFilesStage {
     }
 
     fn seal(&mut self, seals: &Seals, effects: &mut Effects) -> Result<(), StageError> {
-        let mut closing: Vec<(usize, u64, SealReason)> = Vec::new();
+        let mut closing: Vec<(usize, Noted, SealReason)> = Vec::new();
         let width_ms = self.limits.bucket_ms;
         let mut room = EMPTY_MAX;
         for horizon in &seals.horizons {
@@ -396,13 +393,13 @@ impl Stage for AvroFilesStage {
             state.hours.retain(|start_ms, open| {
                 let ends = open.revision == 0 && is_sealed(*start_ms);
                 if ends {
-                    let duplicates = state.duplicates.get(start_ms).copied().unwrap_or_default();
-                    closing.extend(open.by_path.values().map(|directory| (*directory, duplicates, horizon.reason)));
+                    let noted = state.noted.get(start_ms).cloned().unwrap_or_default();
+                    closing.extend(open.by_path.values().map(|directory| (*directory, noted.clone(), horizon.reason)));
                     state.has_begun = true;
                 }
                 !ends
             });
-            state.duplicates.retain(|start_ms, _| !is_sealed(*start_ms));
+            state.noted.retain(|start_ms, _| !is_sealed(*start_ms));
             state.given_up_ms = state.given_up_ms.max(state.event_type.late.given_up_by_ms(horizon));
             state.forget(width_ms);
         }
@@ -411,8 +408,9 @@ impl Stage for AvroFilesStage {
             let state = &mut self.types[index];
             state.hours.retain(|start_ms, open| {
                 if open.revision > 0 {
-                    let duplicates = state.duplicates.remove(start_ms).unwrap_or_default();
-                    closing.extend(open.by_path.values().map(|directory| (*directory, duplicates, SealReason::Late)));
+                    let noted = state.noted.remove(start_ms).unwrap_or_default();
+                    closing
+                        .extend(open.by_path.values().map(|directory| (*directory, noted.clone(), SealReason::Late)));
                     state.revised.insert(*start_ms, open.revision);
                 }
                 open.revision == 0
@@ -425,10 +423,10 @@ impl Stage for AvroFilesStage {
         if !closing.is_empty() {
             self.files.take_all(true, effects)?;
         }
-        for (index, duplicates, reason) in closing {
+        for (index, noted, reason) in closing {
             if let Some(directory) = self.files.directories[index].take() {
                 self.files.free.push(index);
-                directory.close(&self.files.owner, seals, reason, duplicates, effects);
+                directory.close(&self.files.owner, seals, reason, &noted, effects);
             }
         }
         Ok(())
@@ -452,7 +450,7 @@ impl Stage for AvroFilesStage {
             }
             saved.given_up.push((name.to_string(), state.given_up_ms));
             saved.revised.extend(state.revised.iter().map(|(hour, revision)| (name.to_string(), *hour, *revision)));
-            saved.duplicates.extend(state.duplicates.iter().map(|(hour, count)| (name.to_string(), *hour, *count)));
+            saved.noted.extend(state.noted.iter().map(|(hour, noted)| (name.to_string(), *hour, noted.clone())));
         }
         saved.write(self.in_order().filter_map(|index| self.files.directories[index].as_ref()))
     }

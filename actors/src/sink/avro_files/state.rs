@@ -9,10 +9,11 @@ use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 use tidemill_core::{EventType, Hour, StageError};
 
 use super::directory::{Counts, Directory, FinishedPart, Owner};
+use super::hours::Noted;
 use crate::sink::container::Format;
 
 /// Version of the form.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// All but the pending rows.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -22,8 +23,8 @@ pub(super) struct Saved {
     pub(super) seen: Vec<(String, String, i64)>,
     /// Type, horizon.
     pub(super) sealed: Vec<(String, i64)>,
-    /// Type, start of an hour, duplicates dropped.
-    pub(super) duplicates: Vec<(String, i64, u64)>,
+    /// Type, start of an hour, what earlier stages have said of it.
+    pub(super) noted: Vec<(String, i64, Noted)>,
     /// Type, end of the hours whose late events are not taken any more.
     pub(super) given_up: Vec<(String, i64)>,
     /// Type, start of an hour, number of its last revision.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidemill_core::{
-    Batch, DEAD_LETTER_TYPE, Effects, Hour, HourTotals, IdSum, Input, RawChunk, Stage, TimeColumn, Totals, key_hash,
+    Batch, Counted, DEAD_LETTER_TYPE, Effects, Hour, HourNote, HourTotals, IdSum, Input, RawChunk, Stage, TimeColumn,
+    Totals, key_hash,
 };
 
 use super::check::Mismatch;
@@ -97,6 +98,15 @@ impl Books {
         }
     }
 
+    /// What came to the stage: what it was given, and dead letters that enter here.
+    pub(crate) fn came(&self) -> ByHour {
+        let mut came = self.taken.clone();
+        for (key, totals) in &self.entered {
+            *came.entry(key.clone()).or_default() += *totals;
+        }
+        came
+    }
+
     /// What a call into a stage has brought about; `dead` are its dead letters as a batch.
     pub(crate) fn effects(&mut self, effects: &Effects, dead: Option<&Batch>, bucket_ms: i64) {
         effects.batches.iter().for_each(|batch| self.give_rows(batch, bucket_ms));
@@ -144,6 +154,17 @@ fn add(side: &mut ByHour, batch: &Batch, bucket_ms: i64) {
     for (start_ms, totals) in totals_by_hour(batch, bucket_ms) {
         *side.entry((batch.event_type.name.clone(), start_ms)).or_default() += totals;
     }
+}
+
+/// What a stage has to say of its counts, for the manifests of the sinks behind it.
+pub(crate) fn notes(stage: &Arc<str>, counts: &ByHour, width_ms: i64) -> Vec<HourNote> {
+    let note = |((event_type, start_ms), totals): (&(Arc<str>, i64), &Totals)| HourNote {
+        event_type: event_type.clone(),
+        hour: Hour { start_ms: *start_ms, width_ms },
+        duplicates: 0,
+        counted: Some(Counted { stage: stage.clone(), totals: *totals }),
+    };
+    counts.iter().map(note).collect()
 }
 
 /// What a sink has written, from barrier to barrier.

@@ -14,7 +14,7 @@ use super::books::{Books, ByHour, without_hours};
 pub(crate) struct Mismatch {
     /// Where: an edge, a sink, a pond.
     pub(crate) place: String,
-    /// The type; of what is not parsed yet, source and partition.
+    /// The type; empty for what is not parsed yet.
     pub(crate) event_type: Arc<str>,
     /// The hour, where it is known.
     pub(crate) hour: Option<Hour>,
@@ -36,7 +36,10 @@ impl Mismatch {
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (expected, found) = (self.expected.events, self.found.events);
-        write!(f, "{}, `{}`", self.place, self.event_type)?;
+        f.write_str(&self.place)?;
+        if !self.event_type.is_empty() {
+            write!(f, ", type `{}`", self.event_type)?;
+        }
         if let Some(hour) = self.hour {
             write!(f, ", hour {hour}")?;
         }
@@ -85,10 +88,7 @@ impl Audit {
             found.extend(compare(&place, &self.expected(index, books), &mine.taken, bucket_ms));
             found.extend(self.chunks(index, &place, mine, books));
             if let Some(written) = &mine.written {
-                let mut came = mine.taken.clone();
-                for (key, totals) in &mine.entered {
-                    *came.entry(key.clone()).or_default() += *totals;
-                }
+                let mut came = mine.came();
                 for (key, totals) in &mine.refused {
                     let came = came.entry(key.clone()).or_default();
                     *came = *came - *totals;
@@ -129,8 +129,8 @@ impl Audit {
             let expected = expected.get(key).copied().unwrap_or_default();
             let found = mine.chunks.get(key).copied().unwrap_or_default();
             (expected != found).then(|| Mismatch {
-                place: format!("{place}, positions of partition"),
-                event_type: format!("{}:{}", key.0, key.1).into(),
+                place: format!("{place}, positions of partition `{}:{}`", key.0, key.1),
+                event_type: "".into(),
                 hour: None,
                 expected,
                 found,

@@ -7,10 +7,13 @@
 //! - in a sink that says what it has written: that, and what came in and was not refused;
 //! - at each barrier in a pond: what was written, and what was read back.
 //!
-//! A stage's own count of what became of its records is checked at each call (`worker::done`).
+//! A stage's own count of what became of its records is checked at each call (`worker::done`), and so is which rows it hands on, where it hands on
+//! those that it was given.
 
 mod books;
 mod check;
+mod views;
 
-pub(crate) use books::{Books, ByHour, Written, totals_by_hour};
+pub(crate) use books::{Books, ByHour, Written, notes, totals_by_hour};
 pub(crate) use check::{Audit, Mismatch, compare};
+pub(crate) use views::wrong_row;
