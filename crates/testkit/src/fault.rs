@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tidemill_core::{
-    Effects, EventType, Finding, Input, KindSpec, Seals, Stage, StageContext, StageError, StageInput, StageKind,
+    Batch, Effects, EventType, Finding, HourTotals, Input, KindSpec, Role, Seals, Stage, StageContext, StageError,
+    StageInput, StageKind,
 };
 
 /// How a call fails.
@@ -24,6 +25,12 @@ pub enum Fault {
     Abort,
     /// It gives a false account of its records.
     Miscount,
+    /// One of its events gets lost: of those that it sends, or else, in a sink, of those that it writes.
+    Lose,
+    /// One of its events is there twice.
+    Repeat,
+    /// One of its events is there twice in place of another: their number is right.
+    Exchange,
     /// It takes so much longer, and every call after it a twentieth of that, so that the run still goes on when it comes back.
     Freeze(std::time::Duration),
     /// It takes so much longer, so that what is in front of it runs ahead.
@@ -37,6 +44,8 @@ pub enum Trigger {
     Call(u64),
     /// All of them.
     Always,
+    /// The first call whose input holds these bytes, as they were received.
+    Once(Vec<u8>),
     /// Every call whose input holds these bytes, as they were received.
     Bytes(Vec<u8>),
 }
@@ -48,6 +57,7 @@ pub struct Faulty {
     trigger: Trigger,
     calls: Arc<AtomicU64>,
     was_frozen: Arc<AtomicBool>,
+    has_been_due: Arc<AtomicBool>,
     recovery: Arc<Mutex<Recovery>>,
 }
 
@@ -62,7 +72,15 @@ impl Faulty {
     /// Wraps a kind. It keeps the kind's name, so it takes its place in a registry.
     #[must_use]
     pub fn new(inner: Arc<dyn StageKind>, fault: Fault, trigger: Trigger) -> Self {
-        Self { inner, fault, trigger, calls: Arc::default(), was_frozen: Arc::default(), recovery: Arc::default() }
+        Self {
+            inner,
+            fault,
+            trigger,
+            calls: Arc::default(),
+            was_frozen: Arc::default(),
+            has_been_due: Arc::default(),
+            recovery: Arc::default(),
+        }
     }
 
     /// How long it took from the first failure until a stage that was built after it had dealt with an input; `None` when that has not happened.
@@ -92,8 +110,10 @@ impl StageKind for Faulty {
             trigger: self.trigger.clone(),
             calls: self.calls.clone(),
             was_frozen: self.was_frozen.clone(),
+            has_been_due: self.has_been_due.clone(),
             recovery: self.recovery.clone(),
             built_at: Instant::now(),
+            is_sink: self.inner.spec().role == Role::Sink,
         }))
     }
 }
@@ -115,8 +135,10 @@ struct FaultyStage {
     trigger: Trigger,
     calls: Arc<AtomicU64>,
     was_frozen: Arc<AtomicBool>,
+    has_been_due: Arc<AtomicBool>,
     recovery: Arc<Mutex<Recovery>>,
     built_at: Instant,
+    is_sink: bool,
 }
 
 impl FaultyStage {
@@ -134,11 +156,28 @@ impl FaultyStage {
         }
     }
 
+    fn spoils(&self) -> bool {
+        matches!(self.fault, Fault::Lose | Fault::Repeat | Fault::Exchange)
+    }
+
+    /// What becomes of a batch of two events and more.
+    fn spoiled(&self, batch: &Batch) -> Vec<Batch> {
+        let rows: Vec<u32> = batch.indexes().map(|row| row as u32).collect();
+        let without_first = || batch.select(rows[1..].to_vec());
+        let last = || batch.select(vec![rows[rows.len() - 1]]);
+        match self.fault {
+            Fault::Lose => vec![without_first()],
+            Fault::Repeat => vec![batch.clone(), last()],
+            _ => vec![without_first(), last()],
+        }
+    }
+
     fn is_due(&self, input: &Input) -> bool {
         let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
         match &self.trigger {
             Trigger::Call(n) => call == *n,
             Trigger::Always => true,
+            Trigger::Once(part) => holds(input, part) && !self.has_been_due.swap(true, Ordering::SeqCst),
             Trigger::Bytes(part) => holds(input, part),
         }
     }
@@ -151,7 +190,24 @@ impl Stage for FaultyStage {
             self.fails();
             panic!("a planned panic, before the call");
         }
-        self.inner.process(input, effects)?;
+        match input {
+            Input::Rows(batch) if is_due && self.spoils() && self.is_sink => {
+                // The sink says that it has dealt with all of them.
+                for part in self.spoiled(batch) {
+                    self.inner.process(&Input::Rows(part), effects)?;
+                }
+                let (came, went) = (batch.len() as u64, effects.tally.received);
+                effects.tally.received = came;
+                effects.tally.sent = (effects.tally.sent + came).saturating_sub(went);
+            }
+            _ => self.inner.process(input, effects)?,
+        }
+        if is_due
+            && self.spoils()
+            && let Some(batch) = effects.batches.pop()
+        {
+            effects.batches.extend(self.spoiled(&batch));
+        }
         if is_due {
             self.fails();
         }
@@ -192,6 +248,10 @@ impl Stage for FaultyStage {
 
     fn snapshot(&mut self, effects: &mut Effects) -> Result<Vec<u8>, StageError> {
         self.inner.snapshot(effects)
+    }
+
+    fn holds(&self) -> Option<Vec<HourTotals>> {
+        self.inner.holds()
     }
 
     fn open_hours(&self) -> BTreeMap<Arc<str>, usize> {
