@@ -14,6 +14,9 @@ mod books;
 mod check;
 mod views;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use books::{Books, ByHour, Written, notes, totals_by_hour};
 pub(crate) use check::{Audit, Mismatch, compare};
 pub(crate) use views::wrong_row;

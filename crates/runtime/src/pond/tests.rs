@@ -12,8 +12,8 @@ use arrow_schema::DataType;
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use tidemill_core::{
-    Batch, Effects, EventType, Horizon, Hour, HourNote, Input, LogName, LogReader, Origin, RowOrigins, SealReason,
-    Seals, Stage, StageContext, StageInput, StageKind,
+    Batch, Effects, EventType, Horizon, Hour, HourNote, Input, LogName, LogReader, Origin, PartitionPosition,
+    RowOrigins, SealReason, Seals, Stage, StageContext, StageInput, StageKind,
 };
 use tidemill_topology::{Pond, PondOptions, WhenFull};
 
@@ -383,6 +383,57 @@ fn records_come_together_up_to_seals_and_damage_and_never_more_than_fill_a_chunk
     assert_eq!(taken(&mut intake), format!("{many} together"));
     assert_eq!(taken(&mut intake), "4 together");
     assert!(taken(&mut intake).contains("can't be read"), "and what came before the damage has come");
+}
+
+/// What the audit says of a pond whose records are these; and from a later position on.
+fn damage_of(records: &[&[u8]], position: Option<&PartitionPosition>) -> Vec<String> {
+    let event_type = event_type(SCHEMA);
+    let text = records.concat();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("segment-0000000000000000.staged"), &text).unwrap();
+    let pond = Pond { name: "p".into(), node: "n".into(), from: 0, to: 1, options: PondOptions::default() };
+    let lengths = BTreeMap::from([(segment_log(0), text.len() as u64)]);
+    let shared = PondShared::new(&pond, 1 << 20, dir.path().to_owned(), &lengths);
+    let reader = PondReader::open(Arc::new(System), shared, "id", vec![event_type], position, 3_600_000).unwrap();
+    match Intake::Pond(Box::new(reader)).take(3_600_000, 4 << 20) {
+        Ok(Taken::Parts { books, .. }) => books.damage.iter().map(ToString::to_string).collect(),
+        _ => panic!("records"),
+    }
+}
+
+#[test]
+fn a_record_that_is_not_read_or_read_twice_is_noticed_at_the_next_barrier_of_a_pond() {
+    let event_type = event_type(SCHEMA);
+    let mut stage = writer(&event_type, PondOptions::default(), None);
+    let mut effects = Effects::default();
+    for _ in 0..2 {
+        stage.process(&Input::Rows(batch(&event_type)), &mut effects).unwrap();
+    }
+    let seals = Seals {
+        cut: 1,
+        revised: Vec::new(),
+        without: Default::default(),
+        at_ms: 0,
+        horizons: Vec::new(),
+        positions: Default::default(),
+        consumed: BTreeMap::new(),
+    };
+    stage.seal(&seals, &mut effects).unwrap();
+    let records: Vec<&[u8]> = effects.appends.iter().map(|(_, bytes)| bytes.as_slice()).collect();
+    let [first, second, barrier] = records[..] else { panic!("two of events, and a barrier") };
+    assert_eq!(damage_of(&[first, second, barrier], None), Vec::<String>::new());
+    let said = damage_of(&[first, barrier], None);
+    let hour = Hour { start_ms: 0, width_ms: 3_600_000 };
+    assert_eq!(said, [format!("in pond `p`, type `r`, hour {hour}: 6 expected, 3 found (3 lost)")]);
+    let said = damage_of(&[first, second, first, barrier], None);
+    assert_eq!(said, [format!("in pond `p`, type `r`, hour {hour}: 6 expected, 9 found (3 too many)")]);
+    // Somebody who began to read in between knows nothing of what came before.
+    let position = PartitionPosition {
+        next: first.len() as u64,
+        resume: "{\"horizons\":{},\"positions\":{}}".into(),
+        ended: false,
+    };
+    assert_eq!(damage_of(&[first, second, barrier], Some(&position)), Vec::<String>::new());
 }
 
 #[test]

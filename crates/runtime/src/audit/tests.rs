@@ -1,0 +1,92 @@
+//! The comparisons, on small numbers.
+
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, RecordBatch, StringViewArray, TimestampMillisecondArray};
+use tidemill_core::{Batch, EventType, Hour, IdHashes, IdSum, Origin, RowOrigins, Totals};
+
+use super::books::{ByHour, totals_by_hour};
+use super::{compare, wrong_row};
+
+const SCHEMA: &str = r#"{"type": "record", "name": "R", "fields": [
+    {"name": "id", "type": "string"},
+    {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}}
+]}"#;
+const HOUR_MS: i64 = 3_600_000;
+
+/// Events with these ids, an hour apart.
+fn batch(ids: &[&str]) -> Batch {
+    let event_type = Arc::new(EventType::new("r", SCHEMA, "at", &["id".to_owned()], None).expect("a type"));
+    let times = (0..ids.len() as i64).map(|hour| hour * HOUR_MS);
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringViewArray::from(ids.to_vec())),
+        Arc::new(TimestampMillisecondArray::from_iter_values(times).with_timezone("UTC")),
+    ];
+    let mut batch = Batch {
+        records: RecordBatch::try_new(event_type.arrow.clone(), columns).expect("as in the schema"),
+        event_type,
+        selection: None,
+        rows: RowOrigins::default(),
+        origin: Arc::new(Origin { source: "s".into(), partition: "p".into(), first: 7, next: 8, enters: None }),
+        arrived_at_ms: 0,
+        payload_bytes: 0,
+        ids: None,
+    };
+    batch.ids = IdHashes::of(&batch);
+    batch
+}
+
+fn by_hour(batch: &Batch) -> ByHour {
+    let totals = totals_by_hour(batch, HOUR_MS).into_iter();
+    totals.map(|(start_ms, totals)| (("r".into(), start_ms), totals)).collect()
+}
+
+#[test]
+fn totals_are_by_hour_and_of_the_selected_rows_with_the_hashes_that_manifests_have() {
+    let batch = batch(&["a", "b", "c"]).select(vec![0, 2]);
+    let key = |id: &str| tidemill_core::key_hash(&[&1u32.to_le_bytes(), id.as_bytes()].concat());
+    let one = |id: &str| Totals { events: 1, ids: IdSum(key(id)) };
+    assert_eq!(totals_by_hour(&batch, HOUR_MS), [(0, one("a")), (2 * HOUR_MS, one("c"))]);
+}
+
+#[test]
+fn hashes_are_those_of_a_batch_only_with_the_columns_that_were_hashed() {
+    let (one, mut other) = (batch(&["a", "b"]), batch(&["a", "b"]));
+    let hashes = one.ids.clone().expect("the type has an id");
+    assert!(hashes.are_of(&one) && hashes.are_of(&one.select(vec![1])));
+    other.ids = Some(hashes);
+    assert!(!other.ids.as_ref().is_some_and(|ids| ids.are_of(&other)), "columns that only look the same");
+}
+
+#[test]
+fn what_was_lost_repeated_or_exchanged_is_named_with_its_hour() {
+    let given = by_hour(&batch(&["a", "b"]));
+    let said = |found: &Batch| -> Vec<String> {
+        compare("here", &given, &by_hour(found), HOUR_MS).iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(said(&batch(&["a", "b"])), Vec::<String>::new());
+    let second = Hour { start_ms: HOUR_MS, width_ms: HOUR_MS };
+    assert_eq!(said(&batch(&["a"])), [format!("here, type `r`, hour {second}: 1 expected, 0 found (1 lost)")]);
+    assert_eq!(said(&batch(&["a", "b", "c"])).len(), 1, "an hour too many");
+    let exchanged = said(&batch(&["a", "a"]));
+    assert!(exchanged[0].contains(&format!("hour {second}: 1, but not the same ones")), "{exchanged:?}");
+}
+
+#[test]
+fn a_row_leaves_a_stage_no_more_often_than_it_came() {
+    let all = batch(&["a", "b", "c"]);
+    let some = all.select(vec![0, 2]);
+    let wrong = |inputs: &[&Batch], outputs: &[Batch]| {
+        wrong_row("stage", inputs, outputs, HOUR_MS).map(|wrong| (wrong.found.events, wrong.expected.events))
+    };
+    assert_eq!(wrong(&[&all], &[all.clone()]), None);
+    assert_eq!(wrong(&[&all], &[some.clone()]), None, "rows may be left out");
+    assert_eq!(wrong(&[&all], &[all.select(vec![2]), all.select(vec![0, 1])]), None, "and parted");
+    assert_eq!(wrong(&[&all.select(vec![0]), &all.select(vec![1, 2])], &[all.clone()]), None, "and joined");
+    assert_eq!(wrong(&[&all], &[batch(&["a", "a"])]), None, "columns of its own are its own business");
+    assert_eq!(wrong(&[&all], &[all.select(vec![1, 1])]), Some((2, 1)));
+    assert_eq!(wrong(&[&all], &[all.clone(), all.select(vec![1])]), Some((2, 1)));
+    assert_eq!(wrong(&[&some], &[all.select(vec![0, 1])]), Some((1, 0)), "left out before");
+    assert_eq!(wrong(&[&some], &[all.clone()]), Some((1, 0)));
+    assert_eq!(wrong(&[&all], &[all.select(vec![2, 0])]), None, "an order of its own is odd, and nothing is lost");
+}
