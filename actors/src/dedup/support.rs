@@ -85,7 +85,7 @@ pub(crate) fn batch(of: &Arc<EventType>, columns: Vec<ArrayRef>) -> Batch {
         origin: Arc::new(Origin { source: "s".into(), partition: "p".into(), first: 0, next: 100, enters: None }),
         arrived_at_ms: 0,
         payload_bytes: 1_000,
-        ids: None,
+        counts: None,
     }
 }
 

@@ -249,7 +249,7 @@ impl HourlyStage {
             effects.batches.push(Batch {
                 event_type: self.output.clone(),
                 payload_bytes: records.num_rows() * records.num_columns() * 8,
-                ids: None,
+                counts: None,
                 records,
                 selection: None,
                 rows: RowOrigins::default(),

@@ -52,7 +52,7 @@ impl Rows {
             records,
             selection: None,
             payload_bytes: self.lens.iter().map(|len| *len as usize).sum(),
-            ids: None,
+            counts: None,
             rows: RowOrigins {
                 raw: Some(raw.clone()),
                 starts: self.starts.into(),

@@ -183,7 +183,7 @@ mod tests {
             origin: Arc::new(Origin { source: "s".into(), partition: "p".into(), first: 0, next: 1, enters: None }),
             arrived_at_ms: 0,
             payload_bytes: 3,
-            ids: None,
+            counts: None,
         }
     }
 

@@ -8,7 +8,7 @@ use arrow_buffer::{BooleanBufferBuilder, Buffer};
 use crate::effects::HourNote;
 use crate::event_type::EventType;
 use crate::message::Messages;
-use crate::totals::IdHashes;
+use crate::totals::Counts;
 
 /// Where records came from. Positions are the source's own (for files: bytes of the decompressed stream).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,8 +97,8 @@ pub struct Batch {
     pub arrived_at_ms: i64,
     /// Bytes that the batch is counted with by queues: what its rows hold of the received bytes.
     pub payload_bytes: usize,
-    /// Hash of each row's id. The runtime fills it in when the batch leaves the stage that has made it, which says `None`.
-    pub ids: Option<IdHashes>,
+    /// What is counted of it. The runtime fills it in when the batch leaves the stage that has made it, which says `None`.
+    pub counts: Option<Arc<Counts>>,
 }
 
 impl Batch {

@@ -105,7 +105,7 @@ impl DeadLetter {
     #[must_use]
     pub fn of_row(batch: &Batch, row: usize, reason: Reason, message: String) -> Self {
         let times = TimeColumn::of(&batch.records, batch.event_type.time);
-        let id = batch.ids.as_ref().map_or(0, |ids| ids.get(row));
+        let id = batch.counts.as_ref().map_or(0, |counts| counts.id(row));
         Self {
             origin: batch.origin.clone(),
             position: batch.position(row),
@@ -184,6 +184,6 @@ pub fn dead_letter_batch(stage: &str, letters: &[DeadLetter], max_event_bytes: u
         origin: last.origin.entered(),
         arrived_at_ms: last.arrived_at_ms,
         payload_bytes,
-        ids: None,
+        counts: None,
     })
 }

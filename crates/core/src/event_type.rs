@@ -9,6 +9,7 @@ use arrow_schema::SchemaRef;
 
 use crate::avro_schema::parse_avro_schema;
 use crate::late::Late;
+use crate::producers::Producers;
 use crate::schema::{Field, SchemaError, fields_of};
 
 /// A type of events. Cheap to share: the runtime passes it as `Arc<EventType>`.
@@ -32,6 +33,8 @@ pub struct EventType {
     pub owner: Option<String>,
     /// What becomes of its late events.
     pub late: Late,
+    /// Who sends them, where it says so.
+    pub producers: Option<Producers>,
 }
 
 /// Why an event type can't be made.
@@ -117,6 +120,7 @@ impl EventType {
             id: id_indexes,
             owner,
             late: Late::DEAD_LETTER,
+            producers: None,
         })
     }
 
@@ -124,6 +128,12 @@ impl EventType {
     #[must_use]
     pub fn with_late(self, late: Late) -> Self {
         Self { late, ..self }
+    }
+
+    /// The same with producers; a new type has none.
+    #[must_use]
+    pub fn with_producers(self, producers: Option<Producers>) -> Self {
+        Self { producers, ..self }
     }
 
     /// Index and field of that name.

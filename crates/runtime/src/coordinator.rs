@@ -19,6 +19,7 @@ use crate::horizon::{Closing, Said, closing, end_of_input};
 use crate::ledger::{Record, StageRecord};
 use crate::live::Halt;
 use crate::opening::TypeCounts;
+use crate::producers;
 use crate::progress::Progress;
 use crate::reader::{Order, Reader};
 use crate::region::Region;
@@ -300,6 +301,9 @@ impl Coordinator {
             let counts = cut.counts.entry(name).or_default();
             (counts.events, counts.late) = (counts.events + events, counts.late + late);
         }
+        let heard: BTreeSet<(Arc<str>, Arc<str>)> = (seen.iter().flat_map(|seen| &seen.producers))
+            .flat_map(|(event_type, heard)| heard.keys().map(|name| (event_type.clone(), name.clone())))
+            .collect();
         let late: Vec<Arc<str>> = seen.into_iter().flat_map(|seen| progress.merge(seen, bucket_ms)).collect();
         // What a stage makes is late by another horizon than what it is made of: it says so itself.
         let made = cut.left.values().flat_map(|left| left.revising.clone());
@@ -323,6 +327,14 @@ impl Coordinator {
         }
         // What came while its hour was being sealed went into the next one, for some types: what stages say of it holds.
         self.region.progress().open_next(progress);
+        progress.forget_producers(cut.seals.at_ms);
+        self.region.progress().forget_producers(cut.seals.at_ms);
+        let mut producers = producers::ByType::new();
+        for (event_type, name) in heard {
+            if let Some(known) = progress.producers.get(&event_type).and_then(|known| known.get(&name)) {
+                producers.entry(event_type).or_default().insert(name, *known);
+            }
+        }
         let mut record = Record {
             base: false,
             cut: cut.cut,
@@ -331,6 +343,7 @@ impl Coordinator {
             progress: progress.seen.clone(),
             horizons: cut.seals.horizons.clone(),
             revising: progress.revising.clone(),
+            producers,
             open: progress.open.iter().map(|(name, hours)| (name.clone(), hours.iter().copied().collect())).collect(),
             stages: BTreeMap::new(),
             fingerprint: None,
@@ -422,7 +435,7 @@ impl Handler<Committed> for Coordinator {
             let before = tidemill_core::format_time_ms(last.sealed_before_ms);
             tracing::info!(cut = cut.cut, types = sealed.len(), %before, reason = ?last.reason, "hours sealed");
             if sealed.iter().any(|horizon| horizon.reason == SealReason::Silent) {
-                tracing::error!(cut = cut.cut, without = ?cut.seals.without, "hours sealed without partitions that have given nothing for longer than `hold_at_most`; what comes from them is late, the manifests name them");
+                tracing::error!(cut = cut.cut, without = ?cut.seals.without, "hours sealed without partitions or producers that have given nothing for longer than `hold_at_most` or their `lease`; what comes from them is late, the manifests name them");
             }
         }
         if !cut.seals.revised.is_empty() {

@@ -116,6 +116,10 @@ fn propose(region: &Region, said: &Said, now_ms: i64) -> (Vec<Horizon>, Partitio
             continue;
         }
         let Some(Some(of_origins)) = allowed.get(&**origins) else { continue };
+        let hour_before =
+            |at_ms: i64| Hour::of(at_ms.saturating_sub(limits.allowed_lateness_ms), limits.bucket_ms).start_ms;
+        let hold = region.producers_hold(name, now_ms);
+        let held_ms = hold.lowest.as_ref().map_or(i64::MAX, |(at_ms, _)| hour_before(*at_ms));
         // Quiet closes what has begun, for all types that come from there. Whether anything at all belongs to an hour is shown by later
         // events only: what comes in large portions, such as a file a day, is quiet for long and means nothing by it. Where what comes late is
         // published all the same, hours without events need not wait for that, but no more of them are sealed than late events may be behind.
@@ -128,9 +132,12 @@ fn propose(region: &Region, said: &Said, now_ms: i64) -> (Vec<Horizon>, Partitio
             }
             false => (Some(of_origins.before_ms), SealReason::Watermark),
         };
-        let reason = if of_origins.without.is_empty() { reason } else { SealReason::Silent };
+        let before = before.map(|before| before.min(held_ms));
+        let mut not_waited_for = of_origins.without.clone();
+        add(&mut not_waited_for, hold.without(name, |at_ms| before.is_some_and(|before| hour_before(at_ms) < before)));
+        let reason = if not_waited_for.is_empty() { reason } else { SealReason::Silent };
         if let Some(before) = before.filter(|before| *before > was) {
-            add(&mut without, of_origins.without.clone());
+            add(&mut without, not_waited_for);
             // Hours without events are sealed, too, when others have been.
             closes |= was > i64::MIN || of_origins.begun_ms.is_some();
             moved.insert(name.clone(), horizon(name, before, reason));

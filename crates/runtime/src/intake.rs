@@ -5,9 +5,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_core::{Cure, Input, Lag, PartitionPosition, Polled, Source, SourceError};
+use tidemill_core::{Counts, Cure, Input, Lag, PartitionPosition, Polled, Source, SourceError};
 
-use crate::audit::{Books, totals_by_hour};
+use crate::audit::Books;
 use crate::engine::panic_text;
 use crate::horizon::Closing;
 use crate::item::Part;
@@ -150,7 +150,7 @@ fn drawn(pond: &mut PondReader, bucket_ms: i64, enough_bytes: u64) -> Result<Tak
         let is_first = bytes == 0;
         match pond.draw() {
             Ok(Drawn::Rows(batch, id, length)) => {
-                seen.extend(Seen::of(&batch, &totals_by_hour(&batch, bucket_ms)));
+                seen.extend(Seen::of(&batch, Counts::of(&batch, bucket_ms).hours()));
                 let input = Input::Rows(batch);
                 books.give(&input, bucket_ms);
                 parts.push(Part::Delivery(input, id));

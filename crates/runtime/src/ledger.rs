@@ -19,6 +19,7 @@ use crate::error::RunError;
 use crate::failpoint;
 use crate::host::{Host, HostFile, Open};
 use crate::logs::{Lengths, sync_all};
+use crate::producers;
 use crate::progress::Newest;
 
 pub(crate) const MAGIC: &[u8; 8] = b"TIDELDG1";
@@ -43,6 +44,9 @@ pub(crate) struct Record {
     /// Types with late events that are in no revision yet, with the wall clock of the first cut that has any.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) revising: BTreeMap<Arc<str>, i64>,
+    /// Producers that were heard of since the cut before.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) producers: producers::ByType,
     /// What the cut says of each stage.
     pub(crate) stages: BTreeMap<Arc<str>, StageRecord>,
     /// Fingerprint of the topology; in base records only.
@@ -76,6 +80,7 @@ pub(crate) struct StageRecord {
 pub(crate) struct Committed {
     pub(crate) last: Record,
     pub(crate) sealed_before_ms: BTreeMap<Arc<str>, i64>,
+    pub(crate) producers: producers::ByType,
     pub(crate) logs: BTreeMap<Arc<str>, Lengths>,
     pub(crate) fingerprint: Option<Fingerprint>,
 }
@@ -87,6 +92,13 @@ impl Committed {
         }
         for horizon in &record.horizons {
             self.sealed_before_ms.insert(horizon.event_type.clone(), horizon.sealed_before_ms);
+        }
+        for (event_type, heard) in &record.producers {
+            let known = self.producers.entry(event_type.clone()).or_default();
+            known.extend(heard.clone());
+            if known.len() > 2 * producers::PRODUCERS_MAX {
+                known.retain(|_, heard| heard.is_remembered(record.at_ms));
+            }
         }
         for (stage, said) in &record.stages {
             let logs = self.logs.entry(stage.clone()).or_default();
@@ -111,6 +123,10 @@ impl Committed {
                 reason: tidemill_core::SealReason::Watermark,
             })
             .collect();
+        record.producers.clone_from(&self.producers);
+        for producers in record.producers.values_mut() {
+            producers.retain(|_, heard| heard.is_remembered(record.at_ms));
+        }
         for (stage, logs) in &self.logs {
             let said = record.stages.entry(stage.clone()).or_default();
             said.logs = logs.iter().map(|(name, length)| (name.clone(), *length)).collect();

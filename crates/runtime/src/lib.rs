@@ -40,6 +40,7 @@ mod opening;
 mod outlet;
 mod pond;
 mod pool;
+mod producers;
 mod progress;
 mod publish;
 mod published;

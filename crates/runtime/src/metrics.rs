@@ -236,6 +236,12 @@ pub const METRICS: &[MetricSpec] = &[
         "Hours that end at or before this time are sealed.",
     ),
     spec(
+        "tidemill_type_silent_producers",
+        Gauge,
+        &["event_type"],
+        "Producers that hours do not wait for, because nothing has come from them for their lease; after a day they are forgotten.",
+    ),
+    spec(
         "tidemill_type_watermark_held",
         Gauge,
         &["event_type", "partition"],
@@ -359,6 +365,7 @@ pub fn export(status: &Status, held_before: &mut Vec<(String, String)>) {
         count("tidemill_type_sealed_in_time_buckets_total", &label, event_type.sealed_in_time);
         count("tidemill_type_events_total", &label, event_type.events);
         count("tidemill_type_late_events_total", &label, event_type.late_events);
+        set("tidemill_type_silent_producers", &label, event_type.silent_producers as f64);
         if let Some(delay_ms) = event_type.seal_delay_ms {
             set("tidemill_type_seal_delay_seconds", &label, delay_ms as f64 / 1e3);
         }

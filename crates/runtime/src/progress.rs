@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tidemill_core::{Batch, DEAD_LETTER_TYPE, LatePolicy, TimeColumn, Totals};
 
 use crate::ledger::Committed;
+use crate::producers::{self, Heard};
 
 /// The event of a partition with the highest event time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +56,10 @@ pub(crate) struct Progress {
     pub(crate) open: BTreeMap<Arc<str>, BTreeSet<i64>>,
     /// Types with late events that are in no revision yet, with the wall clock of the first cut that has any. Known at barriers only.
     pub(crate) revising: BTreeMap<Arc<str>, i64>,
+    /// Producers of each type that names them; of a stage or source, those heard of since the barrier before.
+    pub(crate) producers: producers::ByType,
+    /// A type has more producers than are remembered.
+    has_too_many: bool,
     /// Types whose late events are put into the first hour that is not sealed.
     into_next: BTreeSet<Arc<str>>,
     /// Events by type and start of their hour, of a stage or source since the barrier before.
@@ -71,6 +76,9 @@ pub(crate) struct Seen {
     newest: Newest,
     /// Events by start of their hour.
     hours: BTreeMap<i64, u64>,
+    /// What it says of producers, and the types that it says it of.
+    heard: BTreeMap<Arc<str>, Heard>,
+    heard_of: Vec<Arc<str>>,
     /// Late events are put into the first hour that is not sealed.
     into_next: bool,
     /// Dead letters that come again prove nothing of what their source has still to give.
@@ -99,6 +107,11 @@ impl Seen {
             partition: batch.origin.partition.clone(),
             event_type: batch.event_type.name.clone(),
             newest: Newest { at_ms, arrived_at_ms },
+            heard: producers::heard_in(batch),
+            heard_of: match &batch.event_type.producers {
+                Some(producers) if !producers.marks.is_empty() => producers.marks.clone(),
+                _ => vec![batch.event_type.name.clone()],
+            },
             hours,
             into_next: *batch.event_type.name == *DEAD_LETTER_TYPE
                 || batch.event_type.late.policy == LatePolicy::NextHour,
@@ -118,13 +131,17 @@ impl Progress {
         }
         let revising = cut.last.revising.clone();
         let sealed_before_ms = cut.sealed_before_ms.clone();
-        Self { seen, open: open.collect(), revising, sealed_before_ms, ..Self::default() }
+        let producers = cut.producers.clone();
+        Self { seen, open: open.collect(), revising, producers, sealed_before_ms, ..Self::default() }
     }
 
     /// Takes note of a batch. Hours that are sealed stay so: their events are late, and open nothing.
     pub(crate) fn see(&mut self, seen: &Seen, bucket_ms: i64) {
         if *seen.event_type != *DEAD_LETTER_TYPE && !seen.is_replay {
             self.see_time(&seen.source, &seen.partition, seen.newest);
+            for event_type in seen.heard_of.iter().filter(|_| !seen.heard.is_empty()) {
+                self.hear(event_type, &seen.heard);
+            }
         }
         if seen.into_next && !self.into_next.contains(&seen.event_type) {
             self.into_next.insert(seen.event_type.clone());
@@ -155,6 +172,7 @@ impl Progress {
             partitions.iter().for_each(|(partition, newest)| self.see_time(source, partition, *newest));
         }
         self.into_next.extend(other.into_next.iter().cloned());
+        other.producers.iter().for_each(|(event_type, heard)| self.hear(event_type, heard));
         let mut late = Vec::new();
         for (event_type, hours) in &other.open {
             if self.see_hours(event_type, hours.iter().copied(), bucket_ms) {
@@ -162,6 +180,24 @@ impl Progress {
             }
         }
         late
+    }
+
+    fn hear(&mut self, event_type: &Arc<str>, heard: &BTreeMap<Arc<str>, Heard>) {
+        let known = self.producers.entry(event_type.clone()).or_default();
+        if !producers::hear(known, heard) && !std::mem::replace(&mut self.has_too_many, true) {
+            tracing::warn!(
+                %event_type,
+                max = producers::PRODUCERS_MAX,
+                "the type has more producers than can be remembered: hours do not wait for the others"
+            );
+        }
+    }
+
+    /// Forgets producers that nothing has come from for a day.
+    pub(crate) fn forget_producers(&mut self, now_ms: i64) {
+        for producers in self.producers.values_mut() {
+            producers.retain(|_, heard| heard.is_remembered(now_ms));
+        }
     }
 
     fn see_time(&mut self, source: &Arc<str>, partition: &Arc<str>, newest: Newest) {
@@ -235,6 +271,8 @@ mod tests {
             event_type: event_type.into(),
             newest: Newest { at_ms: hour, arrived_at_ms: hour },
             hours: BTreeMap::from([(hour, 1)]),
+            heard: BTreeMap::new(),
+            heard_of: Vec::new(),
             into_next: event_type == DEAD_LETTER_TYPE,
             is_replay: false,
         }

@@ -27,6 +27,7 @@ use crate::outlet::Outlet;
 use crate::pond::reader::{Heard, offset_in};
 use crate::pond::shared::PondShared;
 use crate::pool::Pool;
+use crate::producers::Hold;
 use crate::progress::Progress;
 use crate::registry::Registry;
 use crate::replay::Ways;
@@ -259,6 +260,19 @@ impl Region {
     pub(crate) async fn lives(&self) {
         if self.ended.load(Ordering::SeqCst) {
             std::future::pending().await
+        }
+    }
+
+    /// What the producers of a type hold now.
+    pub(crate) fn producers_hold(&self, event_type: &str, now_ms: i64) -> Hold {
+        let declared = self.plan.types.binary_search_by(|declared| (*declared.name).cmp(event_type)).ok();
+        // Markers are waited for by those that they speak for.
+        let said = declared.and_then(|at| self.plan.types[at].producers.as_ref()).filter(|said| said.marks.is_empty());
+        let Some(said) = said else { return Hold::default() };
+        let begun_ms = now_ms.saturating_sub(i64::try_from(self.opened.elapsed().as_millis()).unwrap_or(i64::MAX));
+        match self.progress().producers.get(event_type) {
+            Some(producers) => Hold::of(producers, said.lease_ms, begun_ms, now_ms),
+            None => Hold::default(),
         }
     }
 

@@ -229,8 +229,11 @@ pub struct TypeStatus {
     pub sealed_before_ms: Option<i64>,
     /// How far its events have come, in milliseconds since 1970.
     pub watermark_ms: Option<i64>,
-    /// The partition that holds the watermark.
+    /// The partition that holds the watermark, or the producer.
     pub held_by: Option<String>,
+    /// Producers that are not waited for, because nothing has come from them for their lease.
+    #[serde(default)]
+    pub silent_producers: u64,
 }
 
 impl Status {
@@ -398,6 +401,13 @@ impl Region {
             .map(|(name, origins)| {
                 let now_ms = self.config.host.now_ms();
                 let watermark = origins.map(|origins| watermark(self, origins, now_ms)).unwrap_or_default();
+                let hold = origins.map(|_| self.producers_hold(name, now_ms)).unwrap_or_default();
+                let lowest =
+                    hold.lowest.filter(|(at_ms, _)| watermark.at_ms.is_none_or(|watermark| *at_ms < watermark));
+                let (watermark_ms, held_by) = match lowest {
+                    Some((at_ms, producer)) => (watermark.at_ms.map(|_| at_ms), Some(format!("producer {producer}"))),
+                    None => (watermark.at_ms, watermark.held_by),
+                };
                 let open_hours = self.progress().open.get(name).map_or(0, std::collections::BTreeSet::len);
                 let counts = self.carried.types.get(name).map(|counts| *counts).unwrap_or_default();
                 // They are in order of name.
@@ -412,8 +422,9 @@ impl Region {
                     events: counts.events,
                     late_events: counts.late,
                     sealed_before_ms: sealed.get(name).copied(),
-                    watermark_ms: watermark.at_ms,
-                    held_by: watermark.held_by,
+                    watermark_ms,
+                    held_by,
+                    silent_producers: hold.silent.len() as u64,
                 }
             })
             .collect()

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use actix::fut::ActorFutureExt;
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, WrapFuture};
-use tidemill_core::{Batch, CutId, Effects, Input, LogName, Publication, Role, Seals, Shape, Tally, dead_letter_batch};
+use tidemill_core::{
+    Batch, Counts, CutId, Effects, Input, LogName, Publication, Role, Seals, Shape, Tally, dead_letter_batch,
+};
 use tidemill_topology::Port;
 
-use crate::audit::{self, Books, totals_by_hour};
+use crate::audit::{self, Books};
 use crate::coordinator::{Ack, Fatal};
 use crate::engine::{Engine, Failure, Outcome};
 use crate::error::RunError;
@@ -272,13 +274,15 @@ fn done(region: &Region, stage: &StageShared, item: &Numbered, outcome: Outcome)
         };
         *dead_counts.entry(key).or_default() += 1;
     }
-    effects.batches.iter_mut().chain(&mut dead).for_each(Books::hash_ids);
+    for batch in effects.batches.iter_mut().chain(&mut dead) {
+        batch.counts = Some(Counts::of(batch, bucket_ms));
+    }
     let made = match node.kind.input {
         Shape::Rows => &[],
         _ => &effects.batches[..],
     };
     let seen =
-        made.iter().chain(&dead).filter_map(|batch| Seen::of(batch, &totals_by_hour(batch, bucket_ms))).collect();
+        made.iter().chain(&dead).filter_map(|batch| Seen::of(batch, Counts::of(batch, bucket_ms).hours())).collect();
     // A replayed letter is like any other event behind the stage where it entered.
     for batch in effects.batches.iter_mut().filter(|batch| batch.origin.enters.as_ref() == Some(&node.name)) {
         batch.origin = batch.origin.entered();

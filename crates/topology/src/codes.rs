@@ -48,5 +48,6 @@ codes! {
     UNKNOWN_FIELD "unknown-field" "The schema has no such field."
     NOT_A_TIME "not-a-time" "The time field is not a timestamp that is never null."
     NOT_AN_ID "not-an-id" "An id field is not a single value that is never null."
+    NOT_A_PRODUCER "not-a-producer" "A field can't name producers or say that they end, or markers speak for a type without producers."
     KIND_AT_FAULT "kind-at-fault" "A kind's own description is inconsistent: a fault of the program."
 }

@@ -146,6 +146,31 @@ pub const TYPE_KEYS: &[OptionSpec] = &[
          topic. Its hours then wait for these alone, and not for all that the type could come from.",
     ),
     option(
+        "producer",
+        OptionType::Text,
+        DefaultValue::Absent,
+        "The field that says which producer sent the event: a string, uuid or enum that is never null. Hours then wait for every producer, until it has \
+         sent an event of a later time, or `lease` is over.",
+    ),
+    option(
+        "lease",
+        OptionType::Duration { min_ms: 1_000, max_ms: YEAR_MS },
+        DefaultValue::Toml("\"5m\""),
+        "How long a producer is waited for that nothing comes from. Then hours are sealed without it, and their manifests name it.",
+    ),
+    option(
+        "marks",
+        OptionType::TextList { min_items: 1 },
+        DefaultValue::Absent,
+        "The types that its events are markers of: each says that its producer has sent all events of these types with times before its own.",
+    ),
+    option(
+        "ends",
+        OptionType::Text,
+        DefaultValue::Absent,
+        "With `marks`: a boolean field, never null, that is true when the producer sends nothing more: it is not waited for until it is heard of again.",
+    ),
+    option(
         "seal_within",
         OptionType::Duration { min_ms: 0, max_ms: YEAR_MS },
         DefaultValue::Absent,

@@ -117,7 +117,7 @@ impl TsvStage {
             origin: chunk.origin.clone(),
             arrived_at_ms: chunk.arrived_at_ms,
             payload_bytes,
-            ids: None,
+            counts: None,
         }))
     }
 }

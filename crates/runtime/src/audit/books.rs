@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidemill_core::{
-    Batch, Counted, DEAD_LETTER_TYPE, Effects, Hour, HourNote, HourTotals, IdSum, Input, RawChunk, Stage, TimeColumn,
+    Batch, Counted, Counts, DEAD_LETTER_TYPE, Effects, Hour, HourNote, HourTotals, IdSum, Input, RawChunk, Stage,
     Totals, key_hash,
 };
 
@@ -12,32 +12,6 @@ use super::check::Mismatch;
 
 /// Totals by type and start of the hour.
 pub(crate) type ByHour = BTreeMap<(Arc<str>, i64), Totals>;
-
-/// Totals of a batch by start of the hour, in no order; most batches lie in one hour. One pass over times and hashes.
-pub(crate) fn totals_by_hour(batch: &Batch, bucket_ms: i64) -> Vec<(i64, Totals)> {
-    let Some(times) = TimeColumn::of(&batch.records, batch.event_type.time) else { return Vec::new() };
-    let mut hours: Vec<(i64, Totals)> = Vec::new();
-    let (mut current, mut hour) = (Totals::default(), Hour { start_ms: 0, width_ms: 0 });
-    let mut note = |hour: Hour, totals: Totals| match hours.iter_mut().find(|(start_ms, _)| *start_ms == hour.start_ms)
-    {
-        _ if totals.events == 0 => {}
-        Some((_, known)) => *known += totals,
-        None => hours.push((hour.start_ms, totals)),
-    };
-    for row in batch.indexes() {
-        let time = times.ms(row);
-        if time < hour.start_ms || time >= hour.end_ms() {
-            note(hour, std::mem::take(&mut current));
-            hour = Hour::of(time, bucket_ms);
-        }
-        current.events += 1;
-        if let Some(ids) = &batch.ids {
-            current.ids += ids.get(row);
-        }
-    }
-    note(hour, current);
-    hours
-}
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -141,18 +115,12 @@ impl Books {
         self.written = more.written.or(self.written.take());
         self.damage.extend(more.damage);
     }
-
-    /// Hashes the ids of dead letters' batches and of new ones, those that have not been hashed before.
-    pub(crate) fn hash_ids(batch: &mut Batch) {
-        if !batch.ids.as_ref().is_some_and(|ids| ids.are_of(batch)) {
-            batch.ids = tidemill_core::IdHashes::of(batch);
-        }
-    }
 }
 
-fn add(side: &mut ByHour, batch: &Batch, bucket_ms: i64) {
-    for (start_ms, totals) in totals_by_hour(batch, bucket_ms) {
-        *side.entry((batch.event_type.name.clone(), start_ms)).or_default() += totals;
+/// Adds what a batch holds.
+pub(crate) fn add(side: &mut ByHour, batch: &Batch, bucket_ms: i64) {
+    for (start_ms, totals) in Counts::of(batch, bucket_ms).hours() {
+        *side.entry((batch.event_type.name.clone(), *start_ms)).or_default() += *totals;
     }
 }
 

@@ -17,6 +17,6 @@ mod views;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use books::{Books, ByHour, Written, notes, totals_by_hour};
+pub(crate) use books::{Books, ByHour, Written, add, notes};
 pub(crate) use check::{Audit, Mismatch, compare};
 pub(crate) use views::wrong_row;

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, StringViewArray, TimestampMillisecondArray};
-use tidemill_core::{Batch, EventType, Hour, IdHashes, IdSum, Origin, RowOrigins, Totals};
+use tidemill_core::{Batch, Counts, EventType, Hour, IdSum, Origin, RowOrigins, Totals};
 
-use super::books::{ByHour, totals_by_hour};
-use super::{compare, wrong_row};
+use super::{ByHour, add, compare, wrong_row};
 
 const SCHEMA: &str = r#"{"type": "record", "name": "R", "fields": [
     {"name": "id", "type": "string"},
@@ -30,15 +29,16 @@ fn batch(ids: &[&str]) -> Batch {
         origin: Arc::new(Origin { source: "s".into(), partition: "p".into(), first: 7, next: 8, enters: None }),
         arrived_at_ms: 0,
         payload_bytes: 0,
-        ids: None,
+        counts: None,
     };
-    batch.ids = IdHashes::of(&batch);
+    batch.counts = Some(Counts::of(&batch, HOUR_MS));
     batch
 }
 
 fn by_hour(batch: &Batch) -> ByHour {
-    let totals = totals_by_hour(batch, HOUR_MS).into_iter();
-    totals.map(|(start_ms, totals)| (("r".into(), start_ms), totals)).collect()
+    let mut totals = ByHour::new();
+    add(&mut totals, batch, HOUR_MS);
+    totals
 }
 
 #[test]
@@ -46,16 +46,18 @@ fn totals_are_by_hour_and_of_the_selected_rows_with_the_hashes_that_manifests_ha
     let batch = batch(&["a", "b", "c"]).select(vec![0, 2]);
     let key = |id: &str| tidemill_core::key_hash(&[&1u32.to_le_bytes(), id.as_bytes()].concat());
     let one = |id: &str| Totals { events: 1, ids: IdSum(key(id)) };
-    assert_eq!(totals_by_hour(&batch, HOUR_MS), [(0, one("a")), (2 * HOUR_MS, one("c"))]);
+    assert_eq!(Counts::of(&batch, HOUR_MS).hours(), [(0, one("a")), (2 * HOUR_MS, one("c"))]);
 }
 
 #[test]
-fn hashes_are_those_of_a_batch_only_with_the_columns_that_were_hashed() {
-    let (one, mut other) = (batch(&["a", "b"]), batch(&["a", "b"]));
-    let hashes = one.ids.clone().expect("the type has an id");
-    assert!(hashes.are_of(&one) && hashes.are_of(&one.select(vec![1])));
-    other.ids = Some(hashes);
-    assert!(!other.ids.as_ref().is_some_and(|ids| ids.are_of(&other)), "columns that only look the same");
+fn counts_are_those_of_a_batch_only_with_the_columns_and_rows_that_were_counted() {
+    let (one, mut other) = (batch(&["a", "b"]), batch(&["a", "c"]));
+    let hours = |batch: &Batch| Counts::of(batch, HOUR_MS).hours().to_vec();
+    let own = hours(&other);
+    other.counts.clone_from(&one.counts);
+    assert_eq!(hours(&other), own, "columns that only look the same");
+    assert_eq!(hours(&one.select(vec![1])), hours(&one)[1..], "fewer rows");
+    assert!(Arc::ptr_eq(&Counts::of(&one, HOUR_MS), one.counts.as_ref().expect("they were counted")), "not again");
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub(crate) fn wrong_row(stage: &str, inputs: &[&Batch], outputs: &[Batch], bucke
             (given, views) => too_many(given, views),
         }?;
         let time = TimeColumn::of(&input.records, input.event_type.time).map(|column| column.ms(wrong.row));
-        let id = input.ids.as_ref().map_or(0, |ids| ids.get(wrong.row));
+        let id = input.counts.as_ref().map_or(0, |counts| counts.id(wrong.row));
         let totals = |events: usize| Totals { events: events as u64, ids: IdSum(id.wrapping_mul(events as u128)) };
         Some(Mismatch {
             place: format!("in `{stage}`, the event at {}:{}", input.origin.partition, input.position(wrong.row)),

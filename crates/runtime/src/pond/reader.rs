@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tidemill_core::{Batch, Cure, DeliveryId, EventType, Horizon, HourNote, PartitionPosition, Positions, SourceError};
+use tidemill_core::{
+    Batch, Counts, Cure, DeliveryId, EventType, Horizon, HourNote, PartitionPosition, Positions, SourceError,
+};
 
-use crate::audit::{Books, ByHour, Mismatch, compare, totals_by_hour};
+use crate::audit::{ByHour, Mismatch, add, compare};
 use crate::horizon::Closing;
 use crate::host::{Host, HostFile, Open};
 
@@ -177,10 +179,9 @@ impl PondReader {
         Ok(match record {
             Record::Rows(mut batch) => {
                 self.offset = next;
-                Books::hash_ids(&mut batch);
-                for (start_ms, totals) in totals_by_hour(&batch, self.bucket_ms) {
-                    let drawn = self.drawn.as_mut();
-                    drawn.map(|drawn| *drawn.entry((batch.event_type.name.clone(), start_ms)).or_default() += totals);
+                batch.counts = Some(Counts::of(&batch, self.bucket_ms));
+                if let Some(drawn) = &mut self.drawn {
+                    add(drawn, &batch, self.bucket_ms);
                 }
                 Drawn::Rows(batch, DeliveryId { pond: self.id.clone(), offset }, total)
             }

@@ -269,7 +269,7 @@ fn batch(
         origin: Arc::new(Origin { source, partition, first, next, enters }),
         arrived_at_ms: head.arrived_at_ms,
         payload_bytes: head.payload_bytes as usize,
-        ids: None,
+        counts: None,
     })
 }
 

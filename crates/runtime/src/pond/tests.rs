@@ -76,7 +76,7 @@ fn batch(event_type: &Arc<EventType>) -> Batch {
         origin: Arc::new(Origin { source: "s".into(), partition: "p".into(), first: 100, next: 119, enters: None }),
         arrived_at_ms: 77,
         payload_bytes: 16,
-        ids: None,
+        counts: None,
     }
 }
 

@@ -10,7 +10,7 @@ use tidemill_core::{
 };
 use tidemill_topology::{POND_IN, PondOptions, WhenFull};
 
-use crate::audit::{ByHour, totals_by_hour};
+use crate::audit::{ByHour, add};
 
 use super::record::{self, Barrier, RecordError};
 use super::segment_log;
@@ -144,9 +144,7 @@ impl Stage for Writer {
                     return Ok(());
                 }
                 effects.tally.sent += count;
-                for (start_ms, totals) in totals_by_hour(batch, self.bucket_ms) {
-                    *self.totals.entry((batch.event_type.name.clone(), start_ms)).or_default() += totals;
-                }
+                add(&mut self.totals, batch, self.bucket_ms);
                 self.state.came = true;
                 self.keep(record, effects);
                 Ok(())

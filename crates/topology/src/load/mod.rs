@@ -8,6 +8,7 @@ mod late;
 mod nodes;
 mod options;
 mod order;
+mod producers;
 mod same_path;
 mod syntax;
 mod types;

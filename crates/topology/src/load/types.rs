@@ -9,8 +9,8 @@ use tidemill_core::{DEAD_LETTER_TYPE, EventType, Late, SchemaError, TypeError};
 use toml::de::DeTable;
 
 use super::cx::{Cx, Key, Problem, Span, Val, entries};
-use super::late;
 use super::options::{Checked, Owner, Verdict, check};
+use super::{late, producers};
 use crate::lineage::ComesFrom;
 use crate::{codes, common, suggest};
 
@@ -46,7 +46,10 @@ pub(super) fn declare(cx: &Cx<'_>, tables: &[(&Key<'_>, &DeTable<'_>)], late: La
         let specs: Vec<_> = common::TYPE_KEYS.iter().collect();
         let checked = check(cx, &owner, table, &specs, &|_, _| Verdict::Unknown);
         let event_type = event_type(cx, &name, table, &checked, read);
-        let event_type = event_type.map(|made| Arc::new(made.with_late(late::said(Some(&checked), late))));
+        let event_type = event_type.map(|made| {
+            let producers = producers::said(cx, table, &checked, &made);
+            Arc::new(made.with_late(late::said(Some(&checked), late)).with_producers(producers))
+        });
         let texts = checked.texts("comes_from").unwrap_or_default();
         let items = table.get("comes_from").and_then(|value| value.get_ref().as_array());
         let spans = items.into_iter().flatten().map(Val::span);
@@ -54,6 +57,7 @@ pub(super) fn declare(cx: &Cx<'_>, tables: &[(&Key<'_>, &DeTable<'_>)], late: La
         let seal_within_ms = checked.number("seal_within").and_then(|within| i64::try_from(within).ok());
         types.entry(name).or_insert(Declared { span, event_type, comes_from, seal_within_ms });
     }
+    producers::check_marks(cx, &types, tables);
     types
 }
 
@@ -182,7 +186,7 @@ fn with_article(error: TypeError) -> TypeError {
 }
 
 /// Looks for the field that was meant among all, but lists only those that would do.
-fn field_help(wanted: &str, known: &EventType, usable: &[&str]) -> String {
+pub(super) fn field_help(wanted: &str, known: &EventType, usable: &[&str]) -> String {
     let all: Vec<&str> = known.fields.iter().map(|field| field.name.as_str()).collect();
     match suggest::nearest(wanted, usable).or_else(|| suggest::nearest(wanted, &all)) {
         Some(name) => format!("did you mean `{name}`?"),

@@ -56,7 +56,7 @@ pub(super) fn of_columns(event_type: &Arc<EventType>, columns: Vec<ArrayRef>) ->
         origin: Arc::new(Origin { source: "s".into(), partition: "p".into(), first: 0, next: 1, enters: None }),
         arrived_at_ms: 0,
         payload_bytes: 100,
-        ids: None,
+        counts: None,
     }
 }
 
