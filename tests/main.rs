@@ -24,6 +24,7 @@ mod kafka_sink;
 mod late;
 mod no_room;
 mod ponds;
+mod producers;
 mod replay;
 mod small_buckets;
 mod suspects;

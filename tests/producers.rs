@@ -1,0 +1,101 @@
+//! Producers: hours wait for each of them, for its lease at most, and markers say what they have sent.
+
+use serde_json::Value;
+
+use crate::support::{HOUR, Place, assert_exit, manifests, stop, wait_for};
+
+const MARK: &str = r#"{"type": "record", "name": "Mark", "fields": [
+    {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+    {"name": "host", "type": "string"},
+    {"name": "closes", "type": "boolean"}
+]}"#;
+
+/// Plays of several hosts in files, minutes for hours, and markers of theirs.
+fn hosts(place: &Place, lease: &str) {
+    place.plays("");
+    place.write("mark.avsc", MARK);
+    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
+    let text = text
+        .replace("allowed_lateness = \"30d\"", "allowed_lateness = \"0ms\"\nbucket = \"1m\"\nmax_ahead = \"10000d\"")
+        .replace("rescan = \"50ms\"", "rescan = \"50ms\"\nidle_timeout = \"1d\"")
+        .replace("[types.play]", &format!("[types.play]\nproducer = \"who\"\nlease = {lease:?}"))
+        .replace("{ const = \"play\" }", "{ column = 0 }");
+    let schema = std::fs::read_to_string(place.path("play.avsc")).expect("the schema");
+    place.write("play.avsc", schema.replace("[\"null\", \"string\"]", "\"string\""));
+    let marks = "[types.mark]\nschema = \"mark.avsc\"\ntime = \"at\"\nid = [\"host\", \"at\"]\nproducer = \"host\"\nmarks = [\"play\"]\nends = \"closes\"\n";
+    place.write("plays.toml", text + marks);
+}
+
+fn play(id: &str, at_ms: i64, host: &str) -> String {
+    format!("play\t{id}\t{at_ms}\t{host}\n")
+}
+
+fn mark(at_ms: i64, host: &str, closes: bool) -> String {
+    format!("mark\t{at_ms}\t{host}\t{closes}\n")
+}
+
+/// Waits for the minute of plays that begins then.
+#[track_caller]
+fn sealed(place: &Place, start_ms: i64) -> Value {
+    let start = tidemill_core::format_time_ms(start_ms);
+    wait_for(&format!("the seal of {start}"), || {
+        manifests(&place.out(), "play").into_iter().find(|manifest| manifest["hour"]["start"] == *start)
+    })
+}
+
+fn status_of_plays(place: &Place) -> Option<Value> {
+    let status: Value = serde_json::from_slice(&place.tidemill(&["status", "plays", "--json"]).stdout).ok()?;
+    status["types"].as_array()?.iter().find(|of| of["name"] == "play").cloned()
+}
+
+#[test]
+fn a_producer_that_dies_holds_the_hour_for_its_lease_and_is_named() {
+    let place = Place::new();
+    hosts(&place, "2s");
+    place.write("data/first", play("one", HOUR, "a") + &play("two", HOUR, "b") + &play("three", HOUR + 60_000, "a"));
+    let child = place.follow(&[]);
+    wait_for("the producer that is waited for", || {
+        status_of_plays(&place).filter(|play| play["held_by"] == "producer b").map(drop)
+    });
+    let manifest = sealed(&place, HOUR);
+    assert_eq!((&manifest["reason"], &manifest["count"]), (&"silent".into(), &2.into()), "{manifest}");
+    assert_eq!(manifest["not_waited_for"], serde_json::json!({ "@producers/play": ["b"] }));
+    // Who comes back is waited for again, from where it is.
+    place.append(
+        "data/first",
+        &(play("four", HOUR + 60_001, "b") + &play("five", HOUR + 120_000, "a") + &play("six", HOUR + 120_000, "b")),
+    );
+    let manifest = sealed(&place, HOUR + 60_000);
+    assert_eq!((&manifest["reason"], &manifest["count"]), (&"watermark".into(), &2.into()), "{manifest}");
+    stop(child);
+}
+
+#[test]
+fn markers_say_that_all_was_sent_or_that_nothing_more_is() {
+    let place = Place::new();
+    // Far longer than the test may take.
+    hosts(&place, "1d");
+    let first = play("one", HOUR, "a") + &play("two", HOUR, "b") + &play("three", HOUR, "c");
+    place.write("data/first", first + &play("four", HOUR + 180_000, "a"));
+    let child = place.follow(&[]);
+    // One has nothing more for the first minute, one sends nothing more at all.
+    place.write("data/marks", mark(HOUR + 60_000, "b", false) + &mark(HOUR + 1, "c", true));
+    // The partition of the markers holds hours like any other.
+    place.append("data/marks", &mark(HOUR + 180_000, "somebody", true));
+    let manifest = sealed(&place, HOUR);
+    assert_eq!((&manifest["reason"], &manifest["count"]), (&"watermark".into(), &3.into()), "{manifest}");
+    assert_eq!(manifest["not_waited_for"], serde_json::json!({}));
+    wait_for("the producer that is waited for", || {
+        status_of_plays(&place).filter(|play| play["held_by"] == "producer b").map(drop)
+    });
+    stop(child);
+    // Who was heard of is known to the next process, too.
+    let child = place.follow(&[]);
+    wait_for("the producer that is waited for", || {
+        status_of_plays(&place).filter(|play| play["held_by"] == "producer b").map(drop)
+    });
+    place.append("data/marks", &mark(HOUR + 120_000, "b", true));
+    sealed(&place, HOUR + 120_000);
+    stop(child);
+    assert_exit(&place.tidemill(&["verify", "out"]), 0);
+}
