@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidemill_core::{Effects, KeyColumns, StageError, TimeColumn, key_hash};
+use tidemill_core::{Counts, Effects, StageError, TimeColumn};
 
 use super::Config;
 use super::blocks::Blocks;
@@ -52,15 +52,13 @@ impl Files {
         }
     }
 
-    #[allow(clippy::too_many_arguments)] // the parts of one batch, taken apart once for all its groups
     pub(super) fn write(
         &mut self,
         group: &Group,
         encoder: &RowEncoder<'_>,
-        keys: Option<&KeyColumns<'_>>,
+        counted: &Counts,
         times: &TimeColumn<'_>,
         format: &Arc<Format>,
-        key: &mut Vec<u8>,
         effects: &mut Effects,
     ) -> Result<(), StageError> {
         let index = group.directory;
@@ -72,12 +70,7 @@ impl Files {
             let time = times.ms(*row as usize);
             counts.min_ms = counts.min_ms.min(time);
             counts.max_ms = counts.max_ms.max(time);
-        }
-        if let Some(keys) = keys {
-            for row in &group.rows {
-                keys.key_bytes(*row as usize, key);
-                counts.id_sum = counts.id_sum.wrapping_add(key_hash(key));
-            }
+            counts.id_sum = counts.id_sum.wrapping_add(counted.id(*row as usize));
         }
         directory.counts = counts;
         if directory.pending_format != *format {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidemill_core::{
-    Batch, DEAD_LETTER_TYPE, DeadLetter, Effects, EventType, Hour, HourTotals, Input, KeyColumns, LatePolicy, Limits,
+    Batch, Counts, DEAD_LETTER_TYPE, DeadLetter, Effects, EventType, Hour, HourTotals, Input, LatePolicy, Limits,
     Reason, SealReason, Seals, Stage, StageContext, StageError, TimeColumn, format_time_ms,
 };
 use xxhash_rust::xxh3::xxh3_64;
@@ -166,13 +166,10 @@ impl AvroFilesStage {
             .ok_or_else(|| StageError::new(format!("the time column of type `{name}` is no timestamp")))?;
         effects.tally.received += batch.len() as u64;
         let groups = self.group(index, batch, &times, effects)?;
-        let keys = (!event_type.id.is_empty()).then(|| KeyColumns::new(&event_type, &event_type.id, records));
-        if let Some(keys) = &keys {
-            keys.touch(batch.indexes());
-        }
+        let counts = Counts::of(batch, self.limits.bucket_ms);
         let format = self.types[index].format.clone();
         for group in &mut self.groups[..groups] {
-            self.files.write(group, &encoder, keys.as_ref(), &times, &format, &mut self.key, effects)?;
+            self.files.write(group, &encoder, &counts, &times, &format, effects)?;
             effects.tally.sent += group.rows.len() as u64;
         }
         Ok(())
