@@ -63,6 +63,10 @@ enum Command {
     /// Published hours are read from the output root of the settings. What is open is read from the state that the output root belongs to, when it is on
     /// this machine, and what open hours wait for from the process that runs the topology.
     Hours(Hours),
+    /// Show what producers have sent of sealed hours, which of their events are missing, and whom hours were sealed without.
+    ///
+    /// Everything is read from manifests in the output root of the settings. Events are accounted for where the topology has a stage `accounts`.
+    Producers(Producers),
     /// Print each setting, its value, and where it came from.
     Settings(SettingsArgs),
     /// Print what the running process of a topology is doing.
@@ -188,6 +192,25 @@ pub(crate) struct Audit {
     #[arg(long = "type", value_name = "TYPE")]
     pub(crate) event_type: Option<String>,
     /// As JSON, with ids and positions.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) settings: SettingsArgs,
+}
+
+/// `tidemill producers`
+#[derive(Args, Debug)]
+pub(crate) struct Producers {
+    /// Only this hour, by its start in UTC, such as 2025-03-01T10. Without it, the newest 24 hours that there are.
+    #[arg(long, value_parser = hour_start_ms)]
+    pub(crate) hour: Option<i64>,
+    /// Only those of this event type.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) event_type: Option<String>,
+    /// Those, too, of which nothing is missing.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// As JSON.
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
@@ -401,6 +424,7 @@ pub(crate) fn run(registry: Registry, args: impl Iterator<Item = OsString>) -> R
         }
         Command::Audit(args) => commands::audit::run(&args),
         Command::Hours(args) => commands::hours::run(&args),
+        Command::Producers(args) => commands::producers::run(&args),
         Command::Settings(args) => commands::settings::run(&args),
         Command::Status { topology, json, settings } => {
             commands::status::run(&Settings::load(&settings)?, topology.as_deref(), json)

@@ -99,3 +99,59 @@ fn markers_say_that_all_was_sent_or_that_nothing_more_is() {
     stop(child);
     assert_exit(&place.tidemill(&["verify", "out"]), 0);
 }
+
+#[test]
+fn numbers_that_are_missing_are_told_by_producer_and_hour_and_found_when_they_come_late() {
+    let place = Place::new();
+    place.plays("");
+    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
+    let late = "allowed_lateness = \"0ms\"\nbucket = \"1m\"\nlate = \"revise\"\nlate_delay = \"100ms\"";
+    let text = text
+        .replace("allowed_lateness = \"30d\"", late)
+        .replace("rescan = \"50ms\"", "rescan = \"50ms\"\nidle_timeout = \"1d\"")
+        .replace("[types.play]", "[types.play]\nproducer = \"who\"\nsequence = \"seq\"\nlease = \"1s\"")
+        .replace("from = [\"dedup\"]", "from = [\"accounts\"]");
+    let more = "[stages.accounts]\nkind = \"accounts\"\nfrom = [\"dedup\"]\n[sinks.again]\nkind = \"avro_files\"\nfrom = [\"accounts\"]\npond = {}\npath = \"again/{year}-{month}-{day}T{hour}-{minute}\"\n";
+    place.write("plays.toml", text + more);
+    let schema = std::fs::read_to_string(place.path("play.avsc")).expect("the schema");
+    let with_seq = "\"string\"}, {\"name\": \"seq\", \"type\": \"long\"}";
+    place.write("play.avsc", schema.replace("[\"null\", \"string\"]}", with_seq));
+    let line = |host: &str, number: i64, minute: i64| {
+        format!("{host}{number}\t{}\t{host}\t{number}\n", HOUR + minute * 60_000 + number)
+    };
+    // Numbers 3 and 4 of `a` are lost in the first minute, and 9 in the second; `b` has lost nothing.
+    let of_a =
+        [(1, 0), (2, 0), (5, 0), (6, 0), (8, 1), (10, 1), (11, 2)].map(|(number, minute)| line("a", number, minute));
+    let of_b = [(70, 0), (71, 1), (72, 2)].map(|(number, minute)| line("b", number, minute));
+    place.write("data/first", [of_a.concat(), line("a", 7, 0), of_b.concat()].concat());
+    let child = place.follow(&["--set", "cut.interval=20ms"]);
+    let first = sealed(&place, HOUR);
+    let expected = serde_json::json!({
+        "count": 2, "missing": 2, "found": 0,
+        "accounts": { "a": { "events": 5, "missing": 2, "found": 0 }, "b": { "events": 1, "missing": 0, "found": 0 } },
+    });
+    assert_eq!(first["producers"], expected, "{first:#}");
+    assert_eq!(sealed(&place, HOUR + 60_000)["producers"]["accounts"]["a"]["missing"], 1);
+    let missing = status_of_plays(&place).map(|play| play["missing_events"].clone());
+    assert_eq!(missing, Some(3.into()));
+    // One of them was only late.
+    place.append("data/first", &line("a", 4, 0));
+    for below in ["play", "again"] {
+        let late = wait_for("the revision", || {
+            manifests(&place.out(), below).into_iter().find(|manifest| manifest["revision"] == 1)
+        });
+        assert_eq!(
+            late["producers"]["accounts"],
+            serde_json::json!({ "a": { "events": 1, "missing": 0, "found": 1 } })
+        );
+    }
+    stop(child);
+    let said = place.tidemill(&["producers", "--hour", "2023-11-14T23:00"]);
+    assert_exit(&said, 0);
+    let said = String::from_utf8(said.stdout).expect("UTF-8");
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let said: Vec<String> = said.lines().map(words).collect();
+    assert_eq!(said[1], "play 2023-11-14T23:00:00Z 0 a 5 2 0", "{said:#?}");
+    assert_eq!(said[2], "play 2023-11-14T23:00:00Z 1 a 1 0 1", "{said:#?}");
+    assert_exit(&place.tidemill(&["audit"]), 0);
+}

@@ -8,6 +8,7 @@ pub(crate) mod generate;
 pub(crate) mod graph;
 pub(crate) mod hours;
 pub(crate) mod kinds;
+pub(crate) mod producers;
 pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod settings;

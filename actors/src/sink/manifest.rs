@@ -62,6 +62,9 @@ pub struct Manifest {
     /// What the stages before the sink counted in the whole hour of the type, since the revision before, by name; under the sink's own, what came to it.
     #[serde(default)]
     pub counted: BTreeMap<String, Counted>,
+    /// What producers have sent in the whole hour of the type, and what is missing, since the revision before; `null` where nobody accounts for it.
+    #[serde(default)]
+    pub producers: Option<ManifestProducers>,
     /// Events that came after a later hour's event of the same partition, within the allowed lateness.
     pub late_within_allowed: u64,
     /// Events of earlier hours, which were sealed when they came (`late = "next_hour"`).
@@ -127,6 +130,46 @@ pub struct Counted {
     pub events: u64,
     /// The order-free hash of their ids, 32 hex digits; `null` when the type has no id.
     pub ids: Option<String>,
+}
+
+/// Producers that are named in a manifest; those of which most is missing first.
+const PRODUCERS_MAX: usize = 1_000;
+
+/// What producers have sent of an hour.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestProducers {
+    /// How many there are.
+    pub count: u64,
+    /// Events that they have sent by their numbers, and that did not come.
+    pub missing: u64,
+    /// Events that came and had been told as missing.
+    pub found: u64,
+    /// By name; where there are more than 1,000, those of which most is missing.
+    pub accounts: BTreeMap<String, ManifestAccount>,
+}
+
+/// What one producer has sent of an hour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestAccount {
+    /// Events that came.
+    pub events: u64,
+    /// Events that did not.
+    pub missing: u64,
+    /// Events that came and had been told as missing.
+    pub found: u64,
+}
+
+impl ManifestProducers {
+    /// Of all accounts; `None` when there are none.
+    pub(super) fn of(all: &BTreeMap<String, ManifestAccount>) -> Option<Self> {
+        let sum = |of: fn(&ManifestAccount) -> u64| all.values().map(of).sum();
+        let mut accounts: Vec<(&String, &ManifestAccount)> = all.iter().collect();
+        accounts.sort_by_key(|(_, account)| std::cmp::Reverse(account.missing));
+        let accounts =
+            accounts.into_iter().take(PRODUCERS_MAX).map(|(name, account)| (name.clone(), *account)).collect();
+        let (missing, found) = (sum(|account| account.missing), sum(|account| account.found));
+        (!all.is_empty()).then_some(Self { count: all.len() as u64, missing, found, accounts })
+    }
 }
 
 /// Least and greatest event time, RFC 3339 to the millisecond.

@@ -27,8 +27,8 @@ pub use console::{Console, ConsoleConfig, ConsoleSink};
 pub use dead_letters::{DeadLetters, DeadLettersError, Letter};
 pub use kafka::{Kafka, KafkaConfig, KafkaSink};
 pub use manifest::{
-    Counted, EventTimes, FileEntry, Ids, MANIFEST_FORMAT, MANIFEST_NAME, MANIFEST_VERSION, Manifest, ManifestError,
-    ManifestHour, Mode, SUCCESS_NAME, WriterInfo,
+    Counted, EventTimes, FileEntry, Ids, MANIFEST_FORMAT, MANIFEST_NAME, MANIFEST_VERSION, Manifest, ManifestAccount,
+    ManifestError, ManifestHour, ManifestProducers, Mode, SUCCESS_NAME, WriterInfo,
 };
 pub use revisions::{Revision, RevisionError};
 

@@ -29,6 +29,8 @@ pub struct Effects {
     pub retired: Vec<LogName>,
     /// At a barrier, of a sink that says what it [holds](crate::Stage::holds): what it has closed by it.
     pub closed: Vec<HourTotals>,
+    /// At a barrier: types of which producers have sent more events than came, and how many more were noticed.
+    pub missing: Vec<(Arc<str>, u64)>,
     /// At a barrier: types that the stage makes, of which late rows wait for the end of a revision.
     pub revising: Vec<Arc<str>>,
     /// What became of the records of the call.
@@ -76,6 +78,22 @@ pub struct HourNote {
     /// and of a sink itself, for those that have come. Kept out of the form that notes without it have always had.
     #[serde(skip)]
     pub counted: Option<Counted>,
+    /// What producers have sent of it, and what is missing.
+    #[serde(skip)]
+    pub accounts: Vec<Account>,
+}
+
+/// What a producer has sent of an hour, since the last remark on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Its name.
+    pub producer: Arc<str>,
+    /// Events that came.
+    pub events: u64,
+    /// Numbers that it has used, and of which nothing came.
+    pub missing: u64,
+    /// Events that came and had been told as missing.
+    pub found: u64,
 }
 
 /// What a stage counted of an hour.

@@ -14,6 +14,9 @@ use crate::schema::FieldKind;
 pub struct Producers {
     /// Index of the field with the producer's name: a string, uuid or enum that is never null.
     pub field: usize,
+    /// Index of an int or long field that is never null: each event's is one more than that of the producer's event before. Of a marker: that of the
+    /// last event that it had sent.
+    pub sequence: Option<usize>,
     /// How long a producer that nothing comes from holds hours, in milliseconds (wall clock).
     pub lease_ms: i64,
     /// Types of which its events say how far the producer has come; empty when they are events like any other, which say it of their own type.

@@ -301,6 +301,9 @@ impl Coordinator {
             let counts = cut.counts.entry(name).or_default();
             (counts.events, counts.late) = (counts.events + events, counts.late + late);
         }
+        for (name, missing) in cut.left.values().flat_map(|left| &left.missing) {
+            cut.counts.entry(name.clone()).or_default().missing += missing;
+        }
         let heard: BTreeSet<(Arc<str>, Arc<str>)> = (seen.iter().flat_map(|seen| &seen.producers))
             .flat_map(|(event_type, heard)| heard.keys().map(|name| (event_type.clone(), name.clone())))
             .collect();

@@ -215,6 +215,12 @@ pub const METRICS: &[MetricSpec] = &[
         &["event_type"],
         "Those of them that came when their hour was sealed, whatever became of them.",
     ),
+    spec(
+        "tidemill_type_missing_events_total",
+        Counter,
+        &["event_type"],
+        "Events that producers have sent, by their numbers, and that did not come; noticed when the hour is sealed, since the process started.",
+    ),
     spec("tidemill_type_open_buckets", Gauge, &["event_type"], "Hours with events that are not sealed."),
     spec(
         "tidemill_type_seal_delay_seconds",
@@ -365,6 +371,7 @@ pub fn export(status: &Status, held_before: &mut Vec<(String, String)>) {
         count("tidemill_type_sealed_in_time_buckets_total", &label, event_type.sealed_in_time);
         count("tidemill_type_events_total", &label, event_type.events);
         count("tidemill_type_late_events_total", &label, event_type.late_events);
+        count("tidemill_type_missing_events_total", &label, event_type.missing_events);
         set("tidemill_type_silent_producers", &label, event_type.silent_producers as f64);
         if let Some(delay_ms) = event_type.seal_delay_ms {
             set("tidemill_type_seal_delay_seconds", &label, delay_ms as f64 / 1e3);

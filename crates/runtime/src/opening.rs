@@ -54,6 +54,8 @@ pub(crate) struct TypeCounts {
     pub(crate) events: u64,
     /// Those of them that came when their hour was sealed.
     pub(crate) late: u64,
+    /// Events that producers have sent, and that did not come.
+    pub(crate) missing: u64,
     /// Hours with events that were sealed.
     pub(crate) sealed: u64,
     /// Those of them that were sealed in time.
@@ -66,6 +68,7 @@ impl TypeCounts {
     pub(crate) fn add(&mut self, more: &Self) {
         self.events += more.events;
         self.late += more.late;
+        self.missing += more.missing;
         self.sealed += more.sealed;
         self.sealed_in_time += more.sealed_in_time;
         self.seal_delay_ms = more.seal_delay_ms.or(self.seal_delay_ms);

@@ -225,6 +225,9 @@ pub struct TypeStatus {
     /// Those of them that came when their hour was sealed.
     #[serde(default)]
     pub late_events: u64,
+    /// Events that producers have sent, by their numbers, and that did not come, as far as it was noticed since the process started.
+    #[serde(default)]
+    pub missing_events: u64,
     /// Hours that end at or before this are sealed, in milliseconds since 1970.
     pub sealed_before_ms: Option<i64>,
     /// How far its events have come, in milliseconds since 1970.
@@ -421,6 +424,7 @@ impl Region {
                     seal_delay_ms: counts.seal_delay_ms,
                     events: counts.events,
                     late_events: counts.late,
+                    missing_events: counts.missing,
                     sealed_before_ms: sealed.get(name).copied(),
                     watermark_ms,
                     held_by,

@@ -60,6 +60,8 @@ pub(crate) struct Left {
     pub(crate) progress: Progress,
     /// Types that it makes, of which late rows wait for the end of a revision.
     pub(crate) revising: Vec<Arc<str>>,
+    /// Events of types that producers have sent, and that did not come.
+    pub(crate) missing: Vec<(Arc<str>, u64)>,
 }
 
 impl Actor for Worker {
@@ -298,7 +300,7 @@ fn done(region: &Region, stage: &StageShared, item: &Numbered, outcome: Outcome)
 /// Hands on a result: Logs first, then what goes to other stages, then the word to the coordinator; last, the lease ends.
 async fn release(region: &Region, stage: &StageShared, number: u64, done: Done, is_repeat: bool) {
     let Done { effects, dead, dead_counts, seen, books, barrier } = done;
-    let Effects { batches, mut notes, appends, publications, retired, revising, tally, .. } = effects;
+    let Effects { batches, mut notes, appends, publications, retired, missing, revising, tally, .. } = effects;
     for (log, bytes) in &appends {
         append(region, stage, log, bytes).await;
         failpoint::at("log-appended").await;
@@ -344,7 +346,7 @@ async fn release(region: &Region, stage: &StageShared, number: u64, done: Done, 
     let (publications, retired) = std::mem::take(&mut *stage.pending());
     let progress = std::mem::take(&mut *stage.progress());
     let books = std::mem::take(&mut *stage.books());
-    let left = Left { snapshot, logs, publications, retired, tally: *stage.tally(), progress, revising };
+    let left = Left { snapshot, logs, publications, retired, tally: *stage.tally(), progress, revising, missing };
     stage.acked.store(seals.cut, Ordering::SeqCst);
     // The lease ends before the word goes out: the cut may be committed as soon as it does.
     stage.inbox.complete(number, tally);

@@ -35,6 +35,8 @@ pub(crate) struct Shape {
     pub(crate) first_is_strict: bool,
     /// Rows of counts are restated, not added to.
     pub(crate) restates: bool,
+    /// Hours wait for producers, most of which are heard of once and never again, for so long.
+    pub(crate) lease_ms: Option<u64>,
 }
 
 /// What becomes of late events.
@@ -71,6 +73,7 @@ impl Shape {
             ]),
             first_is_strict: dice.one_in(2),
             restates: dice.one_in(2),
+            lease_ms: *dice.pick(&[None, Some(1_000), Some(20_000)]),
         }
     }
 
@@ -86,6 +89,9 @@ impl Shape {
         };
         for name in TYPES {
             text += &format!("[types.{name}]\nschema = \"event.avsc\"\ntime = \"at\"\nid = [\"id\"]\n");
+            if let Some(lease_ms) = self.lease_ms {
+                text += &format!("producer = \"who\"\nlease = \"{lease_ms}ms\"\n");
+            }
             if self.is_strict(name) && self.late != Late::DeadLetters {
                 text += "late = \"dead_letter\"\n";
             }

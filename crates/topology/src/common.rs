@@ -153,6 +153,13 @@ pub const TYPE_KEYS: &[OptionSpec] = &[
          sent an event of a later time, or `lease` is over.",
     ),
     option(
+        "sequence",
+        OptionType::Text,
+        DefaultValue::Absent,
+        "An int or long field, never null, in which a producer numbers its events of the type: the stage `accounts` tells what is missing. In a marker: the \
+         number of the last event that its producer had sent.",
+    ),
+    option(
         "lease",
         OptionType::Duration { min_ms: 1_000, max_ms: YEAR_MS },
         DefaultValue::Toml("\"5m\""),

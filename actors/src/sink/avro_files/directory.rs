@@ -16,7 +16,7 @@ use crate::sink::container::{Format, Identity, SYNC_LEN, header};
 use crate::sink::json::hex;
 use crate::sink::manifest::{
     Counted, EventTimes, FileEntry, Ids, MANIFEST_FORMAT, MANIFEST_NAME, MANIFEST_VERSION, Manifest, ManifestHour,
-    Mode, SUCCESS_NAME, WriterInfo, success_text,
+    ManifestProducers, Mode, SUCCESS_NAME, WriterInfo, success_text,
 };
 
 /// What all directories of a sink have in common.
@@ -269,6 +269,7 @@ impl Directory {
             },
             duplicates_dropped: noted.duplicates,
             counted: noted.counted.iter().map(|(stage, totals)| (stage.clone(), counted(totals))).collect(),
+            producers: ManifestProducers::of(&noted.producers),
             late_within_allowed: self.counts.late,
             late_of_earlier_hours: self.counts.earlier,
             files: self.finished.iter().map(|part| part.entry.clone()).collect(),

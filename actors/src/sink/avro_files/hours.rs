@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
-use tidemill_core::{Counted, EventType, Hour, HourNote, Totals};
+use tidemill_core::{Account, Counted, EventType, Hour, HourNote, Totals};
 
 use super::directory::Directory;
 use super::files::Files;
 use crate::sink::container::Format;
+use crate::sink::manifest::ManifestAccount;
 
 /// A type that the sink takes.
 pub(super) struct TypeState {
@@ -38,6 +39,8 @@ pub(super) struct Noted {
     pub(super) duplicates: u64,
     /// Counts by name of the stage, and of the sink itself.
     pub(super) counted: BTreeMap<String, Totals>,
+    /// Producers by name.
+    pub(super) producers: BTreeMap<String, ManifestAccount>,
 }
 
 impl TypeState {
@@ -69,6 +72,12 @@ impl TypeState {
         }
         let noted = self.noted.entry(start_ms).or_default();
         noted.duplicates += note.duplicates;
+        for Account { producer, events, missing, found } in &note.accounts {
+            let known = noted.producers.entry(producer.to_string()).or_default();
+            known.events += events;
+            known.missing += missing;
+            known.found += found;
+        }
         if let Some(Counted { stage, totals }) = &note.counted {
             match noted.counted.get_mut(&**stage) {
                 Some(known) => *known += *totals,

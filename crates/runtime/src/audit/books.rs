@@ -131,6 +131,7 @@ pub(crate) fn notes(stage: &Arc<str>, counts: &ByHour, width_ms: i64) -> Vec<Hou
         hour: Hour { start_ms: *start_ms, width_ms },
         duplicates: 0,
         counted: Some(Counted { stage: stage.clone(), totals: *totals }),
+        accounts: Vec::new(),
     };
     counts.iter().map(note).collect()
 }

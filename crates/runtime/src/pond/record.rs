@@ -10,7 +10,7 @@
 //! | 3, barrier | [`Barrier`] in postcard: behind what came before one, when that was anything, or when hours are sealed |
 //! | 5, barrier that says more | the same; behind it the names of the types whose late events it publishes, and the partitions that were not waited for |
 //! | 6, barrier with totals | the same; behind it, by type and start of the hour, how many events came since the barrier before, and the sum of the hashes of their ids |
-//! | 7, remark with a count | the same as 2; behind it `Counted` in postcard |
+//! | 7, remark that says more | the same as 2; behind it what a stage counted, and producers' accounts |
 //!
 //! A batch holds its rows only, not all of the bytes that its strings point into. Cost of a record of 113-byte events: see
 //! `ARCHITECTURE.md`.
@@ -39,7 +39,7 @@ const BARRIER: u8 = 3;
 const REPLAYED: u8 = 4;
 const MORE: u8 = 5;
 const TOTALS: u8 = 6;
-const COUNTED: u8 = 7;
+const REMARK: u8 = 7;
 /// Received bytes for which there is room in a record from the start; it grows for more.
 const ROOM_BYTES: usize = 16 << 20;
 /// Names of columns that no Avro field can have.
@@ -152,9 +152,9 @@ fn options() -> Result<IpcWriteOptions, ArrowError> {
 
 /// A record of a remark.
 pub(super) fn note(note: &HourNote) -> Result<Vec<u8>, RecordError> {
-    Ok(finished(match &note.counted {
-        None => framed(NOTE, note, 0)?,
-        Some(counted) => framed(COUNTED, &(note, counted), 0)?,
+    Ok(finished(match note.counted.is_none() && note.accounts.is_empty() {
+        true => framed(NOTE, note, 0)?,
+        false => framed(REMARK, &(note, &note.counted, &note.accounts), 0)?,
     }))
 }
 
@@ -210,9 +210,9 @@ pub(super) fn read(
             Ok(Record::Rows(batch(head, enters, event_type, &first_batch(stream)?)?))
         }
         NOTE => Ok(Record::Note(postcard::from_bytes(payload)?)),
-        COUNTED => {
-            let (note, counted): (HourNote, _) = postcard::from_bytes(payload)?;
-            Ok(Record::Note(HourNote { counted: Some(counted), ..note }))
+        REMARK => {
+            let (note, counted, accounts): (HourNote, _, _) = postcard::from_bytes(payload)?;
+            Ok(Record::Note(HourNote { counted, accounts, ..note }))
         }
         BARRIER => Ok(Record::Barrier(postcard::from_bytes(payload)?)),
         MORE => {

@@ -38,10 +38,12 @@ pub(super) fn said(cx: &Cx<'_>, table: &DeTable<'_>, checked: &Checked, known: &
     };
     let field = find("producer", "a string, uuid or enum that is never null", Producers::can_be)?;
     let ends = find("ends", "a boolean that is never null", |kind| matches!(kind, FieldKind::Boolean))?;
+    let is_number = |kind: &FieldKind| matches!(kind, FieldKind::Int | FieldKind::Long);
+    let sequence = find("sequence", "an int or long that is never null", is_number)?;
     let marks: Vec<Arc<str>> =
         checked.texts("marks").unwrap_or_default().iter().map(|name| name.as_str().into()).collect();
     let Some(field) = field else {
-        for key in ["lease", "marks", "ends"].into_iter().filter(|key| table.contains_key(*key)) {
+        for key in ["sequence", "lease", "marks", "ends"].into_iter().filter(|key| table.contains_key(*key)) {
             let message = format!("`{key}` says nothing without `producer`");
             let help = "name the field that says who sent the event: `producer = \"...\"`";
             cx.push(Problem::error(codes::MISSING_KEY, span(key), message).help(help));
@@ -53,8 +55,13 @@ pub(super) fn said(cx: &Cx<'_>, table: &DeTable<'_>, checked: &Checked, known: &
         let help = "say of which types: `marks = [\"...\"]`";
         cx.push(Problem::error(codes::MISSING_KEY, span("ends"), message).help(help));
     }
+    if marks.len() > 1 && sequence.is_some() {
+        let message = "a number can be that of the last event of one type only";
+        let help = "name one type in `marks`, or leave out `sequence`";
+        cx.push(Problem::error(codes::NOT_A_PRODUCER, span("sequence"), message).help(help));
+    }
     let lease_ms = checked.number("lease").and_then(|lease| i64::try_from(lease).ok()).unwrap_or(DEFAULT_LEASE_MS);
-    Some(Producers { field, lease_ms, marks, ends })
+    Some(Producers { field, sequence, lease_ms, marks, ends })
 }
 
 /// Whether markers name types that have producers; to be asked when all types are known.
