@@ -1,8 +1,11 @@
 //! Producers: hours wait for each of them, for its lease at most, and markers say what they have sent.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
-use crate::support::{HOUR, Place, assert_exit, manifests, stop, wait_for};
+use crate::flights::flights;
+use crate::support::{HOUR, Place, assert_exit, finish, manifests, root, stop, wait_for};
 
 const MARK: &str = r#"{"type": "record", "name": "Mark", "fields": [
     {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
@@ -154,4 +157,104 @@ fn numbers_that_are_missing_are_told_by_producer_and_hour_and_found_when_they_co
     assert_eq!(said[1], "play 2023-11-14T23:00:00Z 0 a 5 2 0", "{said:#?}");
     assert_eq!(said[2], "play 2023-11-14T23:00:00Z 1 a 1 0 1", "{said:#?}");
     assert_exit(&place.tidemill(&["audit"]), 0);
+}
+
+/// A day of departures as carriers would send them, by the hour of the time that each says. `AA` has a clock that is an hour ahead.
+fn departures(place: &Place) -> Vec<(String, String, u32)> {
+    let text = std::fs::read_to_string(flights(place)).expect("the flights");
+    let of_day = text.lines().filter(|line| line.starts_with("2013-07-10T"));
+    let told = of_day.map(|line| {
+        let carrier = line.split('\t').nth(2).expect("a carrier").to_owned();
+        let hour: u32 = line[11..13].parse().expect("an hour");
+        let ahead = u32::from(carrier == "AA");
+        let day = if hour + ahead < 24 { "2013-07-10" } else { "2013-07-11" };
+        (carrier, format!("{day}T{:02}{}\n", (hour + ahead) % 24, &line[13..]), hour)
+    });
+    told.collect()
+}
+
+#[test]
+fn a_carrier_dies_in_the_middle_of_the_day_and_anothers_clock_is_an_hour_ahead() {
+    let place = Place::new();
+    let all = departures(&place);
+    let schema = root().join("topologies/schemas/flight.avsc");
+    place.write(
+        "day.toml",
+        format!(
+            r#"
+            [topology]
+            name = "plays"
+            allowed_lateness = "0ms"
+            late = "revise"
+            late_delay = "100ms"
+            [types.flight]
+            schema = {schema:?}
+            time = "scheduled_at"
+            id = ["flight_id"]
+            producer = "carrier"
+            lease = "2s"
+            [sources.lines]
+            kind = "file"
+            paths = ["data/*"]
+            rescan = "50ms"
+            idle_timeout = "1d"
+            [stages.parse]
+            kind = "tsv"
+            from = ["lines"]
+            type_from = {{ const = "flight" }}
+            null = ["NA"]
+            time = "iso8601"
+            [stages.dedup]
+            kind = "dedup"
+            from = ["parse"]
+            [sinks.files]
+            kind = "avro_files"
+            from = ["dedup"]
+            "#
+        ),
+    );
+    let lines = |is_wanted: &dyn Fn(&str, u32) -> bool| -> String {
+        let wanted = all.iter().filter(|(carrier, _, hour)| is_wanted(carrier, *hour));
+        wanted.map(|(_, line, _)| line.as_str()).collect()
+    };
+    let published = |hour: &str, revision: u64| {
+        wait_for(&format!("revision {revision} of {hour}"), || {
+            let is_it = |manifest: &Value| manifest["hour"]["start"] == *hour && manifest["revision"] == revision;
+            manifests(&place.out(), "flight").into_iter().find(is_it)
+        })
+    };
+    let names = |manifest: &Value| manifest["not_waited_for"]["@producers/flight"].clone();
+    place.write("data/day", lines(&|_, hour| hour < 15));
+    let mut run = place.run_command(&["day.toml", "--set", "cut.interval=20ms"]);
+    let child = run.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().expect("it starts");
+    published("2013-07-10T14:00:00Z", 0);
+    // From now on nothing comes from Delta.
+    place.append("data/day", &lines(&|carrier, hour| hour >= 15 && carrier != "DL"));
+    let last = published("2013-07-10T23:00:00Z", 0);
+    let delta = Value::from("DL");
+    assert!(names(&last).as_array().is_some_and(|names| names.contains(&delta)), "{last:#}");
+    let morning = published("2013-07-10T12:00:00Z", 0);
+    assert!(names(&morning).as_array().is_none_or(|names| !names.contains(&delta)), "it had gone further: {morning:#}");
+    // It comes back with what it had kept.
+    place.append("data/day", &lines(&|carrier, hour| hour >= 15 && carrier == "DL"));
+    published("2013-07-10T23:00:00Z", 1);
+    stop(child);
+    assert_exit(&finish(&mut place.run_command(&["day.toml", "--until-end"])), 0);
+
+    // Every flight is in the hour of the time that it says, and only Delta's were late: nobody's clock made those of others so.
+    let (mut by_hour, mut late) = (BTreeMap::<String, u64>::new(), 0);
+    for manifest in manifests(&place.out(), "flight") {
+        let count = manifest["count"].as_u64().expect("a count");
+        *by_hour.entry(manifest["hour"]["start"].as_str().expect("a time")[..13].to_owned()).or_default() += count;
+        late += if manifest["revision"] == 0 { 0 } else { count };
+    }
+    by_hour.retain(|_, count| *count > 0);
+    let mut expected = BTreeMap::<String, u64>::new();
+    for (_, line, _) in &all {
+        *expected.entry(line[..13].to_owned()).or_default() += 1;
+    }
+    assert_eq!(by_hour, expected);
+    let delayed = all.iter().filter(|(carrier, _, hour)| carrier == "DL" && *hour >= 15).count();
+    assert_eq!(late, delayed as u64);
+    assert_eq!(manifests(&place.out(), "_dead_letters").len(), 0);
 }

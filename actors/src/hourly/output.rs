@@ -29,7 +29,7 @@ pub(super) fn event_type(stage: &str, plan: &Plan) -> Result<EventType, Vec<Find
         id.clear();
     }
     let made = EventType::new(stage, &schema.to_string(), "hour", &id, None);
-    made.map(|made| made.with_late(plan.late)).map_err(|errors| {
+    made.map(|made| made.with_late(plan.late).with_tier(plan.tier)).map_err(|errors| {
         let finding =
             |error: tidemill_core::TypeError| Finding::error("bad-output-type", "measures", error.to_string());
         errors.into_iter().map(finding).collect()

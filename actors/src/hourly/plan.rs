@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use tidemill_core::{EventType, Field, FieldKind, Finding, Late, LatePolicy, Nullability, RevisionMode};
+use tidemill_core::{EventType, Field, FieldKind, Finding, Late, LatePolicy, Nullability, RevisionMode, Tier};
 
 use crate::filter::nearest::{nearest, unknown_field_help};
 
@@ -33,6 +33,8 @@ pub(super) struct Plan {
     pub(super) measures: Vec<Measure>,
     /// What becomes of the rows of late events.
     pub(super) late: Late,
+    /// That of the types that matters most.
+    pub(super) tier: Tier,
 }
 
 /// Rows can be revised when an input can be.
@@ -178,7 +180,8 @@ impl Plan {
             findings.push(Finding::error("no-measures", "measures", "there is nothing to measure").help(help));
         }
         let late = late(config, types, &measures, &mut findings);
-        if findings.is_empty() { Ok(Self { groups, measures, late }) } else { Err(findings) }
+        let tier = types.iter().map(|of| of.tier).max().unwrap_or_default();
+        if findings.is_empty() { Ok(Self { groups, measures, late, tier }) } else { Err(findings) }
     }
 
     /// Everything that the meaning of a snapshot depends on.

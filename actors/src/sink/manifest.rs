@@ -39,6 +39,9 @@ pub struct Manifest {
     pub event_type: String,
     /// Who answers for the type.
     pub owner: Option<String>,
+    /// How much it matters: `high`, `normal` or `low`. Empty where older versions left it out.
+    #[serde(default)]
+    pub tier: String,
     /// The hour.
     pub hour: ManifestHour,
     /// The sink's `path` option.

@@ -12,6 +12,39 @@ use crate::late::Late;
 use crate::producers::Producers;
 use crate::schema::{Field, SchemaError, fields_of};
 
+/// How much a type matters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tier {
+    /// It may wait.
+    Low,
+    /// Like most.
+    #[default]
+    Normal,
+    /// Before all others.
+    High,
+}
+
+impl Tier {
+    /// All of them, the first before all others.
+    pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
+
+    /// As topologies, manifests and metrics write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::High => "high",
+            Self::Normal => "normal",
+            Self::Low => "low",
+        }
+    }
+
+    /// The tier of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|tier| tier.as_str() == name)
+    }
+}
+
 /// A type of events. Cheap to share: the runtime passes it as `Arc<EventType>`.
 #[derive(Debug)]
 pub struct EventType {
@@ -31,6 +64,8 @@ pub struct EventType {
     pub id: Vec<usize>,
     /// Who answers for it.
     pub owner: Option<String>,
+    /// How much it matters.
+    pub tier: Tier,
     /// What becomes of its late events.
     pub late: Late,
     /// Who sends them, where it says so.
@@ -119,6 +154,7 @@ impl EventType {
             time,
             id: id_indexes,
             owner,
+            tier: Tier::default(),
             late: Late::DEAD_LETTER,
             producers: None,
         })
@@ -128,6 +164,12 @@ impl EventType {
     #[must_use]
     pub fn with_late(self, late: Late) -> Self {
         Self { late, ..self }
+    }
+
+    /// The same in another tier; a new type is in the one of most.
+    #[must_use]
+    pub fn with_tier(self, tier: Tier) -> Self {
+        Self { tier, ..self }
     }
 
     /// The same with producers; a new type has none.

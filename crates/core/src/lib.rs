@@ -32,7 +32,7 @@ pub use batch::{Batch, Framing, Input, Origin, RawChunk, RowOrigins};
 pub use cluster::{Clusters, Properties, UnknownCluster, shown_property};
 pub use dead_letter::{DEAD_LETTER_TYPE, DeadLetter, Reason, dead_letter_batch, dead_letter_type};
 pub use effects::{Account, Counted, Effects, Home, HourNote, LogName, Publication, Tally};
-pub use event_type::{EventType, TypeError, schema_fingerprint};
+pub use event_type::{EventType, Tier, TypeError, schema_fingerprint};
 pub use hour::{Hour, format_time_ms, parse_duration_ms, parse_size_bytes, parse_time_ms};
 pub use id_hash::{IdSum, KeyColumns, ids_algorithm, key_hash};
 pub use kind::{

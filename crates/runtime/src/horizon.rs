@@ -120,6 +120,9 @@ fn propose(region: &Region, said: &Said, now_ms: i64) -> (Vec<Horizon>, Partitio
             |at_ms: i64| Hour::of(at_ms.saturating_sub(limits.allowed_lateness_ms), limits.bucket_ms).start_ms;
         let hold = region.producers_hold(name, now_ms);
         let held_ms = hold.lowest.as_ref().map_or(i64::MAX, |(at_ms, _)| hour_before(*at_ms));
+        // Step by step, so that each hour names those only that had not gone further.
+        let steps = hold.silent.iter().map(|(at_ms, _)| hour_before(*at_ms)).filter(|step| *step > was);
+        let held_ms = steps.min().map_or(held_ms, |step| held_ms.min(step));
         // Quiet closes what has begun, for all types that come from there. Whether anything at all belongs to an hour is shown by later
         // events only: what comes in large portions, such as a file a day, is quiet for long and means nothing by it. Where what comes late is
         // published all the same, hours without events need not wait for that, but no more of them are sealed than late events may be behind.

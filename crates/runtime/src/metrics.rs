@@ -206,8 +206,8 @@ pub const METRICS: &[MetricSpec] = &[
     spec(
         "tidemill_type_info",
         Gauge,
-        &["event_type", "owner"],
-        "1, with who answers for the type: to be joined to other metrics, so that an alarm finds its team.",
+        &["event_type", "owner", "tier"],
+        "1, with who answers for the type, and its tier: to be joined to other metrics, so that an alarm finds its team.",
     ),
     spec(
         "tidemill_type_late_events_total",
@@ -365,7 +365,8 @@ pub fn export(status: &Status, held_before: &mut Vec<(String, String)>) {
     for event_type in &status.types {
         let label = [("event_type", event_type.name.as_str())];
         let owner = event_type.owner.as_deref().unwrap_or_default();
-        set("tidemill_type_info", &[("event_type", event_type.name.as_str()), ("owner", owner)], 1.0);
+        let info = [("event_type", event_type.name.as_str()), ("owner", owner), ("tier", event_type.tier.as_str())];
+        set("tidemill_type_info", &info, 1.0);
         set("tidemill_type_open_buckets", &label, event_type.open_hours as f64);
         count("tidemill_type_sealed_buckets_total", &label, event_type.sealed_hours);
         count("tidemill_type_sealed_in_time_buckets_total", &label, event_type.sealed_in_time);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
-use tidemill_core::{Role, Shape, Tally};
+use tidemill_core::{Role, Shape, Tally, Tier};
 use tidemill_topology::REPLAY;
 
 use crate::pond::shared::PondShared;
@@ -209,6 +209,9 @@ pub struct TypeStatus {
     /// Who answers for it.
     #[serde(default)]
     pub owner: Option<String>,
+    /// How much it matters.
+    #[serde(default)]
+    pub tier: String,
     /// Hours that have events and are not sealed.
     pub open_hours: usize,
     /// Hours sealed since the process started.
@@ -395,6 +398,13 @@ impl Region {
         stages.collect()
     }
 
+    /// Of a type that is declared, or that a stage makes.
+    fn tier(&self, name: &str) -> Tier {
+        let made = self.plan.nodes.iter().flat_map(|node| &node.sends);
+        let found = self.plan.types.iter().chain(made).find(|event_type| *event_type.name == *name);
+        found.map(|event_type| event_type.tier).unwrap_or_default()
+    }
+
     fn type_status(&self) -> Vec<TypeStatus> {
         let sealed = self.committed().sealed_before_ms.clone();
         let made = self.lineage.derived.iter().map(|(name, _)| (name, None));
@@ -418,6 +428,7 @@ impl Region {
                 TypeStatus {
                     name: name.to_string(),
                     owner: declared.and_then(|at| self.plan.types[at].owner.clone()),
+                    tier: self.tier(name).as_str().to_owned(),
                     open_hours,
                     sealed_hours: counts.sealed,
                     sealed_in_time: counts.sealed_in_time,

@@ -55,8 +55,9 @@ pub const TOPOLOGY_KEYS: &[OptionSpec] = &[
     option(
         "seal_within",
         OptionType::Duration { min_ms: 0, max_ms: YEAR_MS },
-        DefaultValue::Toml("\"5m\""),
-        "What is aimed at: how long after its end and `allowed_lateness`, by the clock, an hour is sealed. Nothing depends on it but metrics and alarms.",
+        DefaultValue::Absent,
+        "What is aimed at: how long after its end and `allowed_lateness`, by the clock, an hour is sealed. Nothing depends on it but metrics and alarms. \
+         Where nothing is said, it is 1 minute for types of the tier `high`, 5 for `normal` and 30 for `low`.",
     ),
     option(
         "hold_at_most",
@@ -139,6 +140,13 @@ pub const TYPE_KEYS: &[OptionSpec] = &[
     },
     option("owner", OptionType::Text, DefaultValue::Absent, "Who answers for the type."),
     option(
+        "tier",
+        OptionType::Choice(&["high", "normal", "low"]),
+        DefaultValue::Toml("\"normal\""),
+        "How much the type matters: who is called when its hours are late, how soon they are to be sealed where nothing is said (1, 5 and 30 minutes), and, \
+         with `types = [\"tier:high\"]`, what stages and sinks of its own it has.",
+    ),
+    option(
         "comes_from",
         OptionType::TextList { min_items: 1 },
         DefaultValue::Absent,
@@ -212,7 +220,7 @@ const TYPES: OptionSpec = option(
     "types",
     OptionType::TextList { min_items: 1 },
     DefaultValue::Absent,
-    "Takes only events of these types. Without it, all that arrive.",
+    "Takes only events of these types; `tier:high`, `tier:normal` and `tier:low` stand for all declared types of a tier. Without it, all that arrive.",
 );
 
 /// The pond in front of a stage or sink.

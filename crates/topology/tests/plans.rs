@@ -107,6 +107,17 @@ fn a_narrowed_input_carries_its_types_on_the_edge() {
 }
 
 #[test]
+fn a_tier_stands_for_its_types_and_says_how_soon_they_are_to_be_sealed() {
+    let extra = "\n[sinks.first]\nkind = \"console\"\nfrom = [\"dedup\"]\ntypes = [\"tier:high\"]\n\
+                 [sinks.others]\nkind = \"console\"\nfrom = [\"dedup\"]\ntypes = [\"tier:normal\"]\n";
+    let text = good(extra).replace("[types.play]", "[types.play]\ntier = \"high\"");
+    let plan = plan(&text);
+    assert_eq!(types(&node(&plan, "first").accepts), ["play"]);
+    assert_eq!(types(&node(&plan, "others").accepts), ["skip"]);
+    assert_eq!((plan.seal_within_ms("play"), plan.seal_within_ms("skip")), (60_000, 300_000));
+}
+
+#[test]
 fn a_parsing_stage_narrows_what_it_parses_not_the_raw_records() {
     let text = good("").replace("type_from = { column = 0 }", "type_from = { column = 0 }\ntypes = [\"play\"]");
     let loaded = load_text("good.toml", &text);

@@ -250,6 +250,7 @@ impl Directory {
             state_id: owner.state_id.clone(),
             event_type: event_type.name.to_string(),
             owner: event_type.owner.clone(),
+            tier: event_type.tier.as_str().to_owned(),
             hour: ManifestHour {
                 start: format_time_ms(self.hour.start_ms),
                 end: format_time_ms(self.hour.end_ms()),

@@ -105,6 +105,7 @@ fn implicit<'t, 'i>(cx: &Cx<'_>, kind: &'static KindSpec, header: &Span, limits:
         input_missing: false,
         misfit: false,
         types: None,
+        by_tier: Vec::new(),
         types_broken: false,
     }
 }

@@ -159,7 +159,8 @@ impl Planner<'_, '_> {
                 continue;
             }
             if self.types.contains_key(name) || name == DEAD_LETTER_TYPE {
-                if !partial {
+                let some_arrive = || arriving.iter().any(|event_type| draft.lets_pass(&event_type.name));
+                if !partial && !(draft.by_tier.contains(name) && some_arrive()) {
                     self.never_arrives(draft, name, span, &arriving);
                 }
             } else if !partial || draft.parses() {

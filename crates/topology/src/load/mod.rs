@@ -11,6 +11,7 @@ mod order;
 mod producers;
 mod same_path;
 mod syntax;
+mod tiers;
 mod types;
 mod values;
 mod wiring;
@@ -18,7 +19,7 @@ mod wiring;
 use std::path::Path;
 use std::sync::Arc;
 
-use tidemill_core::{Late, Limits, Role};
+use tidemill_core::{Late, Limits, Role, Tier};
 use toml::de::DeTable;
 
 use crate::common::{self, DAY_MS};
@@ -54,6 +55,7 @@ pub fn load(text: &str, path: &Path, kinds: &dyn Kinds, read: &dyn Fn(&Path) -> 
     let mut drafts: Vec<Draft<'_, '_>> =
         sections.nodes.iter().map(|(role, key, table)| nodes::draft(&cx, *role, key, table, kinds)).collect();
     drafts.sort_by_key(|draft| draft.span.start);
+    tiers::expand(&cx, &types, &mut drafts);
     nodes::check_duplicates(&cx, &drafts);
     wiring::resolve(&cx, &mut drafts, sections.holes);
     wiring::check_shapes(&cx, &mut drafts, kinds);
@@ -74,8 +76,11 @@ pub fn load(text: &str, path: &Path, kinds: &dyn Kinds, read: &dyn Fn(&Path) -> 
         (Arc::from(name.as_str()), said)
     });
     let comes_from = comes_from.collect();
-    let seal_within =
-        types.iter().filter_map(|(name, declared)| Some((name.as_str().into(), declared.seal_within_ms?)));
+    let seal_within = types.iter().map(|(name, declared)| {
+        let said_ms = declared.seal_within_ms.or(seal_within_ms);
+        (name.as_str().into(), said_ms.unwrap_or_else(|| tiers::seal_within_ms(declared.tier)))
+    });
+    let default_ms = seal_within_ms.unwrap_or_else(|| tiers::seal_within_ms(Tier::default()));
     let plan = name.zip(nodes).map(|(name, nodes)| Plan {
         name: name.into(),
         base_dir: path.parent().unwrap_or(Path::new("")).to_owned(),
@@ -83,7 +88,7 @@ pub fn load(text: &str, path: &Path, kinds: &dyn Kinds, read: &dyn Fn(&Path) -> 
         caps,
         types: types.values().filter_map(|declared| declared.event_type.clone()).collect(),
         comes_from,
-        seal_within: SealWithin { default_ms: seal_within_ms, by_type: seal_within.collect() },
+        seal_within: SealWithin { default_ms, by_type: seal_within.collect() },
         nodes,
     });
     if !sections.holes {
@@ -175,7 +180,7 @@ struct Topology {
     asks_once: bool,
     /// For types that do not say it themselves.
     late: Late,
-    seal_within_ms: i64,
+    seal_within_ms: Option<i64>,
 }
 
 /// Limits that are wrong are replaced by their defaults, so that the rest can be checked.
@@ -215,7 +220,7 @@ fn topology(cx: &Cx<'_>, table: Option<&DeTable<'_>>, header: &Span) -> Topology
     let caps = DeadLetterCaps { in_a_row: cap("max_dead_in_a_row"), percent: cap("max_dead_percent") };
     let asks_once = checked.as_ref().and_then(|checked| checked.text("delivery")) == Some("exactly_once");
     let late = late::said(checked.as_ref(), late::DEFAULT);
-    let seal_within_ms = signed(number("seal_within", 300_000));
+    let seal_within_ms = cap("seal_within").map(signed);
     Topology { name: name.map(str::to_owned), limits, caps, asks_once, late, seal_within_ms }
 }
 

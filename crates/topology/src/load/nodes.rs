@@ -42,6 +42,8 @@ pub(super) struct Draft<'t, 'i> {
     pub(super) misfit: bool,
     /// The types it is narrowed to, and where each is written.
     pub(super) types: Option<Vec<(String, Span)>>,
+    /// Those of them that are meant by their tier: it is no mistake when some can't arrive.
+    pub(super) by_tier: Vec<String>,
     /// `types` is no list of texts.
     pub(super) types_broken: bool,
 }
@@ -136,6 +138,7 @@ pub(super) fn draft<'t, 'i>(
         input_missing,
         misfit: false,
         types,
+        by_tier: Vec::new(),
         types_broken,
     }
 }

@@ -15,6 +15,14 @@ const DEFAULT_LEASE_MS: i64 = 300_000;
 /// The producers of a type; what is wrong with them is told.
 pub(super) fn said(cx: &Cx<'_>, table: &DeTable<'_>, checked: &Checked, known: &EventType) -> Option<Producers> {
     let span = |key: &str| table.get(key).map_or(0..0, Val::span);
+    if !table.contains_key("producer") {
+        for key in ["sequence", "lease", "marks", "ends"].into_iter().filter(|key| table.contains_key(*key)) {
+            let message = format!("`{key}` says nothing without `producer`");
+            let help = "name the field that says who sent the event: `producer = \"...\"`";
+            cx.push(Problem::error(codes::MISSING_KEY, span(key), message).help(help));
+        }
+        return None;
+    }
     let find = |key: &str, what: &str, will_do: fn(&FieldKind) -> bool| -> Option<Option<usize>> {
         let Some(name) = checked.text(key) else { return Some(None) };
         let will_do = |field: &Field| will_do(&field.kind) && !field.is_nullable();
@@ -25,7 +33,10 @@ pub(super) fn said(cx: &Cx<'_>, table: &DeTable<'_>, checked: &Checked, known: &
             Some((_, field)) => {
                 let nullable = if field.is_nullable() { "nullable " } else { "" };
                 let message = format!("field `{name}` is {nullable}{}; `{key}` has to be {what}", field.kind.name());
-                let help = format!("the fields that will do: {}", suggest::list(&usable));
+                let help = match usable[..] {
+                    [] => "no field of the schema will do".to_owned(),
+                    _ => format!("the fields that will do: {}", suggest::list(&usable)),
+                };
                 Problem::error(codes::NOT_A_PRODUCER, span(key), message).help(help)
             }
             None => {
@@ -42,14 +53,7 @@ pub(super) fn said(cx: &Cx<'_>, table: &DeTable<'_>, checked: &Checked, known: &
     let sequence = find("sequence", "an int or long that is never null", is_number)?;
     let marks: Vec<Arc<str>> =
         checked.texts("marks").unwrap_or_default().iter().map(|name| name.as_str().into()).collect();
-    let Some(field) = field else {
-        for key in ["sequence", "lease", "marks", "ends"].into_iter().filter(|key| table.contains_key(*key)) {
-            let message = format!("`{key}` says nothing without `producer`");
-            let help = "name the field that says who sent the event: `producer = \"...\"`";
-            cx.push(Problem::error(codes::MISSING_KEY, span(key), message).help(help));
-        }
-        return None;
-    };
+    let field = field?;
     if marks.is_empty() && ends.is_some() {
         let message = "`ends` is for markers";
         let help = "say of which types: `marks = [\"...\"]`";

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
-use tidemill_core::{DEAD_LETTER_TYPE, EventType, Late, SchemaError, TypeError};
+use tidemill_core::{DEAD_LETTER_TYPE, EventType, Late, SchemaError, Tier, TypeError};
 use toml::de::DeTable;
 
 use super::cx::{Cx, Key, Problem, Span, Val, entries};
@@ -26,6 +26,7 @@ pub(super) struct Declared {
     /// `comes_from`, item by item.
     pub(super) comes_from: Vec<(ComesFrom, Span)>,
     pub(super) seal_within_ms: Option<i64>,
+    pub(super) tier: Tier,
 }
 
 pub(super) type Types = BTreeMap<String, Declared>;
@@ -45,8 +46,10 @@ pub(super) fn declare(cx: &Cx<'_>, tables: &[(&Key<'_>, &DeTable<'_>)], late: La
         let owner = Owner { name: format!("`[types.{name}]`"), span: span.clone(), kind: None };
         let specs: Vec<_> = common::TYPE_KEYS.iter().collect();
         let checked = check(cx, &owner, table, &specs, &|_, _| Verdict::Unknown);
+        let tier = checked.text("tier").and_then(Tier::named).unwrap_or_default();
         let event_type = event_type(cx, &name, table, &checked, read);
         let event_type = event_type.map(|made| {
+            let made = made.with_tier(tier);
             let producers = producers::said(cx, table, &checked, &made);
             Arc::new(made.with_late(late::said(Some(&checked), late)).with_producers(producers))
         });
@@ -55,7 +58,7 @@ pub(super) fn declare(cx: &Cx<'_>, tables: &[(&Key<'_>, &DeTable<'_>)], late: La
         let spans = items.into_iter().flatten().map(Val::span);
         let comes_from = texts.iter().map(|text| ComesFrom::parse(text)).zip(spans).collect();
         let seal_within_ms = checked.number("seal_within").and_then(|within| i64::try_from(within).ok());
-        types.entry(name).or_insert(Declared { span, event_type, comes_from, seal_within_ms });
+        types.entry(name).or_insert(Declared { span, event_type, comes_from, seal_within_ms, tier });
     }
     producers::check_marks(cx, &types, tables);
     types
