@@ -130,8 +130,8 @@ fn numbers_that_are_missing_are_told_by_producer_and_hour_and_found_when_they_co
     let child = place.follow(&["--set", "cut.interval=20ms"]);
     let first = sealed(&place, HOUR);
     let expected = serde_json::json!({
-        "count": 2, "missing": 2, "found": 0,
-        "accounts": { "a": { "events": 5, "missing": 2, "found": 0 }, "b": { "events": 1, "missing": 0, "found": 0 } },
+        "count": 2, "missing": 2, "unknown": 0, "found": 0,
+        "accounts": { "a": { "events": 5, "missing": 2, "unknown": 0, "found": 0 }, "b": { "events": 1, "missing": 0, "unknown": 0, "found": 0 } },
     });
     assert_eq!(first["producers"], expected, "{first:#}");
     assert_eq!(sealed(&place, HOUR + 60_000)["producers"]["accounts"]["a"]["missing"], 1);
@@ -145,7 +145,7 @@ fn numbers_that_are_missing_are_told_by_producer_and_hour_and_found_when_they_co
         });
         assert_eq!(
             late["producers"]["accounts"],
-            serde_json::json!({ "a": { "events": 1, "missing": 0, "found": 1 } })
+            serde_json::json!({ "a": { "events": 1, "missing": 0, "unknown": 0, "found": 1 } })
         );
     }
     stop(child);
@@ -154,8 +154,8 @@ fn numbers_that_are_missing_are_told_by_producer_and_hour_and_found_when_they_co
     let said = String::from_utf8(said.stdout).expect("UTF-8");
     let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
     let said: Vec<String> = said.lines().map(words).collect();
-    assert_eq!(said[1], "play 2023-11-14T23:00:00Z 0 a 5 2 0", "{said:#?}");
-    assert_eq!(said[2], "play 2023-11-14T23:00:00Z 1 a 1 0 1", "{said:#?}");
+    assert_eq!(said[1], "play 2023-11-14T23:00:00Z 0 a 5 2 0 0", "{said:#?}");
+    assert_eq!(said[2], "play 2023-11-14T23:00:00Z 1 a 1 0 0 1", "{said:#?}");
     assert_exit(&place.tidemill(&["audit"]), 0);
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use tidemill_actors::sink::{Manifest, ManifestAccount};
+use tidemill_core::PRODUCERS_OF;
 use tidemill_runtime::Status;
 
 use crate::cli::{Producers, now_ms};
@@ -14,9 +15,6 @@ use crate::exit::{Code, Failure};
 use crate::hours::{Wanted, gather};
 use crate::output::print;
 use crate::settings::Settings;
-
-/// Before the name of a type, where a manifest names producers that were not waited for.
-const NOT_WAITED_FOR: &str = "@producers/";
 
 /// A producer in a revision of an hour.
 #[derive(Debug, Serialize)]
@@ -54,7 +52,7 @@ pub(crate) fn run(args: &Producers) -> Result<(), Failure> {
     });
     let mut entries: Vec<Entry> = manifests.flat_map(|manifest| entries_of(manifest)).collect();
     entries.retain(|entry| {
-        let is_well = |account: &ManifestAccount| account.missing == 0 && account.found == 0;
+        let is_well = |account: &ManifestAccount| account.missing + account.unknown + account.found == 0;
         args.all || entry.was_silent || !entry.account.as_ref().is_some_and(is_well)
     });
     entries.sort_by(|a, b| (&a.event_type, &a.hour, a.revision).cmp(&(&b.event_type, &b.hour, b.revision)));
@@ -73,7 +71,7 @@ pub(crate) fn run(args: &Producers) -> Result<(), Failure> {
 }
 
 fn silent(manifest: &Manifest) -> Vec<String> {
-    manifest.not_waited_for.get(&format!("{NOT_WAITED_FOR}{}", manifest.event_type)).cloned().unwrap_or_default()
+    manifest.not_waited_for.get(&format!("{PRODUCERS_OF}{}", manifest.event_type)).cloned().unwrap_or_default()
 }
 
 fn entries_of(manifest: &Manifest) -> Vec<Entry> {
@@ -95,7 +93,7 @@ fn entries_of(manifest: &Manifest) -> Vec<Entry> {
 }
 
 fn lines(entries: &[Entry], revisions: usize) -> String {
-    let head = ["type", "hour", "rev", "producer", "events", "missing", "found", ""].map(str::to_owned);
+    let head = ["type", "hour", "rev", "producer", "events", "missing", "unknown", "found", ""].map(str::to_owned);
     let cells = |entry: &Entry| {
         let number = |of: fn(&ManifestAccount) -> u64| {
             entry.account.as_ref().map_or("-".to_owned(), |account| count(of(account)))
@@ -107,6 +105,7 @@ fn lines(entries: &[Entry], revisions: usize) -> String {
             entry.producer.clone(),
             number(|account| account.events),
             number(|account| account.missing),
+            number(|account| account.unknown),
             number(|account| account.found),
             if entry.was_silent { "silent, not waited for".to_owned() } else { String::new() },
         ]

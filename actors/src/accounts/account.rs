@@ -2,9 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Ranges that are kept of a producer: more gaps than this, and the oldest is closed and not looked at again.
-pub(super) const RANGES_MAX: usize = 64;
-
 /// Numbers that came, one behind the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Range {
@@ -22,7 +19,7 @@ struct Range {
 pub(super) struct Account {
     /// In ascending order, not touching. One without numbers stands where a marker said that the numbers go on.
     ranges: Vec<Range>,
-    /// Missing numbers of gaps that were given up before they were told, and the time of the last of these gaps.
+    /// Numbers of gaps that were given up before they were told, and the time of the last of these gaps.
     given_up: Option<(i64, u64)>,
 }
 
@@ -38,8 +35,21 @@ pub(super) enum Seen {
 }
 
 impl Account {
-    /// Takes note of an event's number.
-    pub(super) fn see(&mut self, number: u64, at_ms: i64) -> Seen {
+    /// How many ranges there are.
+    pub(super) fn ranges(&self) -> usize {
+        self.ranges.len()
+    }
+
+    /// Takes note of an event's number. Where that makes more than `ranges_max` ranges, the oldest gaps are given up.
+    pub(super) fn see(&mut self, number: u64, at_ms: i64, ranges_max: usize) -> Seen {
+        let seen = self.saw(number, at_ms);
+        while self.ranges.len() > ranges_max.max(1) {
+            self.give_up();
+        }
+        seen
+    }
+
+    fn saw(&mut self, number: u64, at_ms: i64) -> Seen {
         let next = number.saturating_add(1);
         // Mostly it is the last one, and ends where the number is.
         let at = match self.ranges.last() {
@@ -47,7 +57,7 @@ impl Account {
             _ => self.ranges.partition_point(|range| range.next < number),
         };
         let Some(range) = self.ranges.get_mut(at) else {
-            self.insert(at, Range { first: number, next, first_ms: at_ms, is_told: false });
+            self.ranges.insert(at, Range { first: number, next, first_ms: at_ms, is_told: false });
             return Seen::New;
         };
         // The gap that the number is in is the one before this range.
@@ -63,7 +73,7 @@ impl Account {
                     // What is missing before it keeps its hour: that of the event that showed it.
                     range.first = number;
                 } else {
-                    self.insert(at, Range { first: number, next, first_ms: at_ms, is_told });
+                    self.ranges.insert(at, Range { first: number, next, first_ms: at_ms, is_told });
                 }
                 is_told
             }
@@ -76,7 +86,7 @@ impl Account {
         let end = last.saturating_add(1);
         if self.ranges.last().is_some_and(|range| range.next < end) {
             let range = Range { first: end, next: end, first_ms: at_ms.saturating_sub(1), is_told: false };
-            self.insert(self.ranges.len(), range);
+            self.ranges.push(range);
         }
     }
 
@@ -90,23 +100,25 @@ impl Account {
         following.is_told
     }
 
-    fn insert(&mut self, at: usize, range: Range) {
-        self.ranges.insert(at, range);
-        if let [first, second, ..] = self.ranges[..]
-            && self.ranges.len() > RANGES_MAX
-        {
-            if !second.is_told {
-                let missing = second.first - first.next + self.given_up.map_or(0, |(_, missing)| missing);
-                self.given_up = Some((second.first_ms, missing));
-            }
-            self.ranges[1] = Range { next: second.next, ..first };
-            self.ranges.remove(0);
+    /// Gives up the oldest gap: what comes of it counts as there already.
+    fn give_up(&mut self) {
+        let [first, second, ..] = self.ranges[..] else { return };
+        if !second.is_told {
+            let unknown = second.first - first.next + self.given_up.map_or(0, |(_, unknown)| unknown);
+            self.given_up = Some((second.first_ms, unknown));
         }
+        self.ranges[1] = Range { next: second.next, ..first };
+        self.ranges.remove(0);
+    }
+
+    /// Numbers of gaps that were given up, before events of times before `before_ms`, with the time of the last; told once.
+    pub(super) fn unknown(&mut self, before_ms: i64) -> Option<(i64, u64)> {
+        self.given_up.take_if(|(at_ms, _)| *at_ms < before_ms)
     }
 
     /// Missing numbers of gaps before events of times before `before_ms`, that were not told yet, with that time; they are told by this.
     pub(super) fn tell(&mut self, before_ms: i64) -> Vec<(i64, u64)> {
-        let mut told: Vec<(i64, u64)> = self.given_up.take_if(|(at_ms, _)| *at_ms < before_ms).into_iter().collect();
+        let mut told = Vec::new();
         let mut end = None;
         for range in &mut self.ranges {
             if let Some(end) = end.filter(|_| !range.is_told && range.first_ms < before_ms) {
@@ -128,6 +140,9 @@ mod tests {
 
     use super::*;
 
+    /// As many ranges as come up.
+    const MANY: usize = 1_000;
+
     impl Account {
         /// The least and the greatest number that came.
         fn span(&self) -> Option<(u64, u64)> {
@@ -140,14 +155,14 @@ mod tests {
     fn a_gap_is_told_once_with_the_time_of_the_event_behind_it_and_what_fills_it_is_found() {
         let mut account = Account::default();
         for (number, at_ms) in [(10, 0), (11, 1), (15, 5), (16, 6), (20, 100)] {
-            assert_eq!(account.see(number, at_ms), Seen::New);
+            assert_eq!(account.see(number, at_ms, MANY), Seen::New);
         }
         assert_eq!(account.tell(5), []);
         assert_eq!(account.tell(6), [(5, 3)]);
         assert_eq!(account.tell(1_000), [(100, 3)]);
         assert_eq!(account.tell(1_000), []);
-        assert_eq!([account.see(13, 3), account.see(12, 2), account.see(14, 4)], [Seen::Found; 3]);
-        assert_eq!([account.see(13, 3), account.see(10, 0), account.see(20, 100)], [Seen::Again; 3]);
+        assert_eq!([account.see(13, 3, MANY), account.see(12, 2, MANY), account.see(14, 4, MANY)], [Seen::Found; 3]);
+        assert_eq!([account.see(13, 3, MANY), account.see(10, 0, MANY), account.see(20, 100, MANY)], [Seen::Again; 3]);
         assert_eq!(account.span(), Some((10, 20)));
     }
 
@@ -156,11 +171,11 @@ mod tests {
         let mut account = Account::default();
         account.sent_up_to(7, 50);
         assert_eq!(account, Account::default(), "of whom nothing came, nobody knows where it began");
-        account.see(5, 10);
+        account.see(5, 10, MANY);
         account.sent_up_to(7, 50);
         assert_eq!(account.tell(50), [(49, 2)]);
         account.sent_up_to(7, 60);
-        assert_eq!((account.see(6, 11), account.see(8, 70)), (Seen::Found, Seen::New));
+        assert_eq!((account.see(6, 11, MANY), account.see(8, 70, MANY)), (Seen::Found, Seen::New));
         assert_eq!((account.tell(1_000), account.span()), (vec![], Some((5, 8))));
     }
 
@@ -175,7 +190,7 @@ mod tests {
             for at in 0..400u64 {
                 let number = 100 + at / 2 + below(8);
                 if below(10) < 8 {
-                    let seen = account.see(number, number as i64);
+                    let seen = account.see(number, number as i64, MANY);
                     assert_eq!(seen == Seen::Again, !came.insert(number), "seed {seed}: {number}");
                     found += u64::from(seen == Seen::Found);
                 }
@@ -191,15 +206,15 @@ mod tests {
     }
 
     #[test]
-    fn so_many_gaps_are_kept_and_no_more() {
+    fn so_many_gaps_are_kept_and_of_older_ones_nothing_is_known() {
         let mut account = Account::default();
         for number in 0..1_000 {
-            account.see(number * 2, 0);
+            account.see(number * 2, 0, 64);
         }
-        assert_eq!(account.ranges.len(), RANGES_MAX);
-        assert_eq!(account.see(1, 0), Seen::Again, "given up");
-        assert_eq!(account.see(1_997, 0), Seen::New);
-        assert_eq!(account.span(), Some((0, 1_998)));
-        assert_eq!(account.tell(1).iter().map(|(_, missing)| missing).sum::<u64>(), 998, "all but 1,997 are told");
+        assert_eq!(account.ranges(), 64);
+        assert_eq!(account.see(1, 0, 64), Seen::Again, "given up");
+        assert_eq!(account.see(1_997, 0, 64), Seen::New);
+        assert_eq!((account.span(), account.unknown(0), account.unknown(1)), (Some((0, 1_998)), None, Some((0, 936))));
+        assert_eq!(account.tell(1).iter().map(|(_, missing)| missing).sum::<u64>(), 62, "all but 1,997 of the others");
     }
 }

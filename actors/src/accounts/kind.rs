@@ -21,8 +21,8 @@ When an hour is sealed, what is missing in it goes into the manifests of the sin
 A marker with a `sequence` says which number was the last that its producer had sent, so that what is missing at the end shows, too. What was told as missing and comes late is \
 told as `found` with the next revision, where there are any.
 
-Put it behind `dedup`. Memory: some 150 bytes a producer, 32 more for each gap that is open (64 at most; the oldest is closed then), for at most 10,000 producers of a type; \
-of others nothing is counted.",
+Put it behind `dedup`. Numbers may come in any order, as from several partitions: up to 4,096 gaps of a producer are kept open, 64 when a type has 262,144 of them; of older ones \
+it is told how many numbers are `unknown`. Memory: some 150 bytes a producer and 32 a gap, in each cut, for at most 10,000 producers of a type; of others nothing is counted, and a warning says so.",
     options: &[],
     input: Shape::Rows,
     output: Shape::Rows,

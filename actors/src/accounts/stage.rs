@@ -7,14 +7,18 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 use serde::{Deserialize, Serialize};
 use tidemill_core::{
-    Account as Told, Batch, Effects, EventType, FieldKind, Hour, HourNote, Input, LatePolicy, Producers, Seals, Stage,
-    StageContext, StageError, Tally, TimeColumn,
+    Account as Told, Accounts, Batch, Effects, EventType, FieldKind, Hour, HourNote, Input, LatePolicy, Producers,
+    Seals, Stage, StageContext, StageError, Tally, TimeColumn,
 };
 
 use super::account::{Account, Seen};
 
 /// Producers of a type.
 const PRODUCERS_MAX: usize = 10_000;
+/// Ranges of numbers that are kept of a producer, and of one whose type has `RANGES_OF_TYPE` of them already.
+const RANGES_MAX: usize = 4_096;
+const RANGES_MIN: usize = 64;
+const RANGES_OF_TYPE: usize = 262_144;
 /// How long, in event time, a producer is remembered that nothing comes from.
 const FORGET_MS: i64 = 7 * 86_400_000;
 /// First byte of a snapshot.
@@ -35,6 +39,10 @@ struct OfType {
 #[derive(Default, Serialize, Deserialize)]
 struct Books {
     producers: BTreeMap<Arc<str>, Book>,
+    /// Ranges of all of them.
+    ranges: usize,
+    /// There were more producers than there is room for, and that was told.
+    has_too_many: bool,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -91,13 +99,18 @@ impl AccountsStage {
                     .get_mut(name)
                     .ok_or_else(|| StageError::new(format!("type `{name}` arrives, which was not planned")))?;
                 for row in batch.indexes() {
-                    let (Some(book), Some(numbers)) = (of_type.books.of(names.name(row)), &numbers) else { continue };
+                    let ranges_max = if of_type.books.ranges < RANGES_OF_TYPE { RANGES_MAX } else { RANGES_MIN };
+                    let books = &mut of_type.books;
+                    let (Some(book), Some(numbers)) = (books.of(names.name(row), name), &numbers) else { continue };
                     let at_ms = times.ms(row);
                     book.newest_ms = book.newest_ms.max(at_ms);
-                    let seen = book.account.see(numbers.get(row), at_ms);
+                    let before = book.account.ranges();
+                    let seen = book.account.see(numbers.get(row), at_ms, ranges_max);
+                    let now = book.account.ranges();
                     let came = book.hours.entry(Hour::of(at_ms, self.bucket_ms).start_ms).or_default();
                     came.events += 1;
                     came.found += u64::from(seen == Seen::Found);
+                    books.ranges = (books.ranges + now).saturating_sub(before);
                 }
             }
             // A number can be the last one of one type only.
@@ -119,9 +132,16 @@ impl AccountsStage {
 
 impl Books {
     /// The book of a producer, if there is room for one.
-    fn of(&mut self, name: &str) -> Option<&mut Book> {
+    fn of(&mut self, name: &str, event_type: &str) -> Option<&mut Book> {
         if !self.producers.contains_key(name) {
             if self.producers.len() >= PRODUCERS_MAX {
+                if !std::mem::replace(&mut self.has_too_many, true) {
+                    tracing::warn!(
+                        event_type,
+                        max = PRODUCERS_MAX,
+                        "the type has more producers than can be accounted for: of the others nothing is counted, and what they lose is not seen"
+                    );
+                }
                 return None;
             }
             self.producers.insert(name.into(), Book::default());
@@ -133,16 +153,25 @@ impl Books {
     fn tell(&mut self, sealed_before_ms: i64, bucket_ms: i64) -> BTreeMap<i64, Vec<Told>> {
         let mut told: BTreeMap<i64, Vec<Told>> = BTreeMap::new();
         for (name, book) in &mut self.producers {
-            let mut of_hours: BTreeMap<i64, (Came, u64)> = BTreeMap::new();
+            let mut of_hours: BTreeMap<i64, (Came, u64, u64)> = BTreeMap::new();
             for (at_ms, missing) in book.account.tell(sealed_before_ms) {
                 of_hours.entry(Hour::of(at_ms, bucket_ms).start_ms).or_default().1 += missing;
+            }
+            if let Some((at_ms, unknown)) = book.account.unknown(sealed_before_ms) {
+                of_hours.entry(Hour::of(at_ms, bucket_ms).start_ms).or_default().2 += unknown;
             }
             let open = book.hours.split_off(&sealed_before_ms.saturating_sub(bucket_ms).saturating_add(1));
             for (start_ms, came) in std::mem::replace(&mut book.hours, open) {
                 of_hours.entry(start_ms).or_default().0 = came;
             }
-            for (start_ms, (Came { events, found }, missing)) in of_hours {
-                told.entry(start_ms).or_default().push(Told { producer: name.clone(), events, missing, found });
+            for (start_ms, (Came { events, found }, missing, unknown)) in of_hours {
+                told.entry(start_ms).or_default().push(Told {
+                    producer: name.clone(),
+                    events,
+                    missing,
+                    unknown,
+                    found,
+                });
             }
         }
         told
@@ -214,14 +243,16 @@ impl Stage for AccountsStage {
                     hour: Hour { start_ms, width_ms: self.bucket_ms },
                     duplicates: 0,
                     counted: None,
-                    accounts,
+                    accounts: Some(Accounts { cut: seals.cut, producers: accounts }),
                 });
             }
             // One that has sent nothing for as long as late events are waited for begins anew.
             let late = of_type.event_type.late;
             let within_ms = if late.policy == LatePolicy::DeadLetter { 0 } else { late.within_ms };
             let forgotten_ms = of_type.sealed_before_ms.saturating_sub(within_ms.max(FORGET_MS));
-            of_type.books.producers.retain(|_, book| book.newest_ms >= forgotten_ms || !book.hours.is_empty());
+            let books = &mut of_type.books;
+            books.producers.retain(|_, book| book.newest_ms >= forgotten_ms || !book.hours.is_empty());
+            books.ranges = books.producers.values().map(|book| book.account.ranges()).sum();
         }
         Ok(())
     }

@@ -102,7 +102,7 @@ fn seal(stage: &mut dyn Stage, before_ms: i64) -> Vec<(i64, String, u64, u64, u6
     let told = effects.notes.iter().flat_map(|note| {
         let told =
             |told: &Account| (note.hour.start_ms, told.producer.to_string(), told.events, told.missing, told.found);
-        note.accounts.iter().map(told)
+        note.accounts.iter().flat_map(|accounts| &accounts.producers).map(told)
     });
     let told: Vec<_> = told.collect();
     assert_eq!(missing, told.iter().map(|told| told.3).sum::<u64>());

@@ -183,7 +183,7 @@ impl Duplicates {
             hour,
             duplicates,
             counted: None,
-            accounts: Vec::new(),
+            accounts: None,
         })
     }
 }

@@ -145,6 +145,8 @@ pub struct ManifestProducers {
     pub count: u64,
     /// Events that they have sent by their numbers, and that did not come.
     pub missing: u64,
+    /// Events of which it is not known whether they came: there were too many gaps at a time.
+    pub unknown: u64,
     /// Events that came and had been told as missing.
     pub found: u64,
     /// By name; where there are more than 1,000, those of which most is missing.
@@ -158,6 +160,8 @@ pub struct ManifestAccount {
     pub events: u64,
     /// Events that did not.
     pub missing: u64,
+    /// Events of which it is not known.
+    pub unknown: u64,
     /// Events that came and had been told as missing.
     pub found: u64,
 }
@@ -170,8 +174,9 @@ impl ManifestProducers {
         accounts.sort_by_key(|(_, account)| std::cmp::Reverse(account.missing));
         let accounts =
             accounts.into_iter().take(PRODUCERS_MAX).map(|(name, account)| (name.clone(), *account)).collect();
-        let (missing, found) = (sum(|account| account.missing), sum(|account| account.found));
-        (!all.is_empty()).then_some(Self { count: all.len() as u64, missing, found, accounts })
+        let (missing, unknown) = (sum(|account| account.missing), sum(|account| account.unknown));
+        let found = sum(|account| account.found);
+        (!all.is_empty()).then_some(Self { count: all.len() as u64, missing, unknown, found, accounts })
     }
 }
 

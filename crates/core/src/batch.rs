@@ -197,6 +197,19 @@ impl Input {
         }
     }
 
+    /// How many records it holds; `None` for those that are told apart by the stage that parses them.
+    #[must_use]
+    pub fn records(&self) -> Option<u64> {
+        match self {
+            Self::Rows(batch) => Some(batch.len() as u64),
+            Self::Note(_) => Some(0),
+            Self::Raw(chunk) => match &chunk.framing {
+                Framing::Messages(messages) => Some(messages.len() as u64),
+                Framing::Lines | Framing::AvroBlocks { .. } => None,
+            },
+        }
+    }
+
     /// Its events, if they are parsed.
     #[must_use]
     pub fn rows(&self) -> Option<&Batch> {

@@ -80,10 +80,19 @@ pub struct HourNote {
     pub counted: Option<Counted>,
     /// What producers have sent of it, and what is missing.
     #[serde(skip)]
-    pub accounts: Vec<Account>,
+    pub accounts: Option<Accounts>,
 }
 
-/// What a producer has sent of an hour, since the last remark on it.
+/// What producers have sent of an hour, since the last remark on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accounts {
+    /// The cut that they end with: those that come by several ways are told by it.
+    pub cut: u64,
+    /// One a producer.
+    pub producers: Vec<Account>,
+}
+
+/// What a producer has sent of an hour.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// Its name.
@@ -92,6 +101,8 @@ pub struct Account {
     pub events: u64,
     /// Numbers that it has used, and of which nothing came.
     pub missing: u64,
+    /// Numbers of which it is not known any more whether anything came: there were too many gaps at a time.
+    pub unknown: u64,
     /// Events that came and had been told as missing.
     pub found: u64,
 }
@@ -99,6 +110,8 @@ pub struct Account {
 /// What a stage counted of an hour.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counted {
+    /// The cut that the count ends with: one that comes by several ways is told by it.
+    pub cut: u64,
     /// The stage, or the sink itself.
     pub stage: Arc<str>,
     /// Of its events.

@@ -52,7 +52,10 @@ pub struct PartitionPosition {
 /// Positions of all sources: source, partition, position.
 pub type Positions = BTreeMap<Arc<str>, BTreeMap<Arc<str>, PartitionPosition>>;
 
-/// Names of partitions by source.
+/// Before the name of a type, what stands for a source in [`Partitions`] where producers of the type are named. No source has such a name.
+pub const PRODUCERS_OF: &str = "@producers/";
+
+/// Names of partitions by source; of producers, by [`PRODUCERS_OF`] and the type.
 pub type Partitions = BTreeMap<Arc<str>, BTreeSet<Arc<str>>>;
 
 /// What a barrier tells a stage before it snapshots.

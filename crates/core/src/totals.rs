@@ -57,7 +57,7 @@ pub struct Counts {
     ids: Arc<[u128]>,
     /// The id columns that they were computed from.
     id_columns: Vec<ArrayRef>,
-    /// By start of the hour, in no order.
+    /// By start of the hour, in order.
     hours: Vec<(i64, Totals)>,
     /// What these were computed from, besides.
     times: ArrayRef,
@@ -104,7 +104,7 @@ impl Counts {
             && id.zip(&self.id_columns).all(|(theirs, mine)| Arc::ptr_eq(theirs, mine))
     }
 
-    /// Totals by start of the hour, in no order.
+    /// Totals by start of the hour, in order.
     #[must_use]
     pub fn hours(&self) -> &[(i64, Totals)] {
         &self.hours
@@ -183,10 +183,10 @@ impl Sums {
     #[cold]
     fn next(&mut self, time_ms: i64) {
         let (start_ms, sum) = (self.hour.start_ms, std::mem::take(&mut self.current));
-        match self.hours.iter_mut().find(|(known, _)| *known == start_ms) {
+        match self.hours.binary_search_by_key(&start_ms, |(known, _)| *known) {
             _ if sum.events == 0 => {}
-            Some((_, known)) => *known += sum,
-            None => self.hours.push((start_ms, sum)),
+            Ok(at) => self.hours[at].1 += sum,
+            Err(at) => self.hours.insert(at, (start_ms, sum)),
         }
         self.hour = Hour::of(time_ms, self.bucket_ms);
     }

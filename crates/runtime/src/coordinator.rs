@@ -22,10 +22,12 @@ use crate::opening::TypeCounts;
 use crate::producers;
 use crate::progress::Progress;
 use crate::reader::{Order, Reader};
-use crate::region::Region;
+use crate::region::{Region, SourceShared};
 use crate::worker::Left;
 
 const TICK: Duration = Duration::from_millis(10);
+/// For longer than this nothing can be heard of producers, or between two ticks the process was paused: their leases begin anew.
+const DEAF: Duration = Duration::from_secs(2);
 /// Proposals take no more than one part in so many of the time.
 const PROPOSE_PAUSE: u32 = 20;
 
@@ -41,6 +43,10 @@ pub(crate) struct Coordinator {
     in_flight: Option<InFlight>,
     next_cut: CutId,
     last_cut_at: Instant,
+    /// When it was asked last what there is to do.
+    ticked: Instant,
+    /// Since when sources can't be read.
+    deaf_since: Option<Instant>,
     /// No proposals before it.
     propose_from: Instant,
     /// Bytes that had been read at the last barrier.
@@ -160,6 +166,8 @@ impl Coordinator {
             in_flight: None,
             next_cut,
             last_cut_at: Instant::now(),
+            ticked: Instant::now(),
+            deaf_since: None,
             propose_from: Instant::now(),
             last_cut_bytes: 0,
             phase: Phase::Running,
@@ -181,10 +189,29 @@ impl Coordinator {
         }
     }
 
+    /// Leases of producers do not run while nothing can be heard of them for long: sources wait or fail, or may not read, which is borne for as long as a
+    /// silent partition is, or the process itself was paused.
+    fn listen(&mut self) {
+        let now = Instant::now();
+        let was_paused = now.duration_since(std::mem::replace(&mut self.ticked, now)) > DEAF;
+        let waits = |source: &Arc<SourceShared>| {
+            let state = source.state();
+            state.positions.is_none() || state.waits_for.is_some() || !state.fails_for.is_zero()
+        };
+        let is_deaf = self.region.must_wait() || self.region.sources.iter().any(waits);
+        self.deaf_since = if is_deaf { self.deaf_since.or(Some(now)) } else { None };
+        let hold = Duration::from_millis(self.region.plan.limits.hold_at_most_ms.unsigned_abs());
+        let deaf_for = self.deaf_since.map_or(Duration::ZERO, |since| now.duration_since(since));
+        if was_paused || (deaf_for > DEAF && deaf_for < hold) {
+            self.region.listens_since.store(self.region.config.host.now_ms(), Ordering::Relaxed);
+        }
+    }
+
     fn tick(&mut self) {
         if self.done.is_none() {
             return;
         }
+        self.listen();
         // A commit may have made room.
         for stage in &self.region.stages {
             self.region.look_at_pond(stage);
@@ -330,8 +357,9 @@ impl Coordinator {
         }
         // What came while its hour was being sealed went into the next one, for some types: what stages say of it holds.
         self.region.progress().open_next(progress);
-        progress.forget_producers(cut.seals.at_ms);
-        self.region.progress().forget_producers(cut.seals.at_ms);
+        let begun_ms = self.region.listens_since_ms(cut.seals.at_ms);
+        progress.forget_producers(begun_ms, cut.seals.at_ms);
+        self.region.progress().forget_producers(begun_ms, cut.seals.at_ms);
         let mut producers = producers::ByType::new();
         for (event_type, name) in heard {
             if let Some(known) = progress.producers.get(&event_type).and_then(|known| known.get(&name)) {

@@ -341,7 +341,8 @@ impl Engine {
             Self::Stage(stage, written) => {
                 let node = caller.region.node(caller.shared.node);
                 if node.role == Role::Sink && caller.shared.pond.is_none() {
-                    let came = notes(&node.name, &caller.shared.books().came(), caller.region.plan.limits.bucket_ms);
+                    let came = caller.shared.books().came();
+                    let came = notes(&node.name, seals.cut, &came, caller.region.plan.limits.bucket_ms);
                     for note in came {
                         caller.watched(|| stage.process(&Input::Note(note), effects))?;
                     }

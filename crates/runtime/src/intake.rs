@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tidemill_core::{Counts, Cure, Input, Lag, PartitionPosition, Polled, Source, SourceError};
 
-use crate::audit::Books;
+use crate::audit::{Books, Mismatch};
 use crate::engine::panic_text;
 use crate::horizon::Closing;
 use crate::item::Part;
@@ -120,6 +120,14 @@ impl Intake {
         }
     }
 
+    /// What has come out of a pond and is not what was written into it, since it was asked last.
+    pub(crate) fn damage(&mut self) -> Vec<Mismatch> {
+        match self {
+            Self::Pond(pond) => pond.damage(),
+            Self::Source(_) | Self::Replay(_) => Vec::new(),
+        }
+    }
+
     /// A cut with these positions is committed.
     pub(crate) fn committed(&mut self, positions: &BTreeMap<Arc<str>, PartitionPosition>) -> Result<(), SourceError> {
         caught(|| {
@@ -150,7 +158,7 @@ fn drawn(pond: &mut PondReader, bucket_ms: i64, enough_bytes: u64) -> Result<Tak
         let is_first = bytes == 0;
         match pond.draw() {
             Ok(Drawn::Rows(batch, id, length)) => {
-                seen.extend(Seen::of(&batch, Counts::of(&batch, bucket_ms).hours()));
+                seen.extend(Seen::of(&batch, Counts::of(&batch, bucket_ms).hours(), false));
                 let input = Input::Rows(batch);
                 books.give(&input, bucket_ms);
                 parts.push(Part::Delivery(input, id));

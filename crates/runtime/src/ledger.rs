@@ -97,7 +97,7 @@ impl Committed {
             let known = self.producers.entry(event_type.clone()).or_default();
             known.extend(heard.clone());
             if known.len() > 2 * producers::PRODUCERS_MAX {
-                known.retain(|_, heard| heard.is_remembered(record.at_ms));
+                known.retain(|_, heard| heard.is_remembered(i64::MIN, record.at_ms));
             }
         }
         for (stage, said) in &record.stages {
@@ -125,7 +125,7 @@ impl Committed {
             .collect();
         record.producers.clone_from(&self.producers);
         for producers in record.producers.values_mut() {
-            producers.retain(|_, heard| heard.is_remembered(record.at_ms));
+            producers.retain(|_, heard| heard.is_remembered(i64::MIN, record.at_ms));
         }
         for (stage, logs) in &self.logs {
             let said = record.stages.entry(stage.clone()).or_default();
@@ -152,6 +152,8 @@ pub(crate) struct Ledger {
     generation: u64,
     file: Box<dyn HostFile>,
     length: u64,
+    /// Of its first record.
+    base_bytes: u64,
     /// An append failed midway: what is behind `length` has to go first.
     torn: bool,
 }
@@ -218,7 +220,15 @@ impl Ledger {
         file.sync().map_err(RunError::io("sync", &path))?;
         sync_all(&**host, [dir].into_iter())?;
         failpoint::hit("ledger-begun");
-        Ok(Self { host: host.clone(), dir: dir.to_owned(), generation, file, length: bytes.len() as u64, torn: false })
+        Ok(Self {
+            host: host.clone(),
+            dir: dir.to_owned(),
+            generation,
+            file,
+            length: bytes.len() as u64,
+            base_bytes: bytes.len() as u64,
+            torn: false,
+        })
     }
 
     fn remove_older(&self) -> Result<(), RunError> {
@@ -254,7 +264,9 @@ impl Ledger {
 
     /// Begins a new file when this one has grown large. To be called when the effects of the last record are done.
     pub(crate) fn rotate_if_large(&mut self, committed: &Committed) -> Result<(), RunError> {
-        self.rotate_beyond(failpoint::ledger_bytes(FILE_BYTES_MAX), committed)
+        // A base may be large itself: it is not to be written for each record.
+        let usual = FILE_BYTES_MAX.max(2 * self.base_bytes);
+        self.rotate_beyond(failpoint::ledger_bytes(usual), committed)
     }
 
     pub(crate) fn rotate_beyond(&mut self, bytes: u64, committed: &Committed) -> Result<(), RunError> {

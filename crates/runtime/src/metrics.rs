@@ -1,6 +1,7 @@
 //! The catalogue of metrics, and their export. Nothing here is called per event: counts are copied from the status.
 
 use metrics::{Label, counter, gauge};
+use tidemill_core::DEAD_LETTER_TYPE;
 
 use crate::status::Status;
 
@@ -310,7 +311,8 @@ pub fn export(status: &Status, held_before: &mut Vec<(String, String)>) {
         count("tidemill_dead_letters_total", &label, letters.count);
     }
     // From zero on: an increase is seen only of what was there before.
-    let types = status.types.iter().map(|event_type| (event_type.name.as_str(), 0)).chain([("", 0)]);
+    let types =
+        status.types.iter().map(|event_type| (event_type.name.as_str(), 0)).chain([("", 0), (DEAD_LETTER_TYPE, 0)]);
     let found = status.mismatches.iter().map(|found| (found.event_type.as_str(), found.count));
     for (event_type, times) in types.chain(found) {
         count("tidemill_audit_mismatches_total", &[("event_type", event_type)], times);

@@ -1,7 +1,7 @@
 //! Opening a region: its ledger, its Logs and snapshots as of the last cut, and the wiring of what will run.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use dashmap::DashMap;
@@ -267,6 +267,7 @@ impl Wiring {
             lineage,
             revised_types,
             opened: Instant::now(),
+            listens_since: AtomicI64::new(i64::MIN),
             plan,
             config,
             registry: opening.registry.clone(),

@@ -156,7 +156,7 @@ mod tests {
             hour: tidemill_core::Hour { start_ms: 0, width_ms: 1 },
             duplicates: 1,
             counted: None,
-            accounts: Vec::new(),
+            accounts: None,
         };
         let seals = Seals {
             cut: 1,

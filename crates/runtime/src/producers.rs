@@ -1,31 +1,30 @@
 //! Who has sent events of a type, how far each has come, and whether hours wait for it.
 //!
 //! A producer is known from its first event or marker on. It holds the hours of a type until it has sent something of a later time, has said that it
-//! sends nothing more, or has been silent for its lease. One that has been silent for a day is forgotten.
+//! sends nothing more, or has come no further for its lease. One that is behind what is sealed holds nothing: what it sends is late anyway. One that has
+//! come no further for a day is forgotten.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tidemill_core::{Batch, Partitions, TimeColumn};
+use tidemill_core::{Batch, PRODUCERS_OF, Partitions, TimeColumn};
 
 /// Of each type; those beyond are not waited for, and a warning says so.
 pub(crate) const PRODUCERS_MAX: usize = 10_000;
 /// How long a producer is remembered that nothing comes from.
 const FORGET_MS: i64 = 86_400_000;
-/// Before the name of a type, what stands for a source where producers are named that were not waited for. No source has such a name.
-const NOT_WAITED_FOR: &str = "@producers/";
 
 /// How far a producer has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Heard {
     /// The greatest time of its events and markers, or that of their arrival if that is before it, in milliseconds.
     pub(crate) at_ms: i64,
-    /// When it was heard of last (wall clock), in milliseconds since 1970.
+    /// When that arrived (wall clock), in milliseconds since 1970.
     pub(crate) heard_at_ms: i64,
-    /// It has said that it sends nothing more.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) has_ended: bool,
+    /// The greatest time at which it has said that it sends nothing more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ended_ms: Option<i64>,
 }
 
 /// Producers by type and name.
@@ -40,8 +39,9 @@ pub(crate) fn heard_in(batch: &Batch) -> BTreeMap<Arc<str>, Heard> {
     let mut current: Option<(&str, Heard)> = None;
     for row in batch.indexes() {
         let name = names.name(row);
-        let has_ended = ends.is_some_and(|ends| ends.value(row));
-        let seen = Heard { at_ms: times.ms(row).min(batch.arrived_at_ms), heard_at_ms: batch.arrived_at_ms, has_ended };
+        let at_ms = times.ms(row).min(batch.arrived_at_ms);
+        let ended_ms = ends.filter(|ends| ends.value(row)).map(|_| at_ms);
+        let seen = Heard { at_ms, heard_at_ms: batch.arrived_at_ms, ended_ms };
         match &mut current {
             Some((known, sum)) if *known == name => sum.hear(seen),
             _ => {
@@ -65,17 +65,20 @@ fn add(heard: &mut BTreeMap<Arc<str>, Heard>, name: &str, seen: Heard) {
 }
 
 impl Heard {
-    /// Takes over what came later.
-    pub(crate) fn hear(&mut self, later: Self) {
-        self.at_ms = self.at_ms.max(later.at_ms);
-        // In one moment, from several partitions: an end is an end.
-        self.has_ended = later.has_ended || (self.has_ended && later.heard_at_ms <= self.heard_at_ms);
-        self.heard_at_ms = self.heard_at_ms.max(later.heard_at_ms);
+    /// Takes over what was heard besides, in whatever order.
+    pub(crate) fn hear(&mut self, other: Self) {
+        (self.at_ms, self.heard_at_ms) = (self.at_ms, self.heard_at_ms).max((other.at_ms, other.heard_at_ms));
+        self.ended_ms = self.ended_ms.max(other.ended_ms);
     }
 
-    /// Whether it was heard of within a day.
-    pub(crate) fn is_remembered(&self, now_ms: i64) -> bool {
-        now_ms.saturating_sub(self.heard_at_ms) < FORGET_MS
+    /// Whether it has said that it sends nothing more, and nothing of a later time has come.
+    fn has_ended(&self) -> bool {
+        self.ended_ms.is_some_and(|ended_ms| ended_ms >= self.at_ms)
+    }
+
+    /// Whether it has come further within a day, or was listened to for less than that.
+    pub(crate) fn is_remembered(&self, begun_ms: i64, now_ms: i64) -> bool {
+        now_ms.saturating_sub(self.heard_at_ms.max(begun_ms)) < FORGET_MS
     }
 }
 
@@ -103,14 +106,21 @@ pub(crate) struct Hold {
 }
 
 impl Hold {
-    /// `begun_ms`: leases begin no earlier than this, since nobody was there to hear of them.
-    pub(crate) fn of(producers: &BTreeMap<Arc<str>, Heard>, lease_ms: i64, begun_ms: i64, now_ms: i64) -> Self {
+    /// `begun_ms`: leases begin no earlier than this, since nobody was there to hear of them. `is_behind`: whether a time is behind what is sealed.
+    pub(crate) fn of(
+        producers: &BTreeMap<Arc<str>, Heard>,
+        lease_ms: i64,
+        begun_ms: i64,
+        now_ms: i64,
+        is_behind: impl Fn(i64) -> bool,
+    ) -> Self {
         let mut hold = Self::default();
-        for (name, heard) in producers.iter().filter(|(_, heard)| !heard.has_ended && heard.is_remembered(now_ms)) {
+        let may_send = |heard: &Heard| !heard.has_ended() && heard.is_remembered(begun_ms, now_ms);
+        for (name, heard) in producers.iter().filter(|(_, heard)| may_send(heard)) {
             let silent_ms = now_ms.saturating_sub(heard.heard_at_ms.max(begun_ms));
             if silent_ms >= lease_ms {
                 hold.silent.push((heard.at_ms, name.clone()));
-            } else if hold.lowest.as_ref().is_none_or(|(lowest, _)| heard.at_ms < *lowest) {
+            } else if !is_behind(heard.at_ms) && hold.lowest.as_ref().is_none_or(|(lowest, _)| heard.at_ms < *lowest) {
                 hold.lowest = Some((heard.at_ms, name.clone()));
             }
         }
@@ -123,7 +133,7 @@ impl Hold {
         let names = behind.collect::<std::collections::BTreeSet<_>>();
         match names.is_empty() {
             true => Partitions::new(),
-            false => Partitions::from([(format!("{NOT_WAITED_FOR}{event_type}").into(), names)]),
+            false => Partitions::from([(format!("{PRODUCERS_OF}{event_type}").into(), names)]),
         }
     }
 }
@@ -132,39 +142,51 @@ impl Hold {
 mod tests {
     use super::*;
 
-    fn heard(at_ms: i64, heard_at_ms: i64, has_ended: bool) -> Heard {
-        Heard { at_ms, heard_at_ms, has_ended }
+    fn heard(at_ms: i64, heard_at_ms: i64, ended_ms: Option<i64>) -> Heard {
+        Heard { at_ms, heard_at_ms, ended_ms }
     }
 
     #[test]
     fn a_producer_holds_until_its_lease_is_over_or_it_ends_and_the_least_far_decides() {
         let producers = BTreeMap::from([
-            ("a".into(), heard(100, 1_000, false)),
-            ("b".into(), heard(50, 400, false)),
-            ("c".into(), heard(10, 1_000, true)),
+            ("a".into(), heard(100, 1_000, None)),
+            ("b".into(), heard(50, 400, None)),
+            ("c".into(), heard(10, 1_000, Some(10))),
         ]);
-        let hold = Hold::of(&producers, 500, 0, 1_000);
+        let never = |_: i64| false;
+        let hold = Hold::of(&producers, 500, 0, 1_000, never);
         assert_eq!((hold.lowest, &hold.silent[..]), (Some((100, "a".into())), &[(50, "b".into())][..]));
-        let hold = Hold::of(&producers, 500, 900, 1_000);
+        let hold = Hold::of(&producers, 500, 900, 1_000, never);
         assert_eq!((hold.lowest, hold.silent.len()), (Some((50, "b".into())), 0), "nobody was there to hear of it");
-        assert_eq!(Hold::of(&producers, 500, 0, 400 + FORGET_MS).silent, [(100, "a".into())], "b is forgotten");
-        let without = Hold::of(&producers, 500, 0, 2_000).without("play", |at_ms| at_ms < 100);
+        let hold = Hold::of(&producers, 500, 900, 1_000, |at_ms| at_ms < 60);
+        assert_eq!(hold.lowest, Some((100, "a".into())), "what is sealed is not held by who is behind it");
+        assert_eq!(Hold::of(&producers, 500, 0, 400 + FORGET_MS, never).silent, [(100, "a".into())], "b is forgotten");
+        assert_eq!(
+            Hold::of(&producers, 500, 500, 400 + FORGET_MS, never).silent.len(),
+            2,
+            "not before it was listened to"
+        );
+        let without = Hold::of(&producers, 500, 0, 2_000, never).without("play", |at_ms| at_ms < 100);
         assert_eq!(without, Partitions::from([("@producers/play".into(), ["b".into()].into())]));
     }
 
     #[test]
-    fn an_end_holds_until_something_comes_later() {
-        let mut known = heard(100, 1_000, false);
-        known.hear(heard(90, 1_000, true));
-        assert_eq!(known, heard(100, 1_000, true));
-        known.hear(heard(95, 1_001, false));
-        assert_eq!(known, heard(100, 1_001, false));
+    fn what_is_heard_is_the_same_in_any_order_and_an_end_holds_until_something_of_a_later_time_comes() {
+        let all = [heard(100, 1_000, Some(100)), heard(90, 1_005, None), heard(100, 1_001, None)];
+        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+            let mut known = all[order[0]];
+            order[1..].iter().for_each(|at| known.hear(all[*at]));
+            assert_eq!(known, heard(100, 1_001, Some(100)), "{order:?}");
+            assert!(known.has_ended());
+            known.hear(heard(101, 1_002, None));
+            assert!(!known.has_ended());
+        }
     }
 
     #[test]
     fn there_is_room_for_so_many_and_no_more() {
         let mut known = BTreeMap::new();
-        let names = |from: usize, to: usize| (from..to).map(|at| (at.to_string().into(), heard(0, 0, false))).collect();
+        let names = |from: usize, to: usize| (from..to).map(|at| (at.to_string().into(), heard(0, 0, None))).collect();
         assert!(hear(&mut known, &names(0, PRODUCERS_MAX)));
         assert!(!hear(&mut known, &names(1, PRODUCERS_MAX + 1)));
         assert!(known.contains_key("1") && !known.contains_key(PRODUCERS_MAX.to_string().as_str()));

@@ -11,6 +11,9 @@ use tidemill_core::{Batch, DEAD_LETTER_TYPE, LatePolicy, TimeColumn, Totals};
 use crate::ledger::Committed;
 use crate::producers::{self, Heard};
 
+/// How often producers are looked through for those that can be forgotten.
+const FORGET_EVERY_MS: i64 = 60_000;
+
 /// The event of a partition with the highest event time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "NewestForm")]
@@ -58,8 +61,9 @@ pub(crate) struct Progress {
     pub(crate) revising: BTreeMap<Arc<str>, i64>,
     /// Producers of each type that names them; of a stage or source, those heard of since the barrier before.
     pub(crate) producers: producers::ByType,
-    /// A type has more producers than are remembered.
-    has_too_many: bool,
+    /// Types that have more producers than are remembered.
+    too_many: BTreeSet<Arc<str>>,
+    looked_for_producers_ms: i64,
     /// Types whose late events are put into the first hour that is not sealed.
     into_next: BTreeSet<Arc<str>>,
     /// Events by type and start of their hour, of a stage or source since the barrier before.
@@ -87,7 +91,8 @@ pub(crate) struct Seen {
 
 impl Seen {
     /// Looks at the event times of a batch, of which the totals are known. One pass over the time column.
-    pub(crate) fn of(batch: &Batch, totals: &[(i64, Totals)]) -> Option<Self> {
+    /// Of producers it notes what the batch says only where hours wait for them: not behind ponds.
+    pub(crate) fn of(batch: &Batch, totals: &[(i64, Totals)], hears: bool) -> Option<Self> {
         let times = TimeColumn::of(&batch.records, batch.event_type.time)?;
         let arrived_at_ms = batch.arrived_at_ms;
         let (mut max_ms, mut max_past_ms) = (i64::MIN, i64::MIN);
@@ -107,7 +112,7 @@ impl Seen {
             partition: batch.origin.partition.clone(),
             event_type: batch.event_type.name.clone(),
             newest: Newest { at_ms, arrived_at_ms },
-            heard: producers::heard_in(batch),
+            heard: if hears { producers::heard_in(batch) } else { BTreeMap::new() },
             heard_of: match &batch.event_type.producers {
                 Some(producers) if !producers.marks.is_empty() => producers.marks.clone(),
                 _ => vec![batch.event_type.name.clone()],
@@ -184,7 +189,7 @@ impl Progress {
 
     fn hear(&mut self, event_type: &Arc<str>, heard: &BTreeMap<Arc<str>, Heard>) {
         let known = self.producers.entry(event_type.clone()).or_default();
-        if !producers::hear(known, heard) && !std::mem::replace(&mut self.has_too_many, true) {
+        if !producers::hear(known, heard) && self.too_many.insert(event_type.clone()) {
             tracing::warn!(
                 %event_type,
                 max = producers::PRODUCERS_MAX,
@@ -193,10 +198,14 @@ impl Progress {
         }
     }
 
-    /// Forgets producers that nothing has come from for a day.
-    pub(crate) fn forget_producers(&mut self, now_ms: i64) {
+    /// Forgets producers that have come no further for a day; looked at once in a while. `begun_ms`: since when they are listened to.
+    pub(crate) fn forget_producers(&mut self, begun_ms: i64, now_ms: i64) {
+        if now_ms.saturating_sub(self.looked_for_producers_ms) < FORGET_EVERY_MS {
+            return;
+        }
+        self.looked_for_producers_ms = now_ms;
         for producers in self.producers.values_mut() {
-            producers.retain(|_, heard| heard.is_remembered(now_ms));
+            producers.retain(|_, heard| heard.is_remembered(begun_ms, now_ms));
         }
     }
 

@@ -127,6 +127,7 @@ impl Reading {
                 halted |= order.halt;
                 if let Some(intake) = opened.as_mut().filter(|_| order.passes.contains(&self.source.node)) {
                     intake.pass();
+                    self.books.damage.extend(intake.damage());
                     self.source.state().seals = None;
                     if let Err(error) = self.publish(intake, false) {
                         self.failed(error).await;

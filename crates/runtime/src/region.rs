@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use actix::Addr;
 use dashmap::DashMap;
-use tidemill_core::{Clusters, CutId, Lag, Late, LogName, PartitionPosition, Publication, Tally};
+use tidemill_core::{Clusters, CutId, Hour, Lag, Late, LogName, PartitionPosition, Publication, Tally};
 use tidemill_topology::{Lineage, Node, Plan};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -190,6 +190,8 @@ pub(crate) struct Region {
     pub(crate) revised_types: BTreeMap<Arc<str>, Late>,
     /// When it was opened.
     pub(crate) opened: Instant,
+    /// Since when, by the clock, all sources can be read, as of the coordinator's last tick; in milliseconds since 1970.
+    pub(crate) listens_since: AtomicI64,
     pub(crate) coordinator: OnceLock<Addr<Coordinator>>,
     /// Why it is not running, until it is opened again.
     pub(crate) fault: Mutex<Option<String>>,
@@ -269,11 +271,27 @@ impl Region {
         // Markers are waited for by those that they speak for.
         let said = declared.and_then(|at| self.plan.types[at].producers.as_ref()).filter(|said| said.marks.is_empty());
         let Some(said) = said else { return Hold::default() };
-        let begun_ms = now_ms.saturating_sub(i64::try_from(self.opened.elapsed().as_millis()).unwrap_or(i64::MAX));
+        let limits = &self.plan.limits;
+        let sealed_ms = self.committed().sealed_before_ms.get(event_type).copied().unwrap_or(i64::MIN);
+        let is_behind = |at_ms: i64| {
+            Hour::of(at_ms.saturating_sub(limits.allowed_lateness_ms), limits.bucket_ms).start_ms < sealed_ms
+        };
+        let begun_ms = self.listens_since_ms(now_ms);
         match self.progress().producers.get(event_type) {
-            Some(producers) => Hold::of(producers, said.lease_ms, begun_ms, now_ms),
+            Some(producers) => Hold::of(producers, said.lease_ms, begun_ms, now_ms, is_behind),
             None => Hold::default(),
         }
+    }
+
+    /// Since when producers are listened to.
+    pub(crate) fn listens_since_ms(&self, now_ms: i64) -> i64 {
+        let opened_ms = now_ms.saturating_sub(i64::try_from(self.opened.elapsed().as_millis()).unwrap_or(i64::MAX));
+        self.listens_since.load(Ordering::Relaxed).max(opened_ms)
+    }
+
+    /// Whether sources have to wait before they may read on.
+    pub(crate) fn must_wait(&self) -> bool {
+        self.held_bytes() >= self.config.replay_bytes || self.ponds_out.iter().any(|pond| pond.blocks())
     }
 
     /// Bytes that would have to be replayed now.
@@ -301,8 +319,7 @@ impl Region {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let blocks = self.ponds_out.iter().any(|pond| pond.blocks());
-            if self.held_bytes() < self.config.replay_bytes && !blocks {
+            if !self.must_wait() {
                 return;
             }
             changed.await;

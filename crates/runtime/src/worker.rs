@@ -246,6 +246,14 @@ fn done(region: &Region, stage: &StageShared, item: &Numbered, outcome: Outcome)
         );
         return Err(RunError::Internal(what));
     }
+    let given: Option<u64> = match &item.item {
+        Item::Data(parts) => parts.iter().map(|part| part.input().records()).sum(),
+        Item::Barrier(_) => Some(0),
+    };
+    if given.is_some_and(|given| given != tally.received) {
+        let what = format!("`{}` was given {given:?} records, and accounts for {tally:?}", node.name);
+        return Err(RunError::Internal(what));
+    }
     let bucket_ms = region.plan.limits.bucket_ms;
     let inputs: Vec<&Batch> = match &item.item {
         Item::Data(parts) => parts.iter().filter_map(|part| part.input().rows()).collect(),
@@ -283,8 +291,11 @@ fn done(region: &Region, stage: &StageShared, item: &Numbered, outcome: Outcome)
         Shape::Rows => &[],
         _ => &effects.batches[..],
     };
-    let seen =
-        made.iter().chain(&dead).filter_map(|batch| Seen::of(batch, Counts::of(batch, bucket_ms).hours())).collect();
+    let seen = made
+        .iter()
+        .chain(&dead)
+        .filter_map(|batch| Seen::of(batch, Counts::of(batch, bucket_ms).hours(), true))
+        .collect();
     // A replayed letter is like any other event behind the stage where it entered.
     for batch in effects.batches.iter_mut().filter(|batch| batch.origin.enters.as_ref() == Some(&node.name)) {
         batch.origin = batch.origin.entered();
@@ -327,9 +338,9 @@ async fn release(region: &Region, stage: &StageShared, number: u64, done: Done, 
         for (key, count) in dead_counts {
             *region.carried.dead_letters.entry(key).or_default() += count;
         }
-        if barrier.is_some() {
+        if let Some((seals, _)) = &barrier {
             let node = region.node(stage.node);
-            notes.extend(audit::notes(&node.name, &stage.books().given, bucket_ms));
+            notes.extend(audit::notes(&node.name, seals.cut, &stage.books().given, bucket_ms));
         }
         let data = notes.into_iter().map(Input::Note).chain(batches.into_iter().map(Input::Rows));
         let data: Vec<Part> = data.map(Part::Live).collect();

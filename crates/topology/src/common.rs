@@ -169,9 +169,9 @@ pub const TYPE_KEYS: &[OptionSpec] = &[
     ),
     option(
         "lease",
-        OptionType::Duration { min_ms: 1_000, max_ms: YEAR_MS },
+        OptionType::Duration { min_ms: 1_000, max_ms: DAY_MS },
         DefaultValue::Toml("\"5m\""),
-        "How long a producer is waited for that nothing comes from. Then hours are sealed without it, and their manifests name it.",
+        "How long a producer is waited for that comes no further. Then hours are sealed without it, and their manifests name it.",
     ),
     option(
         "marks",

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tidemill_core::{
-    Effects, EventType, Home, Hour, HourTotals, IdSum, LogName, Partitions, Publication, RevisionMode, SealReason,
-    Seals, Totals, format_time_ms, ids_algorithm,
+    Effects, EventType, Home, Hour, HourTotals, IdSum, LogName, PRODUCERS_OF, Partitions, Publication, RevisionMode,
+    SealReason, Seals, Totals, format_time_ms, ids_algorithm,
 };
 
 use super::blocks::Finished;
@@ -219,6 +219,16 @@ impl Directory {
         effects.appends.push((output_log(&success_log), success.into_bytes()));
     }
 
+    /// What its seal did not wait for: of producers, those of its own type. A type that a stage makes has none of its own, and may lack events of any.
+    fn not_waited_for(&self, without: &Partitions) -> BTreeMap<String, Vec<String>> {
+        let own = format!("{PRODUCERS_OF}{}", self.event_type.name);
+        let is_made = self.event_type.producers.is_none();
+        let concerns = |source: &str| is_made || !source.starts_with(PRODUCERS_OF) || *source == *own;
+        let of_source = |names: &BTreeSet<Arc<str>>| names.iter().map(ToString::to_string).collect();
+        let concerned = without.iter().filter(|(source, _)| concerns(source));
+        concerned.map(|(source, names)| (source.to_string(), of_source(names))).collect()
+    }
+
     fn mode(&self) -> Mode {
         match (self.revision, self.event_type.late.mode) {
             (0, _) => Mode::Complete,
@@ -269,24 +279,23 @@ impl Directory {
                 max: some.then(|| format_time_ms(self.counts.max_ms)),
             },
             duplicates_dropped: noted.duplicates,
-            counted: noted.counted.iter().map(|(stage, totals)| (stage.clone(), counted(totals))).collect(),
+            counted: noted.counted.iter().map(|(stage, (_, totals))| (stage.clone(), counted(totals))).collect(),
             producers: ManifestProducers::of(&noted.producers),
             late_within_allowed: self.counts.late,
             late_of_earlier_hours: self.counts.earlier,
             files: self.finished.iter().map(|part| part.entry.clone()).collect(),
             positions: positions.collect(),
-            not_waited_for: if reason == SealReason::Silent { names(&seals.without) } else { BTreeMap::new() },
+            not_waited_for: if reason == SealReason::Silent {
+                self.not_waited_for(&seals.without)
+            } else {
+                BTreeMap::new()
+            },
             cut: seals.cut,
             sealed_at: format_time_ms(seals.at_ms),
             reason,
             writer: WriterInfo { name: "tidemill".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
         }
     }
-}
-
-fn names(partitions: &Partitions) -> BTreeMap<String, Vec<String>> {
-    let of_source = |names: &BTreeSet<Arc<str>>| names.iter().map(ToString::to_string).collect();
-    partitions.iter().map(|(source, names)| (source.to_string(), of_source(names))).collect()
 }
 
 impl Part {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
-use tidemill_core::{Account, Counted, EventType, Hour, HourNote, Totals};
+use tidemill_core::{Account, Accounts, Counted, EventType, Hour, HourNote, Totals};
 
 use super::directory::Directory;
 use super::files::Files;
@@ -37,8 +37,10 @@ pub(super) struct TypeState {
 pub(super) struct Noted {
     /// Duplicates dropped.
     pub(super) duplicates: u64,
-    /// Counts by name of the stage, and of the sink itself.
-    pub(super) counted: BTreeMap<String, Totals>,
+    /// Counts by name of the stage, and of the sink itself, with the cut of the last.
+    pub(super) counted: BTreeMap<String, (u64, Totals)>,
+    /// The cut of the last accounts.
+    accounts_cut: u64,
     /// Producers by name.
     pub(super) producers: BTreeMap<String, ManifestAccount>,
 }
@@ -72,16 +74,25 @@ impl TypeState {
         }
         let noted = self.noted.entry(start_ms).or_default();
         noted.duplicates += note.duplicates;
-        for Account { producer, events, missing, found } in &note.accounts {
-            let known = noted.producers.entry(producer.to_string()).or_default();
-            known.events += events;
-            known.missing += missing;
-            known.found += found;
+        if let Some(Accounts { cut, producers }) = note.accounts.as_ref().filter(|told| told.cut > noted.accounts_cut) {
+            noted.accounts_cut = *cut;
+            for Account { producer, events, missing, unknown, found } in producers {
+                let known = noted.producers.entry(producer.to_string()).or_default();
+                known.events += events;
+                known.missing += missing;
+                known.unknown += unknown;
+                known.found += found;
+            }
         }
-        if let Some(Counted { stage, totals }) = &note.counted {
-            match noted.counted.get_mut(&**stage) {
-                Some(known) => *known += *totals,
-                None => drop(noted.counted.insert(stage.to_string(), *totals)),
+        if let Some(Counted { cut, stage, totals }) = &note.counted {
+            let (known_cut, known) = match noted.counted.get_mut(&**stage) {
+                Some(known) => known,
+                None => noted.counted.entry(stage.to_string()).or_default(),
+            };
+            // Stages that take from one and lead to one bring its remarks twice.
+            if *cut > *known_cut {
+                *known_cut = *cut;
+                *known += *totals;
             }
         }
     }

@@ -125,13 +125,13 @@ pub(crate) fn add(side: &mut ByHour, batch: &Batch, bucket_ms: i64) {
 }
 
 /// What a stage has to say of its counts, for the manifests of the sinks behind it.
-pub(crate) fn notes(stage: &Arc<str>, counts: &ByHour, width_ms: i64) -> Vec<HourNote> {
+pub(crate) fn notes(stage: &Arc<str>, cut: u64, counts: &ByHour, width_ms: i64) -> Vec<HourNote> {
     let note = |((event_type, start_ms), totals): (&(Arc<str>, i64), &Totals)| HourNote {
         event_type: event_type.clone(),
         hour: Hour { start_ms: *start_ms, width_ms },
         duplicates: 0,
-        counted: Some(Counted { stage: stage.clone(), totals: *totals }),
-        accounts: Vec::new(),
+        counted: Some(Counted { cut, stage: stage.clone(), totals: *totals }),
+        accounts: None,
     };
     counts.iter().map(note).collect()
 }

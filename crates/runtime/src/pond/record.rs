@@ -152,7 +152,7 @@ fn options() -> Result<IpcWriteOptions, ArrowError> {
 
 /// A record of a remark.
 pub(super) fn note(note: &HourNote) -> Result<Vec<u8>, RecordError> {
-    Ok(finished(match note.counted.is_none() && note.accounts.is_empty() {
+    Ok(finished(match note.counted.is_none() && note.accounts.is_none() {
         true => framed(NOTE, note, 0)?,
         false => framed(REMARK, &(note, &note.counted, &note.accounts), 0)?,
     }))

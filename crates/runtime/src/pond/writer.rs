@@ -96,6 +96,11 @@ impl Writer {
         self.append(record::barrier(&Barrier { horizons, ..Barrier::default() }), effects)
     }
 
+    /// It refuses events, since it has no room for more.
+    fn is_full(&self) -> bool {
+        self.options.when_full == WhenFull::DeadLetter && self.state.bytes() >= self.options.max_bytes
+    }
+
     fn fault(&self, error: RecordError) -> StageError {
         StageError { message: format!("pond `{}`: a record can't be made", self.name), source: Some(Box::new(error)) }
     }
@@ -122,6 +127,8 @@ impl Stage for Writer {
         self.say_first(effects)?;
         match input {
             Input::Raw(_) => Err(StageError::new("a pond holds parsed events")),
+            // Where events are refused, counts would fill the disk all the same: they come with every barrier.
+            Input::Note(note) if note.counted.is_some() && self.is_full() => Ok(()),
             Input::Note(note) => {
                 self.state.came = true;
                 self.append(record::note(note), effects)
