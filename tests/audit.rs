@@ -85,10 +85,12 @@ fn an_event_lost_repeated_or_exchanged_in_a_sink_is_named_by_type_and_hour_and_n
 }
 
 #[test]
-fn events_that_a_stage_exchanges_or_repeats_on_their_way_are_named() {
-    for (fault, said) in
-        [(Fault::Repeat, "does not account for its records"), (Fault::Exchange, "1 expected, 2 found (1 too many)")]
-    {
+fn events_that_a_stage_exchanges_repeats_or_ignores_on_their_way_are_named() {
+    for (fault, said) in [
+        (Fault::Repeat, "does not account for its records"),
+        (Fault::Exchange, "1 expected, 2 found (1 too many)"),
+        (Fault::Ignore, "records, and accounts for Tally { received: 0"),
+    ] {
         let place = Place::new();
         place.plays("");
         place.write("data/first", lines(0..5_000));

@@ -4,7 +4,8 @@
     tests/matrix/closing.py [--minutes N] [--seed N]
 
 Three types. `busy` has events in each of the 12 partitions of a topic all the time, `sparse` one event in 20 s in any of them. `stuck` comes from another topic, one of whose two
-partitions can't be read: retention took what was not read yet. At the end nothing comes any more, so that the last minute closes by the clock. The delay of an hour is
+partitions can't be read: retention took what was not read yet. `hosts` comes from three hosts in a topic of one partition, one of which dies after two minutes and is waited for
+for its lease. At the end nothing comes any more, so that the last minute closes by the clock. The delay of an hour is
 from its end and the allowed lateness to the instant at which its `_SUCCESS` is there (its change time). Prints a table and histograms, by type.
 
 Needs what the tests need, and a release build (`cargo build --release`) or else takes the debug one.
@@ -21,12 +22,13 @@ from confluent_kafka.admin import AdminClient
 
 from kit import Broker, Place, ended, percentile, wait_until
 
-LATENESS_S, HOLD_S = 2, 30
+LATENESS_S, HOLD_S, LEASE_S = 2, 30, 20
 SCHEMA = {
     "type": "record",
     "name": "Event",
     "fields": [{"name": "id", "type": "string"}, {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}}],
 }
+HOST_SCHEMA = {**SCHEMA, "fields": [*SCHEMA["fields"], {"name": "host", "type": "string"}]}
 TYPE = '[types.{0}]\nschema = "event.avsc"\ntime = "at"\nid = ["id"]\ncomes_from = ["events/{1}"]\n'
 TOPOLOGY = f"""
 [topology]
@@ -34,11 +36,12 @@ name = "matrix"
 bucket = "1m"
 allowed_lateness = "{LATENESS_S}s"
 hold_at_most = "{HOLD_S}s"
-{TYPE.format("busy", "live")}{TYPE.format("sparse", "live")}{TYPE.format("stuck", "stuck")}
+{TYPE.format("busy", "live")}{TYPE.format("sparse", "live")}{TYPE.format("stuck", "stuck")}{TYPE.format("hosts", "hosts").replace("event.avsc", "host.avsc")}producer = "host"
+lease = "{LEASE_S}s"
 [sources.events]
 kind = "kafka"
 cluster = "main"
-topics = ["live", "stuck"]
+topics = ["live", "stuck", "hosts"]
 [stages.parse]
 kind = "tsv"
 from = ["events"]
@@ -58,9 +61,9 @@ class Sender:
     def __init__(self, broker, dice):
         self.producer, self.dice, self.number = Producer({"bootstrap.servers": broker.address, "linger.ms": 5}), dice, 0
 
-    def send(self, event_type, topic, partition):
+    def send(self, event_type, topic, partition, more=""):
         self.number += 1
-        line = f"{event_type}\tid{self.number}\t{time.time_ns() // 1_000_000}"
+        line = f"{event_type}\tid{self.number}\t{time.time_ns() // 1_000_000}{more}"
         self.producer.produce(topic, line, partition=partition)
         self.producer.poll(0)
 
@@ -71,6 +74,9 @@ class Sender:
             for partition in range(12):
                 self.send("busy", "live", partition)
             self.send("stuck", "stuck", 1)
+            dies = end - seconds + 120
+            for host in "ab" if time.monotonic() > dies else "abc":
+                self.send("hosts", "hosts", 0, f"\t{host}")
             if time.monotonic() >= sparse:
                 self.send("sparse", "live", self.dice.randrange(12))
                 sparse += 20
@@ -128,7 +134,9 @@ def main():
     with Place() as place:
         broker.create("live", 12)
         broker.create("stuck", 2)
+        broker.create("hosts", 1)
         (place.dir / "event.avsc").write_text(json.dumps(SCHEMA))
+        (place.dir / "host.avsc").write_text(json.dumps(HOST_SCHEMA))
         place.write(TOPOLOGY)
         sender = Sender(broker, random.Random(arguments.seed))
         settings = [f"kafka.main.bootstrap_servers={broker.address}"]

@@ -25,6 +25,8 @@ pub enum Fault {
     Abort,
     /// It gives a false account of its records.
     Miscount,
+    /// It does nothing with an input, and says nothing of it.
+    Ignore,
     /// One of its events gets lost: of those that it sends, or else, in a sink, of those that it writes.
     Lose,
     /// One of its events is there twice.
@@ -191,6 +193,7 @@ impl Stage for FaultyStage {
             panic!("a planned panic, before the call");
         }
         match input {
+            Input::Rows(_) if is_due && self.fault == Fault::Ignore => {}
             Input::Rows(batch) if is_due && self.spoils() && self.is_sink => {
                 // The sink says that it has dealt with all of them.
                 for part in self.spoiled(batch) {
