@@ -179,9 +179,9 @@ pub(crate) struct Verify {
     pub(crate) json: bool,
 }
 
-/// `tidemill audit`
+/// Which hours are looked at.
 #[derive(Args, Debug)]
-pub(crate) struct Audit {
+pub(crate) struct WhichHours {
     /// Only hours that end after this time: `24h` ago, or `2025-03-01T10:15:00Z`. Without it, the newest 24 hours that there are.
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) since: Option<i64>,
@@ -191,6 +191,13 @@ pub(crate) struct Audit {
     /// Only those of this event type.
     #[arg(long = "type", value_name = "TYPE")]
     pub(crate) event_type: Option<String>,
+}
+
+/// `tidemill audit`
+#[derive(Args, Debug)]
+pub(crate) struct Audit {
+    #[command(flatten)]
+    pub(crate) which: WhichHours,
     /// As JSON, with ids and positions.
     #[arg(long)]
     pub(crate) json: bool,
@@ -223,15 +230,8 @@ pub(crate) struct Producers {
 pub(crate) struct Hours {
     #[command(subcommand)]
     pub(crate) command: Option<HoursCommand>,
-    /// Only hours that end after this time: `24h` ago, or `2025-03-01T10:15:00Z`. Without it, the newest 24 hours that there are.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    pub(crate) since: Option<i64>,
-    /// Only hours that begin before this time.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    pub(crate) until: Option<i64>,
-    /// Only those of this event type.
-    #[arg(long = "type", value_name = "TYPE")]
-    pub(crate) event_type: Option<String>,
+    #[command(flatten)]
+    pub(crate) which: WhichHours,
     /// As JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -58,8 +58,12 @@ enum Verdict {
 
 pub(crate) fn run(args: &Audit) -> Result<(), Failure> {
     let settings = Settings::load(&args.settings)?;
-    let wanted =
-        Wanted { since_ms: args.since, until_ms: args.until, event_type: args.event_type.as_deref(), manifests: true };
+    let wanted = Wanted {
+        since_ms: args.which.since,
+        until_ms: args.which.until,
+        event_type: args.which.event_type.as_deref(),
+        manifests: true,
+    };
     let mut faults = 0;
     let ask = |name: &str, state: &Path| -> Option<Status> { status::ask_owner(name, owner_of(state)?).ok() };
     let report = gather(&settings.output.root, &wanted, now_ms(), &ask, &mut |error| {

@@ -18,8 +18,12 @@ pub(crate) fn run(args: &Hours) -> Result<(), Failure> {
     if let Some(HoursCommand::Show { event_type, hour, json, settings }) = &args.command {
         return show(event_type, *hour, *json, &Settings::load(settings)?);
     }
-    let wanted =
-        Wanted { since_ms: args.since, until_ms: args.until, event_type: args.event_type.as_deref(), manifests: false };
+    let wanted = Wanted {
+        since_ms: args.which.since,
+        until_ms: args.which.until,
+        event_type: args.which.event_type.as_deref(),
+        manifests: false,
+    };
     let (report, faults) = look(&Settings::load(&args.settings)?, &wanted)?;
     if let Some(file) = &args.html {
         let failed = |error| Failure::new(Code::Unavailable, format!("can't write {}: {error}", file.display()));

@@ -50,7 +50,7 @@ pub(crate) fn run(args: &Producers) -> Result<(), Failure> {
         let says_any = manifest.producers.is_some() || !silent(manifest).is_empty();
         says_any && seen.insert((manifest.event_type.clone(), manifest.hour.start.clone(), manifest.revision))
     });
-    let mut entries: Vec<Entry> = manifests.flat_map(|manifest| entries_of(manifest)).collect();
+    let mut entries: Vec<Entry> = manifests.flat_map(entries_of).collect();
     entries.retain(|entry| {
         let is_well = |account: &ManifestAccount| account.missing + account.unknown + account.found == 0;
         args.all || entry.was_silent || !entry.account.as_ref().is_some_and(is_well)

@@ -344,6 +344,14 @@ fn a_barrier_is_recorded_with_positions_behind_what_came_and_not_again_when_noth
     assert_eq!(barrier.revised, std::slice::from_ref(&event_type.name), "only what can come through the pond");
 }
 
+/// A pond with one segment, which holds these records.
+fn pond_of(text: &[u8], dir: &std::path::Path) -> Arc<PondShared> {
+    std::fs::write(dir.join("segment-0000000000000000.staged"), text).unwrap();
+    let pond = Pond { name: "p".into(), node: "n".into(), from: 0, to: 1, options: PondOptions::default() };
+    let lengths = BTreeMap::from([(segment_log(0), text.len() as u64)]);
+    PondShared::new(&pond, 1 << 20, dir.to_owned(), &lengths)
+}
+
 /// What an intake gives, in short: parts that come together, and what else.
 fn taken(intake: &mut Intake) -> String {
     match intake.take(3_600_000, 4 << 20) {
@@ -371,10 +379,7 @@ fn records_come_together_up_to_seals_and_damage_and_never_more_than_fill_a_chunk
     text[damaged] ^= 1;
 
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("segment-0000000000000000.staged"), &text).unwrap();
-    let pond = Pond { name: "p".into(), node: "n".into(), from: 0, to: 1, options: PondOptions::default() };
-    let lengths = BTreeMap::from([(segment_log(0), text.len() as u64)]);
-    let shared = PondShared::new(&pond, 1 << 20, dir.path().to_owned(), &lengths);
+    let shared = pond_of(&text, dir.path());
     let reader = PondReader::open(Arc::new(System), shared, "id", vec![event_type], None, 1_000).unwrap();
     let mut intake = Intake::Pond(Box::new(reader));
     assert_eq!(taken(&mut intake), "3 together");
@@ -391,10 +396,7 @@ fn damage_of(records: &[&[u8]], position: Option<&PartitionPosition>) -> Vec<Str
     let event_type = event_type(SCHEMA);
     let text = records.concat();
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("segment-0000000000000000.staged"), &text).unwrap();
-    let pond = Pond { name: "p".into(), node: "n".into(), from: 0, to: 1, options: PondOptions::default() };
-    let lengths = BTreeMap::from([(segment_log(0), text.len() as u64)]);
-    let shared = PondShared::new(&pond, 1 << 20, dir.path().to_owned(), &lengths);
+    let shared = pond_of(&text, dir.path());
     let reader = PondReader::open(Arc::new(System), shared, "id", vec![event_type], position, 3_600_000).unwrap();
     match Intake::Pond(Box::new(reader)).take(3_600_000, 4 << 20) {
         Ok(Taken::Parts { books, .. }) => books.damage.iter().map(ToString::to_string).collect(),

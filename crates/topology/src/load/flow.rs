@@ -160,7 +160,8 @@ impl Planner<'_, '_> {
             }
             if self.types.contains_key(name) || name == DEAD_LETTER_TYPE {
                 let some_arrive = || arriving.iter().any(|event_type| draft.lets_pass(&event_type.name));
-                if !partial && !(draft.by_tier.contains(name) && some_arrive()) {
+                let may_be_missing = draft.by_tier.contains(name) && some_arrive();
+                if !partial && !may_be_missing {
                     self.never_arrives(draft, name, span, &arriving);
                 }
             } else if !partial || draft.parses() {
