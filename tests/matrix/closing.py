@@ -4,8 +4,8 @@
     tests/matrix/closing.py [--minutes N] [--seed N]
 
 Three types. `busy` has events in each of the 12 partitions of a topic all the time, `sparse` one event in 20 s in any of them. `stuck` comes from another topic, one of whose two
-partitions can't be read: retention took what was not read yet. `hosts` comes from three hosts in a topic of one partition, one of which dies after two minutes and is waited for
-for its lease. At the end nothing comes any more, so that the last minute closes by the clock. The delay of an hour is
+partitions can't be read: retention took what was not read yet. `hosts` comes from three hosts in a topic of one partition, one of which dies three seconds before the end of a
+minute, two minutes on, and is waited for for its lease. At the end nothing comes any more, so that the last minute closes by the clock. The delay of an hour is
 from its end and the allowed lateness to the instant at which its `_SUCCESS` is there (its change time). Prints a table and histograms, by type.
 
 Needs what the tests need, and a release build (`cargo build --release`) or else takes the debug one.
@@ -70,11 +70,11 @@ class Sender:
     def live(self, seconds):
         """Sends as long as that."""
         end, sparse = time.monotonic() + seconds, time.monotonic()
+        dies = time.monotonic() + 120 + (57 - (time.time() + 120)) % 60
         while time.monotonic() < end:
             for partition in range(12):
                 self.send("busy", "live", partition)
             self.send("stuck", "stuck", 1)
-            dies = end - seconds + 120
             for host in "ab" if time.monotonic() > dies else "abc":
                 self.send("hosts", "hosts", 0, f"\t{host}")
             if time.monotonic() >= sparse:
