@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidemill_core::{
-    Batch, Counts, DEAD_LETTER_TYPE, DeadLetter, Effects, EventType, Hour, HourTotals, Input, LatePolicy, Limits,
-    Reason, SealReason, Seals, Stage, StageContext, StageError, TimeColumn, format_time_ms,
+    Batch, Counts, DEAD_LETTER_TYPE, DeadLetter, Effects, EventType, Hour, HourTotals, Input, KeyColumns, LatePolicy,
+    Limits, Reason, SealReason, Seals, Stage, StageContext, StageError, TimeColumn, format_time_ms,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -167,6 +167,8 @@ impl AvroFilesStage {
         effects.tally.received += batch.len() as u64;
         let groups = self.group(index, batch, &times, effects)?;
         let counts = Counts::of(batch, self.limits.bucket_ms);
+        // For the encoder: what is next to the id in the received bytes comes into the cache with it.
+        KeyColumns::new(&event_type, &event_type.id, records).touch(batch.indexes());
         let format = self.types[index].format.clone();
         for group in &mut self.groups[..groups] {
             self.files.write(group, &encoder, &counts, &times, &format, effects)?;
