@@ -43,10 +43,14 @@ impl Account {
     /// Takes note of an event's number. Where that makes more than `ranges_max` ranges, the oldest gaps are given up.
     pub(super) fn see(&mut self, number: u64, at_ms: i64, ranges_max: usize) -> Seen {
         let seen = self.saw(number, at_ms);
+        self.keep(ranges_max);
+        seen
+    }
+
+    fn keep(&mut self, ranges_max: usize) {
         while self.ranges.len() > ranges_max.max(1) {
             self.give_up();
         }
-        seen
     }
 
     fn saw(&mut self, number: u64, at_ms: i64) -> Seen {
@@ -81,12 +85,13 @@ impl Account {
         if is_told { Seen::Found } else { Seen::New }
     }
 
-    /// A marker says that all numbers up to `last` were sent before `at_ms`.
-    pub(super) fn sent_up_to(&mut self, last: u64, at_ms: i64) {
+    /// A marker says that all numbers up to `last` were sent before `at_ms`. It may make a range, as an event does.
+    pub(super) fn sent_up_to(&mut self, last: u64, at_ms: i64, ranges_max: usize) {
         let end = last.saturating_add(1);
         if self.ranges.last().is_some_and(|range| range.next < end) {
             let range = Range { first: end, next: end, first_ms: at_ms.saturating_sub(1), is_told: false };
             self.ranges.push(range);
+            self.keep(ranges_max);
         }
     }
 
@@ -169,12 +174,12 @@ mod tests {
     #[test]
     fn a_marker_shows_what_is_missing_at_the_end() {
         let mut account = Account::default();
-        account.sent_up_to(7, 50);
+        account.sent_up_to(7, 50, MANY);
         assert_eq!(account, Account::default(), "of whom nothing came, nobody knows where it began");
         account.see(5, 10, MANY);
-        account.sent_up_to(7, 50);
+        account.sent_up_to(7, 50, MANY);
         assert_eq!(account.tell(50), [(49, 2)]);
-        account.sent_up_to(7, 60);
+        account.sent_up_to(7, 60, MANY);
         assert_eq!((account.see(6, 11, MANY), account.see(8, 70, MANY)), (Seen::Found, Seen::New));
         assert_eq!((account.tell(1_000), account.span()), (vec![], Some((5, 8))));
     }
@@ -212,6 +217,7 @@ mod tests {
             account.see(number * 2, 0, 64);
         }
         assert_eq!(account.ranges(), 64);
+        account.sent_up_to(1_998, 0, 64);
         assert_eq!(account.see(1, 0, 64), Seen::Again, "given up");
         assert_eq!(account.see(1_997, 0, 64), Seen::New);
         assert_eq!((account.span(), account.unknown(0), account.unknown(1)), (Some((0, 1_998)), None, Some((0, 936))));

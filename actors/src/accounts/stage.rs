@@ -99,8 +99,8 @@ impl AccountsStage {
                     .get_mut(name)
                     .ok_or_else(|| StageError::new(format!("type `{name}` arrives, which was not planned")))?;
                 for row in batch.indexes() {
-                    let ranges_max = if of_type.books.ranges < RANGES_OF_TYPE { RANGES_MAX } else { RANGES_MIN };
                     let books = &mut of_type.books;
+                    let ranges_max = books.ranges_max();
                     let (Some(book), Some(numbers)) = (books.of(names.name(row), name), &numbers) else { continue };
                     let at_ms = times.ms(row);
                     book.newest_ms = book.newest_ms.max(at_ms);
@@ -117,10 +117,14 @@ impl AccountsStage {
             [marked] => {
                 let Some(of_type) = self.types.get_mut(marked) else { return Ok(()) };
                 for row in batch.indexes() {
-                    let book = of_type.books.producers.get_mut(names.name(row));
+                    let books = &mut of_type.books;
+                    let ranges_max = books.ranges_max();
+                    let book = books.producers.get_mut(names.name(row));
                     if let Some((book, numbers)) = book.zip(numbers.as_ref()) {
                         book.newest_ms = book.newest_ms.max(times.ms(row));
-                        book.account.sent_up_to(numbers.get(row), times.ms(row));
+                        let before = book.account.ranges();
+                        book.account.sent_up_to(numbers.get(row), times.ms(row), ranges_max);
+                        books.ranges = (books.ranges + book.account.ranges()).saturating_sub(before);
                     }
                 }
             }
@@ -131,6 +135,11 @@ impl AccountsStage {
 }
 
 impl Books {
+    /// How many ranges of numbers a producer may have.
+    fn ranges_max(&self) -> usize {
+        if self.ranges < RANGES_OF_TYPE { RANGES_MAX } else { RANGES_MIN }
+    }
+
     /// The book of a producer, if there is room for one.
     fn of(&mut self, name: &str, event_type: &str) -> Option<&mut Book> {
         if !self.producers.contains_key(name) {
