@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 
+use serde::Serialize;
+
 use crate::exit::{Code, Failure};
 
 /// Writes a text to standard output. When whoever reads it has seen enough, that is no failure.
@@ -15,4 +17,10 @@ pub(crate) fn print(text: impl Display) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// The same with a value as indented JSON and a line feed.
+pub(crate) fn print_json<T: Serialize + ?Sized>(value: &T) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
+    print(format_args!("{text}\n"))
 }

@@ -6,7 +6,7 @@ use tidemill_runtime::Registry;
 use crate::cli::Check;
 use crate::commands::topology::read;
 use crate::exit::{Code, Failure};
-use crate::output::print;
+use crate::output::{print, print_json};
 
 pub(crate) fn run(registry: &Registry, args: &Check) -> Result<(), Failure> {
     let mut all = Vec::new();
@@ -21,9 +21,7 @@ pub(crate) fn run(registry: &Registry, args: &Check) -> Result<(), Failure> {
         all.extend(read.loaded.diagnostics);
     }
     if args.json {
-        let text =
-            serde_json::to_string_pretty(&all).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
-        print(format_args!("{text}\n"))?;
+        print_json(&all)?;
     }
     let errors = all.iter().filter(|found| found.severity == Severity::Error).count();
     match errors {

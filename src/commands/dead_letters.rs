@@ -13,7 +13,7 @@ use tidemill_runtime::index_path;
 use crate::cli::WantedLetters;
 use crate::display::count;
 use crate::exit::{Code, Failure};
-use crate::output::print;
+use crate::output::{print, print_json};
 use crate::terminal::cut;
 
 /// Where dead letters are when the topology does not say otherwise.
@@ -72,9 +72,7 @@ pub(crate) fn list(root: &Path, wanted: &WantedLetters, json: bool) -> Result<()
         .collect();
     groups.sort_by_key(|group| std::cmp::Reverse(group.count));
     if json {
-        let text =
-            serde_json::to_string_pretty(&groups).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
-        print(format_args!("{text}\n"))?;
+        print_json(&groups)?;
     } else if groups.is_empty() {
         print("no dead letters\n")?;
     } else {

@@ -10,7 +10,7 @@ use crate::cli::{Hours, HoursCommand, now_ms};
 use crate::commands::status;
 use crate::exit::{Code, Failure};
 use crate::hours::{Report, State, Wanted, gather, grid, html, one};
-use crate::output::print;
+use crate::output::{print, print_json};
 use crate::settings::Settings;
 use crate::terminal;
 
@@ -73,19 +73,23 @@ fn look(settings: &Settings, wanted: &Wanted<'_>) -> Result<(Report, u64), Failu
 }
 
 fn look_once(settings: &Settings, wanted: &Wanted<'_>) -> Result<(Report, u64), Failure> {
-    let mut faults = 0;
     // A process that does not answer is one that does not run, for this purpose.
-    let ask = |name: &str, state: &Path| -> Option<Status> { status::ask_owner(name, owner_of(state)?).ok() };
-    let report = gather(&settings.output.root, wanted, now_ms(), &ask, &mut |error| {
+    read(settings, wanted, &|name, state| status::ask_owner(name, owner_of(state)?).ok())
+}
+
+/// What the output root of the settings holds; `ask` is asked for the status of a topology that may run. Says how many directories could not be read, which are
+/// named by then.
+pub(super) fn read(
+    settings: &Settings,
+    wanted: &Wanted<'_>,
+    ask: &dyn Fn(&str, &Path) -> Option<Status>,
+) -> Result<(Report, u64), Failure> {
+    let mut faults = 0;
+    let report = gather(&settings.output.root, wanted, now_ms(), ask, &mut |error| {
         faults += 1;
         eprintln!("tidemill: {error}");
     })?;
     Ok((report, faults))
-}
-
-fn print_json(report: &Report) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(report).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
-    print(format_args!("{text}\n"))
 }
 
 fn missing(report: &Report) -> usize {

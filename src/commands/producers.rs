@@ -2,18 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::Path;
 
 use serde::Serialize;
 use tidemill_actors::sink::{Manifest, ManifestAccount};
 use tidemill_core::PRODUCERS_OF;
-use tidemill_runtime::Status;
 
-use crate::cli::{Producers, now_ms};
+use crate::cli::Producers;
+use crate::commands::hours;
 use crate::display::count;
 use crate::exit::{Code, Failure};
-use crate::hours::{Wanted, gather};
-use crate::output::print;
+use crate::hours::Wanted;
+use crate::output::{print, print_json};
 use crate::settings::Settings;
 
 /// A producer in a revision of an hour.
@@ -37,12 +36,8 @@ pub(crate) fn run(args: &Producers) -> Result<(), Failure> {
         event_type: args.event_type.as_deref(),
         manifests: true,
     };
-    let mut faults = 0;
-    let ask = |_: &str, _: &Path| -> Option<Status> { None };
-    let report = gather(&settings.output.root, &wanted, now_ms(), &ask, &mut |error| {
-        faults += 1;
-        eprintln!("tidemill: {error}");
-    })?;
+    // Manifests say it all: nobody needs to be asked.
+    let (report, faults) = hours::read(&settings, &wanted, &|_, _| None)?;
     // All directories of a revision say the same, and so do the sinks that have the type.
     let mut seen = BTreeSet::new();
     let all = report.types.iter().flat_map(|row| &row.manifests);
@@ -57,11 +52,7 @@ pub(crate) fn run(args: &Producers) -> Result<(), Failure> {
     });
     entries.sort_by(|a, b| (&a.event_type, &a.hour, a.revision).cmp(&(&b.event_type, &b.hour, b.revision)));
     match args.json {
-        true => {
-            let text = serde_json::to_string_pretty(&entries);
-            let text = text.map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
-            print(format_args!("{text}\n"))?;
-        }
+        true => print_json(&entries)?,
         false => print(lines(&entries, seen.len()))?,
     }
     match faults {

@@ -9,7 +9,7 @@ use tidemill_runtime::{index_path, is_claimed, published};
 
 use crate::cli::Verify;
 use crate::exit::{Code, Failure};
-use crate::output::print;
+use crate::output::{print, print_json};
 
 pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
     let (published, faults) = index(&args.dir);
@@ -24,9 +24,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
         report
     };
     if args.json {
-        let text =
-            serde_json::to_string_pretty(&report).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
-        print(format_args!("{text}\n"))?;
+        print_json(&report)?;
     } else {
         print(format_args!("{report}\n"))?;
     }

@@ -13,17 +13,7 @@ import tempfile
 
 import duckdb
 
-
-def example(page, begin):
-    """The indented block that begins with a line."""
-    lines = page.split("\n")
-    at = lines.index("    " + begin)
-    block = []
-    for line in lines[at:]:
-        if line and not line.startswith("    "):
-            break
-        block.append(line[4:])
-    return "\n".join(block)
+from page import example
 
 
 page, out, directory = open(sys.argv[1], encoding="utf-8").read(), sys.argv[2], sys.argv[3]

@@ -16,6 +16,10 @@ import sys
 import venv
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "audit"))
+from page import example  # noqa: E402 - it lies there
+
+PAGE = (ROOT / "docs" / "hours.md").read_text(encoding="utf-8")
 PLACE = ROOT / "target" / "tmp" / "readers"
 HOUR, EVENTS = 1_700_002_800_000, 3_000
 SCHEMA = """{"type": "record", "name": "Play", "fields": [
@@ -39,17 +43,6 @@ time = "epoch_ms"
 kind = "avro_files"
 from = ["parse"]
 """
-
-
-def example(begin):
-    """The indented block of the page that begins with a line."""
-    lines = (ROOT / "docs" / "hours.md").read_text(encoding="utf-8").split("\n")
-    block = []
-    for line in lines[lines.index("    " + begin):]:
-        if line and not line.startswith("    "):
-            break
-        block.append(line[4:])
-    return "\n".join(block)
 
 
 def environment(name, package):
@@ -83,17 +76,17 @@ def main():
     (PLACE / "in.tsv").write_text("".join(f"id{number}\t{HOUR + number * 1000}\n" for number in range(EVENTS)))
     settings = [argument for setting in ("output.root=out", "state.root=state", "admin.listen=") for argument in ("--set", setting)]
     run(arguments.binary, "run", "plays.toml", "--until-end", "--progress", "none", *settings)
-    (PLACE / "hours.py").write_text(example("import json, pathlib, sys"))
+    (PLACE / "hours.py").write_text(example(PAGE, "import json, pathlib, sys"))
 
     spark = environment("spark", "pyspark==3.5.7")
-    (PLACE / "spark_example.py").write_text(example("from pyspark.sql import SparkSession") + "\nprint(plays.count(), 'events')\n")
+    (PLACE / "spark_example.py").write_text(example(PAGE, "from pyspark.sql import SparkSession") + "\nprint(plays.count(), 'events')\n")
     said = run(spark / "python", "spark_example.py")
     print("Spark:", said.strip())
 
     airflow = environment("airflow-2.11", "apache-airflow==2.11.0")
     dags = PLACE / "airflow" / "dags"
     dags.mkdir(parents=True)
-    (dags / "plays.py").write_text(example("import datetime"))
+    (dags / "plays.py").write_text(example(PAGE, "import datetime"))
     variables = {"AIRFLOW_HOME": str(dags.parent), "AIRFLOW__CORE__DAGS_FOLDER": str(dags), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
     run(airflow / "airflow", "db", "migrate", **variables)
     # The interval of this date is the hour before it.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::batch::Input;
 use crate::effects::{Effects, LogName};
 use crate::event_type::EventType;
+use crate::hour::Hour;
 use crate::kind::{Finding, KindSpec, Options};
 use crate::seal::Seals;
 use crate::totals::HourTotals;
@@ -33,6 +34,12 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Start of the first hour that stays open when event time has come to `at_ms`: those before it may be sealed.
+    #[must_use]
+    pub fn open_from_ms(&self, at_ms: i64) -> i64 {
+        Hour::of(at_ms.saturating_sub(self.allowed_lateness_ms), self.bucket_ms).start_ms
+    }
+
     /// The part of a path template that tells the hours of one type apart: down to the hour when there are several a day,
     /// and to the minute when there are several an hour.
     #[must_use]

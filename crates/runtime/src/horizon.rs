@@ -116,12 +116,10 @@ fn propose(region: &Region, said: &Said, now_ms: i64) -> (Vec<Horizon>, Partitio
             continue;
         }
         let Some(Some(of_origins)) = allowed.get(&**origins) else { continue };
-        let hour_before =
-            |at_ms: i64| Hour::of(at_ms.saturating_sub(limits.allowed_lateness_ms), limits.bucket_ms).start_ms;
         let hold = region.producers_hold(name, now_ms);
-        let held_ms = hold.lowest.as_ref().map_or(i64::MAX, |(at_ms, _)| hour_before(*at_ms));
+        let held_ms = hold.lowest.as_ref().map_or(i64::MAX, |(at_ms, _)| limits.open_from_ms(*at_ms));
         // Step by step, so that each hour names those only that had not gone further.
-        let steps = hold.silent.iter().map(|(at_ms, _)| hour_before(*at_ms)).filter(|step| *step > was);
+        let steps = hold.silent.iter().map(|(at_ms, _)| limits.open_from_ms(*at_ms)).filter(|step| *step > was);
         let held_ms = steps.min().map_or(held_ms, |step| held_ms.min(step));
         // Quiet closes what has begun, for all types that come from there. Whether anything at all belongs to an hour is shown by later
         // events only: what comes in large portions, such as a file a day, is quiet for long and means nothing by it. Where what comes late is
@@ -137,7 +135,10 @@ fn propose(region: &Region, said: &Said, now_ms: i64) -> (Vec<Horizon>, Partitio
         };
         let before = before.map(|before| before.min(held_ms));
         let mut not_waited_for = of_origins.without.clone();
-        add(&mut not_waited_for, hold.without(name, |at_ms| before.is_some_and(|before| hour_before(at_ms) < before)));
+        add(
+            &mut not_waited_for,
+            hold.without(name, |at_ms| before.is_some_and(|before| limits.open_from_ms(at_ms) < before)),
+        );
         let reason = if not_waited_for.is_empty() { reason } else { SealReason::Silent };
         if let Some(before) = before.filter(|before| *before > was) {
             add(&mut without, not_waited_for);
@@ -219,13 +220,11 @@ fn allowed<'a>(
     let open = region.progress().open.clone();
     let of = |origins: &[Origin]| {
         let Watermark { at_ms, newest_ms, is_quiet, without, .. } = watermark(region, origins, now_ms);
-        let hour_before =
-            |at_ms: i64| Hour::of(at_ms.saturating_sub(limits.allowed_lateness_ms), limits.bucket_ms).start_ms;
-        let before_ms = hour_before(at_ms?);
+        let before_ms = limits.open_from_ms(at_ms?);
         let mut holding = Partitions::new();
         for Without { source, partition, newest_ms } in without {
             // One that had shown later events held nothing.
-            if newest_ms.is_none_or(|newest_ms| hour_before(newest_ms) < before_ms) {
+            if newest_ms.is_none_or(|newest_ms| limits.open_from_ms(newest_ms) < before_ms) {
                 holding.entry(source).or_default().extend(partition);
             }
         }

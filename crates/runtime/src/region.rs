@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actix::Addr;
 use dashmap::DashMap;
-use tidemill_core::{Clusters, CutId, Hour, Lag, Late, LogName, PartitionPosition, Publication, Tally};
+use tidemill_core::{Clusters, CutId, EventType, Lag, Late, LogName, PartitionPosition, Publication, Tally};
 use tidemill_topology::{Lineage, Node, Plan};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -265,17 +265,19 @@ impl Region {
         }
     }
 
+    /// A type that the topology declares; they are in order of name.
+    pub(crate) fn declared(&self, event_type: &str) -> Option<&EventType> {
+        let at = self.plan.types.binary_search_by(|declared| (*declared.name).cmp(event_type)).ok()?;
+        Some(&self.plan.types[at])
+    }
+
     /// What the producers of a type hold now.
     pub(crate) fn producers_hold(&self, event_type: &str, now_ms: i64) -> Hold {
-        let declared = self.plan.types.binary_search_by(|declared| (*declared.name).cmp(event_type)).ok();
         // Markers are waited for by those that they speak for.
-        let said = declared.and_then(|at| self.plan.types[at].producers.as_ref()).filter(|said| said.marks.is_empty());
-        let Some(said) = said else { return Hold::default() };
-        let limits = &self.plan.limits;
+        let said = self.declared(event_type).and_then(|declared| declared.producers.as_ref());
+        let Some(said) = said.filter(|said| said.marks.is_empty()) else { return Hold::default() };
         let sealed_ms = self.committed().sealed_before_ms.get(event_type).copied().unwrap_or(i64::MIN);
-        let is_behind = |at_ms: i64| {
-            Hour::of(at_ms.saturating_sub(limits.allowed_lateness_ms), limits.bucket_ms).start_ms < sealed_ms
-        };
+        let is_behind = |at_ms: i64| self.plan.limits.open_from_ms(at_ms) < sealed_ms;
         let begun_ms = self.listens_since_ms(now_ms);
         match self.progress().producers.get(event_type) {
             Some(producers) => Hold::of(producers, said.lease_ms, begun_ms, now_ms, is_behind),

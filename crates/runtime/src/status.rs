@@ -398,11 +398,10 @@ impl Region {
         stages.collect()
     }
 
-    /// Of a type that is declared, or that a stage makes.
-    fn tier(&self, name: &str) -> Tier {
+    /// The tier of a type that a stage makes.
+    fn tier_of_made(&self, name: &str) -> Tier {
         let made = self.plan.nodes.iter().flat_map(|node| &node.sends);
-        let found = self.plan.types.iter().chain(made).find(|event_type| *event_type.name == *name);
-        found.map(|event_type| event_type.tier).unwrap_or_default()
+        made.filter(|made| *made.name == *name).map(|made| made.tier).next().unwrap_or_default()
     }
 
     fn type_status(&self) -> Vec<TypeStatus> {
@@ -423,12 +422,12 @@ impl Region {
                 };
                 let open_hours = self.progress().open.get(name).map_or(0, std::collections::BTreeSet::len);
                 let counts = self.carried.types.get(name).map(|counts| *counts).unwrap_or_default();
-                // They are in order of name.
-                let declared = self.plan.types.binary_search_by(|event_type| event_type.name.cmp(name)).ok();
+                let declared = self.declared(name);
+                let tier = declared.map_or_else(|| self.tier_of_made(name), |declared| declared.tier);
                 TypeStatus {
                     name: name.to_string(),
-                    owner: declared.and_then(|at| self.plan.types[at].owner.clone()),
-                    tier: self.tier(name).as_str().to_owned(),
+                    owner: declared.and_then(|declared| declared.owner.clone()),
+                    tier: tier.as_str().to_owned(),
                     open_hours,
                     sealed_hours: counts.sealed,
                     sealed_in_time: counts.sealed_in_time,

@@ -246,19 +246,17 @@ fn done(region: &Region, stage: &StageShared, item: &Numbered, outcome: Outcome)
         );
         return Err(RunError::Internal(what));
     }
-    let given: Option<u64> = match &item.item {
-        Item::Data(parts) => parts.iter().map(|part| part.input().records()).sum(),
-        Item::Barrier(_) => Some(0),
+    let parts = match &item.item {
+        Item::Data(parts) => &parts[..],
+        Item::Barrier(_) => &[],
     };
+    let given: Option<u64> = parts.iter().map(|part| part.input().records()).sum();
     if given.is_some_and(|given| given != tally.received) {
         let what = format!("`{}` was given {given:?} records, and accounts for {tally:?}", node.name);
         return Err(RunError::Internal(what));
     }
     let bucket_ms = region.plan.limits.bucket_ms;
-    let inputs: Vec<&Batch> = match &item.item {
-        Item::Data(parts) => parts.iter().filter_map(|part| part.input().rows()).collect(),
-        Item::Barrier(_) => Vec::new(),
-    };
+    let inputs: Vec<&Batch> = parts.iter().filter_map(|part| part.input().rows()).collect();
     if let Some(wrong) = audit::wrong_row(&node.name, &inputs, &effects.batches, bucket_ms) {
         region.carried.tell(&region.name, std::iter::once(&wrong));
         return Err(RunError::Audit { what: wrong.to_string(), more: 0 });
@@ -301,9 +299,7 @@ fn done(region: &Region, stage: &StageShared, item: &Numbered, outcome: Outcome)
         batch.origin = batch.origin.entered();
     }
     let mut books = Books { written, ..Books::default() };
-    if let Item::Data(parts) = &item.item {
-        parts.iter().for_each(|part| books.take(part.input(), &node.name, bucket_ms));
-    }
+    parts.iter().for_each(|part| books.take(part.input(), &node.name, bucket_ms));
     books.effects(&effects, dead.as_ref(), bucket_ms);
     Ok(Done { effects, dead, dead_counts, seen, books, barrier })
 }

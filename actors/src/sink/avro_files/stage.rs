@@ -378,7 +378,7 @@ impl Stage for AvroFilesStage {
     }
 
     fn seal(&mut self, seals: &Seals, effects: &mut Effects) -> Result<(), StageError> {
-        let mut closing: Vec<(usize, Noted, SealReason)> = Vec::new();
+        let mut closing: Vec<(usize, Arc<Noted>, SealReason)> = Vec::new();
         let width_ms = self.limits.bucket_ms;
         let mut room = EMPTY_MAX;
         for horizon in &seals.horizons {
@@ -392,7 +392,7 @@ impl Stage for AvroFilesStage {
             state.hours.retain(|start_ms, open| {
                 let ends = open.revision == 0 && is_sealed(*start_ms);
                 if ends {
-                    let noted = state.noted.get(start_ms).cloned().unwrap_or_default();
+                    let noted = Arc::new(state.noted.remove(start_ms).unwrap_or_default());
                     closing.extend(open.by_path.values().map(|directory| (*directory, noted.clone(), horizon.reason)));
                     state.has_begun = true;
                 }
@@ -407,7 +407,7 @@ impl Stage for AvroFilesStage {
             let state = &mut self.types[index];
             state.hours.retain(|start_ms, open| {
                 if open.revision > 0 {
-                    let noted = state.noted.remove(start_ms).unwrap_or_default();
+                    let noted = Arc::new(state.noted.remove(start_ms).unwrap_or_default());
                     closing
                         .extend(open.by_path.values().map(|directory| (*directory, noted.clone(), SealReason::Late)));
                     state.revised.insert(*start_ms, open.revision);

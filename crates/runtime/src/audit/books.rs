@@ -75,9 +75,7 @@ impl Books {
     /// What came to the stage: what it was given, and dead letters that enter here.
     pub(crate) fn came(&self) -> ByHour {
         let mut came = self.taken.clone();
-        for (key, totals) in &self.entered {
-            *came.entry(key.clone()).or_default() += *totals;
-        }
+        merge(&mut came, &self.entered);
         came
     }
 
@@ -97,23 +95,29 @@ impl Books {
 
     /// Adds what was counted of one item.
     pub(crate) fn add(&mut self, more: Self) {
-        for (key, totals) in more.chunks {
-            *self.chunks.entry(key).or_default() += totals;
-        }
-        let sides = [
-            (&mut self.taken, more.taken),
-            (&mut self.entered, more.entered),
-            (&mut self.given, more.given),
-            (&mut self.letters, more.letters),
-            (&mut self.refused, more.refused),
-        ];
-        for (mine, theirs) in sides {
-            for (key, totals) in theirs {
-                *mine.entry(key).or_default() += totals;
-            }
-        }
+        merge(&mut self.chunks, &more.chunks);
+        merge(&mut self.taken, &more.taken);
+        merge(&mut self.entered, &more.entered);
+        merge(&mut self.given, &more.given);
+        merge(&mut self.letters, &more.letters);
+        merge(&mut self.refused, &more.refused);
         self.written = more.written.or(self.written.take());
         self.damage.extend(more.damage);
+    }
+}
+
+/// Adds totals, key by key.
+fn merge<K: Ord + Clone>(mine: &mut BTreeMap<K, Totals>, theirs: &BTreeMap<K, Totals>) {
+    for (key, totals) in theirs {
+        *mine.entry(key.clone()).or_default() += *totals;
+    }
+}
+
+/// Takes totals away, key by key.
+pub(super) fn take_away(mine: &mut ByHour, theirs: &ByHour) {
+    for (key, totals) in theirs {
+        let mine = mine.entry(key.clone()).or_default();
+        *mine = *mine - *totals;
     }
 }
 
@@ -153,13 +157,8 @@ impl Written {
         let before = self.held.take()?;
         let held = by_hour(&stage.holds()?);
         let mut written = by_hour(closed);
-        for (key, totals) in &held {
-            *written.entry(key.clone()).or_default() += *totals;
-        }
-        for (key, totals) in before {
-            let written = written.entry(key).or_default();
-            *written = *written - totals;
-        }
+        merge(&mut written, &held);
+        take_away(&mut written, &before);
         self.held = Some(held);
         Some(written)
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tidemill_core::{Hour, LatePolicy, Role, Totals};
 use tidemill_topology::{Node, Plan, Port};
 
-use super::books::{Books, ByHour, without_hours};
+use super::books::{Books, ByHour, take_away, without_hours};
 
 /// Two counts that should be the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,10 +89,7 @@ impl Audit {
             found.extend(self.chunks(index, &place, mine, books));
             if let Some(written) = &mine.written {
                 let mut came = mine.came();
-                for (key, totals) in &mine.refused {
-                    let came = came.entry(key.clone()).or_default();
-                    *came = *came - *totals;
-                }
+                take_away(&mut came, &mine.refused);
                 let (came, written) = (by_type(node, &came), by_type(node, written));
                 found.extend(compare(&format!("written by `{}`", node.name), &came, &written, bucket_ms));
             }
