@@ -67,6 +67,11 @@ enum Command {
     ///
     /// Everything is read from manifests in the output root of the settings. Events are accounted for where the topology has a stage `accounts`.
     Producers(Producers),
+    /// Make a published hour once more from its input, with today's topology, and publish it as the hour's next revision.
+    ///
+    /// The same part of the input is read again: up to the positions that the hour's last revision was sealed at. With the same topology the result is the
+    /// same; else the differences are shown. The process that runs the topology publishes it, or this one does when there is none.
+    Reprocess(Reprocess),
     /// Print each setting, its value, and where it came from.
     Settings(SettingsArgs),
     /// Print what the running process of a topology is doing.
@@ -224,6 +229,33 @@ pub(crate) struct Producers {
     pub(crate) settings: SettingsArgs,
 }
 
+/// `tidemill reprocess`
+#[derive(Args, Debug)]
+pub(crate) struct Reprocess {
+    /// The topology file.
+    pub(crate) topology: PathBuf,
+    /// The start of the hour in UTC, such as 2025-03-01T10.
+    #[arg(long, value_parser = hour_start_ms)]
+    pub(crate) hour: i64,
+    /// Only this event type; without it, all that the hour has.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) event_type: Option<String>,
+    /// Say what would be different, and publish nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Publish it even when events that are published are not there any more.
+    #[arg(long)]
+    pub(crate) fewer: bool,
+    /// How far before the hour to begin reading where a source can begin by time (Kafka); without it, as far as `dedup` may know an event from.
+    #[arg(long, value_name = "DURATION", value_parser = duration_ms)]
+    pub(crate) lead: Option<i64>,
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) settings: SettingsArgs,
+}
+
 /// `tidemill hours`
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -323,6 +355,11 @@ pub(crate) struct WantedLetters {
     /// Only what arrived before this time.
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) until: Option<i64>,
+}
+
+/// A duration, in milliseconds.
+fn duration_ms(text: &str) -> Result<i64, String> {
+    parse_duration_ms(text).map(|ms| i64::try_from(ms).unwrap_or(i64::MAX))
 }
 
 /// A moment, in milliseconds since 1970, as how long it is ago or as a time.
@@ -425,6 +462,7 @@ pub(crate) fn run(registry: Registry, args: impl Iterator<Item = OsString>) -> R
         Command::Audit(args) => commands::audit::run(&args),
         Command::Hours(args) => commands::hours::run(&args),
         Command::Producers(args) => commands::producers::run(&args),
+        Command::Reprocess(args) => commands::reprocess::run(&registry, &args),
         Command::Settings(args) => commands::settings::run(&args),
         Command::Status { topology, json, settings } => {
             commands::status::run(&Settings::load(&settings)?, topology.as_deref(), json)

@@ -19,6 +19,7 @@ mod exit;
 mod hours;
 mod logging;
 mod output;
+mod reprocess;
 mod settings;
 mod table;
 mod terminal;

@@ -177,6 +177,7 @@ impl Settings {
         Ok(RunConfig {
             state_root: self.state_root(topology),
             output_root: self.output.root.clone(),
+            reads: tidemill_runtime::Reads::All,
             until_end,
             cut_interval_ms: parse_duration_ms(&self.cut.interval).map_err(bad("cut.interval"))?.max(1),
             lane_bytes: parse_size_bytes(&self.runtime.queue).map_err(bad("runtime.queue"))? as usize,

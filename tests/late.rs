@@ -28,7 +28,7 @@ fn revision(place: &Place, below: &str, start_ms: i64, revision: u64) -> Value {
     })
 }
 
-/// All that is published of the type, with its bytes.
+/// All that is published of the type for good, with its bytes: all but the pointers to the latest revisions.
 fn files(place: &Place) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut left = vec![place.out().join("play")];
@@ -37,7 +37,7 @@ fn files(place: &Place) -> BTreeMap<PathBuf, Vec<u8>> {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
                 left.push(path);
-            } else {
+            } else if !path.ends_with("latest.json") {
                 let bytes = std::fs::read(&path).expect("a file");
                 found.insert(path, bytes);
             }

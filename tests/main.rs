@@ -26,6 +26,7 @@ mod no_room;
 mod ponds;
 mod producers;
 mod replay;
+mod reprocess;
 mod small_buckets;
 mod suspects;
 mod sync_order;

@@ -9,6 +9,7 @@ pub mod hourly;
 pub mod ingest;
 mod kafka;
 pub mod parse;
+pub mod reread;
 pub mod sink;
 
 use std::sync::Arc;

@@ -10,6 +10,7 @@ pub(crate) mod hours;
 pub(crate) mod kinds;
 pub(crate) mod producers;
 pub(crate) mod replay;
+pub(crate) mod reprocess;
 pub(crate) mod run;
 pub(crate) mod settings;
 pub(crate) mod status;

@@ -1,6 +1,6 @@
 //! Finds what there is to say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -139,8 +139,10 @@ fn published(
         Failure::new(Code::Unavailable, message)
     })?;
     let mut is_partial = index.is_partial;
-    let directories: Vec<&str> =
-        index.paths.iter().filter_map(|path| path.strip_suffix(SUCCESS_NAME)?.strip_suffix('/')).collect();
+    // After a restart a path may be there twice.
+    let mut known = BTreeSet::new();
+    let directories = index.paths.iter().filter_map(|path| path.strip_suffix(SUCCESS_NAME)?.strip_suffix('/'));
+    let directories: Vec<&str> = directories.filter(|path| known.insert(*path)).collect();
     let (mut revisions, mut stop_ms): (Vec<Revision>, _) = (Vec::new(), wanted.since_ms.map(|since| since - DAY_MS));
     for chunk in directories.chunks(AT_ONCE) {
         if revisions.len() >= REVISIONS_MAX {

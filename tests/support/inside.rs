@@ -15,6 +15,7 @@ impl Place {
         RunConfig {
             state_root: self.path("state"),
             output_root: self.out(),
+            reads: tidemill_runtime::Reads::All,
             until_end,
             cut_interval_ms: 5,
             lane_bytes: 1 << 16,

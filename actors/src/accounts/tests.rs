@@ -95,6 +95,7 @@ fn seal(stage: &mut dyn Stage, before_ms: i64) -> Vec<(i64, String, u64, u64, u6
         without: Default::default(),
         positions: Default::default(),
         consumed: BTreeMap::new(),
+        request: None,
     };
     let mut effects = Effects::default();
     stage.seal(&seals, &mut effects).expect("a seal");

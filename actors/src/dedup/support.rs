@@ -107,6 +107,7 @@ pub(crate) fn seals(event_type: &str, sealed_before_ms: i64) -> Seals {
         without: Default::default(),
         positions: BTreeMap::new(),
         consumed: BTreeMap::new(),
+        request: None,
     }
 }
 

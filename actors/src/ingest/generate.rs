@@ -275,6 +275,7 @@ mod tests {
             until_end: false,
             positions: positions.clone(),
             clusters: Arc::default(),
+            stretch: None,
         }
     }
 

@@ -86,6 +86,9 @@ pub struct Manifest {
     pub sealed_at: String,
     /// Why.
     pub reason: SealReason,
+    /// Which request it answers; of hours that were read once more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
     /// What wrote it.
     pub writer: WriterInfo,
 }

@@ -248,6 +248,29 @@ impl RawChunk {
         if is_beginning { span } else { held as u64 }
     }
 
+    /// The records before a position, which is that of a record; `None` when there are none.
+    #[must_use]
+    pub fn before(&self, position: u64) -> Option<Self> {
+        if position <= self.origin.first {
+            return None;
+        }
+        if position >= self.origin.next {
+            return Some(self.clone());
+        }
+        match &self.framing {
+            Framing::Lines | Framing::AvroBlocks { .. } => {
+                let length = usize::try_from(position - self.origin.first).ok()?.min(self.bytes.len());
+                Some(self.part(0, length, self.framing.clone()))
+            }
+            Framing::Messages(messages) => {
+                let count = messages.iter(&self.bytes).take_while(|message| message.position() < position).count();
+                let (head, _) = messages.split_at(count);
+                let origin = Origin { next: position, ..(*self.origin).clone() };
+                (count > 0).then(|| Self { origin: Arc::new(origin), framing: Framing::Messages(head), ..self.clone() })
+            }
+        }
+    }
+
     fn split(&self) -> Option<(Self, Self)> {
         match &self.framing {
             Framing::Lines => {
@@ -357,6 +380,20 @@ mod tests {
         assert!(parts.iter().all(|(_, text)| text.trim_matches('\n').lines().count() <= 1), "{parts:?}");
         assert!(parts.contains(&(102, "bb\n".into())), "{parts:?}");
         assert!(parts.contains(&(110, "d".into())), "{parts:?}");
+    }
+
+    #[test]
+    fn what_is_before_a_position_is_whole_records() {
+        let chunk = lines("a\nbb\n\nccc\nd");
+        let before = |position: u64| {
+            let part = chunk.before(position)?;
+            assert_eq!((part.origin.first, part.origin.next), (100, position.min(chunk.origin.next)));
+            Some(String::from_utf8(part.bytes.to_vec()).unwrap())
+        };
+        assert_eq!(before(100), None);
+        assert_eq!(before(102).as_deref(), Some("a\n"));
+        assert_eq!(before(110).as_deref(), Some("a\nbb\n\nccc\n"));
+        assert_eq!(before(1000).as_deref(), Some("a\nbb\n\nccc\nd"));
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub enum Home {
     State,
     /// In the staging directory of the output root: to be published.
     Output,
+    /// Beside it: a whole file that came with a [`Request`](crate::Request), which is published as it is. No stage appends to it.
+    Request,
 }
 
 /// Names an append-only file of one stage. Stages of different names never share a Log.
@@ -63,6 +65,9 @@ pub struct Publication {
     pub log: LogName,
     /// Path below the output root, with `/` between its parts; no part is empty, `.` or `..`.
     pub path: String,
+    /// What is there already is replaced, in one step.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replaces: bool,
 }
 
 /// A remark on an hour of a type, for the manifests of the sinks behind.

@@ -23,6 +23,8 @@ pub enum SealReason {
     Silent,
     /// They were sealed before the stage, or its pond, was there.
     Before,
+    /// The hour was read once more (`tidemill reprocess`): a further revision, in place of those before it.
+    Reprocessed,
 }
 
 /// All hours of a type that end at or before `sealed_before_ms` are sealed from a barrier on.
@@ -76,4 +78,19 @@ pub struct Seals {
     pub positions: Positions,
     /// Offsets up to which what is in ponds was delivered, by the name of the pond; of the ponds that are filled.
     pub consumed: BTreeMap<Arc<str>, u64>,
+    /// What somebody outside asks a stage for, if anybody does. It may be asked for once more after a crash, as the next request of that stage.
+    pub request: Option<Arc<Request>>,
+}
+
+/// What somebody outside asks a stage for. Barriers carry it, so that what comes of it is part of a cut.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Tells it from all others.
+    pub id: String,
+    /// The stage.
+    pub stage: Arc<str>,
+    /// Paths below the output root that have to be free: when something is there, the request is refused.
+    pub free: Vec<String>,
+    /// What is asked for, in a form of the stage's kind.
+    pub body: serde_json::Value,
 }

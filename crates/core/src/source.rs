@@ -29,6 +29,20 @@ pub struct SourceContext {
     pub positions: BTreeMap<Arc<str>, PartitionPosition>,
     /// Clusters of the settings.
     pub clusters: Arc<Clusters>,
+    /// The part of the input that is to be read once more, by a run that reads nothing else. It begins without a cut and with `until_end`.
+    pub stretch: Option<Arc<Stretch>>,
+}
+
+/// A part of the input of a source that was read before. The runtime hands on nothing beyond it, so a source that can't do better may read all
+/// that there is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stretch {
+    /// What arrived before it, in milliseconds since 1970, may be left out.
+    pub arrived_from_ms: i64,
+    /// The partitions, and the position in each that it ends at.
+    pub until: BTreeMap<Arc<str>, u64>,
+    /// What the state knows of partitions: names for those that can't be told by what is there now.
+    pub known: BTreeMap<Arc<str>, PartitionPosition>,
 }
 
 /// What a source had to give.

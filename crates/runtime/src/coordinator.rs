@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
-use tidemill_core::{CutId, DEAD_LETTER_TYPE, Horizon, PartitionPosition, Positions, SealReason, Seals};
+use tidemill_core::{CutId, DEAD_LETTER_TYPE, Horizon, PartitionPosition, Positions, Request, SealReason, Seals};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -22,7 +22,8 @@ use crate::opening::TypeCounts;
 use crate::producers;
 use crate::progress::Progress;
 use crate::reader::{Order, Reader};
-use crate::region::{Region, SourceShared};
+use crate::region::{Reads, Region, RunConfig, SourceShared};
+use crate::requests;
 use crate::worker::Left;
 
 const TICK: Duration = Duration::from_millis(10);
@@ -30,6 +31,8 @@ const TICK: Duration = Duration::from_millis(10);
 const DEAF: Duration = Duration::from_secs(2);
 /// Proposals take no more than one part in so many of the time.
 const PROPOSE_PAUSE: u32 = 20;
+/// How often it is looked for requests.
+const ASK_EVERY: Duration = Duration::from_millis(500);
 
 /// See the module.
 pub(crate) struct Coordinator {
@@ -49,6 +52,8 @@ pub(crate) struct Coordinator {
     deaf_since: Option<Instant>,
     /// No proposals before it.
     propose_from: Instant,
+    /// When it was looked for requests last.
+    asked: Option<Instant>,
     /// Bytes that had been read at the last barrier.
     last_cut_bytes: u64,
     phase: Phase,
@@ -169,6 +174,7 @@ impl Coordinator {
             ticked: Instant::now(),
             deaf_since: None,
             propose_from: Instant::now(),
+            asked: None,
             last_cut_bytes: 0,
             phase: Phase::Running,
             drain: None,
@@ -254,7 +260,8 @@ impl Coordinator {
                 let interval = Duration::from_millis(self.region.config.cut_interval_ms);
                 let due = (has_read || self.region.can_free()) && self.last_cut_at.elapsed() >= interval;
                 let full = self.region.held_bytes() >= self.region.config.replay_bytes / 2;
-                if !closing.is_empty() || !said.passes.is_empty() || due || full {
+                let is_asked = self.asked.is_none_or(|asked| asked.elapsed() >= ASK_EVERY) && self.request().is_some();
+                if !closing.is_empty() || !said.passes.is_empty() || due || full || is_asked {
                     self.start(closing, said.passes, false, false);
                 }
             }
@@ -262,10 +269,26 @@ impl Coordinator {
         }
     }
 
+    /// What somebody outside asks a stage of the region for.
+    fn request(&mut self) -> Option<Arc<Request>> {
+        self.asked = Some(Instant::now());
+        let Region { config, stages, .. } = &*self.region;
+        let is_own = |name: &str| stages.iter().any(|stage| *self.region.node(stage.node).name == *name);
+        match requests::next(&*config.host, &config.state_root, &config.output_root, is_own) {
+            Ok(request) => request.map(Arc::new),
+            Err(error) => {
+                tracing::error!(error = %error.chain(), "requests can't be read; the run goes on without");
+                None
+            }
+        }
+    }
+
     /// What may be closed now. That looks at all partitions: where they are very many, not at every tick.
     fn proposed(&mut self, said: &Said) -> Closing {
         let begin = Instant::now();
-        if begin < self.propose_from && !self.region.is_behind_ponds() {
+        // What is read once more has no late events: all hours are sealed at its end.
+        let is_live = matches!(self.region.config.reads, Reads::All);
+        if !is_live || begin < self.propose_from && !self.region.is_behind_ponds() {
             return Closing::default();
         }
         let closing = closing(&self.region, said, &self.cut_progress, self.region.config.host.now_ms());
@@ -276,6 +299,7 @@ impl Coordinator {
     fn start(&mut self, closing: Closing, passes: BTreeSet<usize>, halt: bool, finished: bool) {
         let cut = self.next_cut;
         self.next_cut += 1;
+        let request = self.request();
         let consumed = self.region.ponds_out.iter().map(|pond| (pond.name.clone(), pond.consumed_offset())).collect();
         let seals = Arc::new(Seals {
             cut,
@@ -285,6 +309,7 @@ impl Coordinator {
             without: closing.without,
             positions: Positions::new(),
             consumed,
+            request,
         });
         let nodes = (self.region.stages.iter().map(|stage| stage.node))
             .chain(self.region.sources.iter().map(|source| source.node))
@@ -451,6 +476,12 @@ impl Handler<Committed> for Coordinator {
         }
         for source in &self.region.sources {
             source.tell_pond(&self.region);
+        }
+        if let Some(request) = &cut.seals.request {
+            let RunConfig { host, state_root, .. } = &self.region.config;
+            if let Err(error) = requests::done(&**host, state_root, &request.id) {
+                tracing::error!(error = %error.chain(), id = request.id, "a request that was answered can't be removed; its stage will know it");
+            }
         }
         self.region.changed.notify_waiters();
         self.timings.cuts += 1;

@@ -278,6 +278,7 @@ mod tests {
             without: Default::default(),
             positions,
             consumed: BTreeMap::new(),
+            request: None,
         }))
     }
 

@@ -48,10 +48,12 @@ mod reader;
 mod region;
 mod registry;
 mod replay;
+mod requests;
 mod run;
 mod seat;
 mod state_dir;
 mod status;
+mod stretch;
 mod stuck;
 mod suspects;
 mod take_over;
@@ -69,10 +71,11 @@ pub use host::{Host, HostFile, Open, System};
 pub use hours::{HourState, TypeHours, hour_state};
 pub use metrics::{METRICS, MetricKind, MetricSpec, describe, export};
 pub use published::{DamagedLine, Newest, Published, index_path, newest, published};
-pub use region::RunConfig;
+pub use region::{Reads, RunConfig};
 pub use registry::Registry;
 pub use replay::{ReplayError, ReplayedLetter, Requests, Ways};
-pub use run::{Handle, Running, last_cut, start, start_locked};
+pub use requests::{RequestError, Requesting};
+pub use run::{Handle, Running, last_cut, last_positions, start, start_locked};
 pub use state_dir::{Owner, StateLock, is_claimed, owner_of};
 pub use status::{
     DeadLetterStatus, MismatchStatus, PartitionStatus, PondStatus, RegionStatus, SourceStatus, StageStatus, Status,

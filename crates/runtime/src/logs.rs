@@ -15,7 +15,9 @@ use crate::failpoint;
 use crate::host::{Host, HostFile, Open};
 
 /// Ending of files that are not for readers yet.
-const STAGED: &str = ".staged";
+pub(crate) const STAGED: &str = ".staged";
+/// Beside the staging directories of stages: files that came with requests. No stage has such a name.
+pub(crate) const GIVEN: &str = "@given";
 /// Descriptors that a stage keeps open; beyond it, Logs are opened for each append.
 const OPEN_MAX: usize = 128;
 
@@ -180,8 +182,9 @@ impl Logs {
 /// Where a Log of a stage lies, given the stage's two directories.
 pub(crate) fn path_in(state_dir: &Path, output_dir: &Path, name: &LogName) -> PathBuf {
     let dir = match name.home {
-        Home::State => state_dir,
-        Home::Output => output_dir,
+        Home::State => state_dir.to_owned(),
+        Home::Output => output_dir.to_owned(),
+        Home::Request => output_dir.with_file_name(GIVEN),
     };
     dir.join(format!("{}{STAGED}", name.name))
 }

@@ -166,6 +166,7 @@ mod tests {
             without: Default::default(),
             positions: Default::default(),
             consumed: Default::default(),
+            request: None,
         };
         outlet.send(7, vec![Part::Live(Input::Note(note))], None).await;
         outlet.send_barrier(7, &Arc::new(seals));

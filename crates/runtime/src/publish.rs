@@ -15,7 +15,7 @@ use crate::state_dir::StateDir;
 
 /// Publishes Logs: `staged` pairs each with where its Log lies.
 ///
-/// A file is moved to its place by a rename that replaces nothing; what is there already under that name, while the Log still is, is
+/// A file is moved to its place by a rename that replaces nothing, unless it is to; what is there already under that name, while the Log still is, is
 /// somebody else's, and is refused. A Log that is gone while the file is there was published before.
 pub(crate) fn publish(state: &StateDir, staged: &[(PathBuf, &Publication)]) -> Result<(), RunError> {
     if staged.is_empty() {
@@ -39,7 +39,7 @@ fn publish_below(host: &dyn Host, output: &Path, staged: &[(PathBuf, &Publicatio
         // Those above, too: who made them may have died before they were synced.
         touched.extend(dir.ancestors().take_while(|above| above.starts_with(output)).map(Path::to_owned));
         touched.extend(from.parent().map(Path::to_owned));
-        match host.rename(from, &to, false) {
+        match host.rename(from, &to, publication.replaces) {
             Ok(()) => {}
             // Published before; whether its directories were synced then is not known.
             Err(error) if error.kind() == ErrorKind::NotFound && host.exists(&to) => {}
@@ -104,7 +104,7 @@ mod tests {
     use crate::published::{empty, index_path, published};
 
     fn publication(path: &str) -> Publication {
-        Publication { log: LogName { home: Home::Output, name: "x".into() }, path: path.into() }
+        Publication { log: LogName { home: Home::Output, name: "x".into() }, path: path.into(), replaces: false }
     }
 
     fn output() -> tempfile::TempDir {
@@ -125,6 +125,19 @@ mod tests {
         std::fs::write(&from, "2").unwrap();
         assert!(matches!(publish_below(&System, dir.path(), &[(from, &publication)]), Err(RunError::Corrupt { .. })));
         assert_eq!(std::fs::read(dir.path().join("a/b/x.avro")).unwrap(), b"1");
+    }
+
+    #[test]
+    fn what_is_to_be_replaced_is_replaced_once() {
+        let dir = output();
+        let from = dir.path().join("x.staged");
+        let publication = Publication { replaces: true, ..publication("a/latest") };
+        for text in ["1", "2"] {
+            std::fs::write(&from, text).unwrap();
+            publish_below(&System, dir.path(), &[(from.clone(), &publication)]).unwrap();
+            publish_below(&System, dir.path(), &[(from.clone(), &publication)]).unwrap();
+            assert_eq!(std::fs::read_to_string(dir.path().join("a/latest")).unwrap(), text);
+        }
     }
 
     #[test]

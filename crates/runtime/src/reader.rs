@@ -18,8 +18,9 @@ use crate::intake::{Intake, Place, Taken, caught};
 use crate::live::Halt;
 use crate::pond::reader::{PARTITION, PondReader};
 use crate::progress::{Progress, Seen};
-use crate::region::{Alarm, Region, SourceShared};
+use crate::region::{Alarm, Reads, Region, SourceShared};
 use crate::replay::ReplayReader;
+use crate::stretch::Stretched;
 use crate::stuck::Stuck;
 
 /// How often a source is asked how far it is behind.
@@ -119,7 +120,7 @@ impl Reading {
             committed.last.positions.get(&self.name()).cloned().unwrap_or_default()
         };
         let mut opened: Option<Intake> = None;
-        let mut halted = false;
+        let mut halted = matches!(self.region.config.reads, Reads::Nothing);
         let name = self.name();
         loop {
             let order = self.orders.lock().expect("no code panics while it holds the orders").pop_front();
@@ -201,6 +202,10 @@ impl Reading {
             let reader = ReplayReader::open(host, root, ways, config.until_end, &self.positions)?;
             return Ok(Intake::Replay(Box::new(reader)));
         }
+        let stretch = match &self.region.config.reads {
+            Reads::Stretches(stretches) => Some(stretches.get(&node.name).cloned().unwrap_or_default()),
+            Reads::All | Reads::Nothing => None,
+        };
         let context = SourceContext {
             topology: (*self.region.plan.name).into(),
             name: node.name.clone(),
@@ -210,10 +215,15 @@ impl Reading {
             until_end: self.region.config.until_end,
             positions: self.positions.clone(),
             clusters: self.region.config.clusters.clone(),
+            stretch: stretch.clone(),
         };
         let kind = self.region.registry.sources.get(node.kind.name);
         let kind = kind.ok_or_else(|| fatal(format!("there is no kind `{}`", node.kind.name)))?;
-        Ok(Intake::Source(caught(|| kind.open(&context))?))
+        let source = caught(|| kind.open(&context))?;
+        Ok(Intake::Source(match stretch {
+            Some(stretch) => Box::new(Stretched::new(source, &stretch, &self.positions)),
+            None => source,
+        }))
     }
 
     /// Tells the source of the last cut, and asks it now and then how it is.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actix::Addr;
 use dashmap::DashMap;
-use tidemill_core::{Clusters, CutId, EventType, Lag, Late, LogName, PartitionPosition, Publication, Tally};
+use tidemill_core::{Clusters, CutId, EventType, Lag, Late, LogName, PartitionPosition, Publication, Stretch, Tally};
 use tidemill_topology::{Lineage, Node, Plan};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -38,6 +38,19 @@ use crate::worker::Done;
 /// How long a run that is to end by itself waits for room on the disk.
 pub(crate) const NO_ROOM_MAX: Duration = Duration::from_secs(30);
 
+/// What a run reads.
+#[derive(Clone, Debug, Default)]
+pub enum Reads {
+    /// Everything that its sources have.
+    #[default]
+    All,
+    /// These parts of its sources, once more; nothing of sources without one. Such a run has a state and an output of its own, ends by itself, and seals no
+    /// hour before all is read, so that no event is late.
+    Stretches(Arc<BTreeMap<Arc<str>, Arc<Stretch>>>),
+    /// Nothing: it makes the cuts that it is asked for.
+    Nothing,
+}
+
 /// How a topology is run: the platform's part.
 #[derive(Clone, Debug)]
 pub struct RunConfig {
@@ -45,6 +58,8 @@ pub struct RunConfig {
     pub state_root: PathBuf,
     /// The output root.
     pub output_root: PathBuf,
+    /// What it reads.
+    pub reads: Reads,
     /// Stop at the end of the input and seal what is open.
     pub until_end: bool,
     /// Longest time between two cuts while events flow, in milliseconds.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::future::try_join_all;
+use tidemill_core::Positions;
 use tidemill_topology::Plan;
 use tokio::sync::Notify;
 
@@ -136,6 +137,15 @@ pub fn last_cut(state_root: &Path) -> Result<Option<u64>, RunError> {
         return Ok(None);
     }
     Ok(Ledger::peek(&System, state_root)?.map(|(committed, _)| committed.last.cut))
+}
+
+/// Positions of the sources as of the last cut that the ledger of a state directory holds; none when there is no cut. Touches nothing.
+///
+/// # Errors
+/// When the ledger is damaged.
+pub fn last_positions(state_root: &Path) -> Result<Positions, RunError> {
+    let committed = Ledger::peek(&System, state_root)?;
+    Ok(committed.map(|(committed, _)| committed.last.positions).unwrap_or_default())
 }
 
 /// Starts a topology. To be called inside an actix system.

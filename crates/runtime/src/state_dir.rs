@@ -8,9 +8,11 @@
 //!                   logs/<stage>/     Logs that stages read when they are restored; the segments of ponds
 //!                   regions/<name>/   ledger and cuts of the regions behind ponds
 //!                   replay/           see `replay`
+//!                   requests/         see `requests`
 //! <output>/.tidemill-claim            the state directory that the output root belongs to
 //! <output>/.tidemill-published        see `published`; older than the claim, so that it is missing only when somebody removed it
 //! <output>/.tidemill-staging/<stage>/ Logs that become files for readers
+//!                            @given/  files that came with requests
 //! ```
 
 use std::fs::{File, Metadata, OpenOptions};
@@ -30,6 +32,12 @@ use crate::published;
 
 const CLAIM: &str = ".tidemill-claim";
 const STAGING: &str = ".tidemill-staging";
+
+/// Where files lie below an output root that are not for readers yet.
+pub(crate) fn staging(output: &Path) -> PathBuf {
+    output.join(STAGING)
+}
+
 const LOCK_TRIES: u32 = 50;
 const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 
@@ -123,7 +131,7 @@ impl StateDir {
     /// Takes a state directory that is locked, and the output root, making what is not there. On the system itself, `root` is what `lock` locks.
     pub(crate) fn take(host: Arc<dyn Host>, lock: StateLock, root: &Path, output: &Path) -> Result<Self, RunError> {
         let root = root.to_owned();
-        for dir in [root.join("logs"), output.join(STAGING)] {
+        for dir in [root.join("logs"), staging(output)] {
             make_dirs(&*host, &dir)?;
         }
         let id = identity(&*host, &root)?;
@@ -154,7 +162,7 @@ impl StateDir {
     }
 
     pub(crate) fn stage_logs(&self, stage: &str) -> (PathBuf, PathBuf) {
-        (self.root.join("logs").join(stage), self.output.join(STAGING).join(stage))
+        (self.root.join("logs").join(stage), staging(&self.output).join(stage))
     }
 }
 

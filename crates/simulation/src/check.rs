@@ -3,7 +3,7 @@
 //! The files are read by `apache-avro` and `serde_json`, which did not write them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use apache_avro::types::Value;
 use serde_json::Value as Json;
@@ -47,9 +47,12 @@ pub(crate) fn check(world: &World, disk: &Disk, violations: &mut Vec<String>) {
     let mut sinks: BTreeMap<String, Hours> = BTreeMap::new();
     let mut letters = Vec::new();
     let mut dirs: BTreeSet<&Path> = BTreeSet::new();
-    for path in public_paths(world, disk) {
+    let (pointers, files): (Vec<&Path>, Vec<&Path>) =
+        public_paths(world, disk).map(PathBuf::as_path).partition(|path| path.ends_with("latest.json"));
+    for path in files {
         dirs.insert(path.parent().expect("it is in a directory"));
     }
+    violations.extend(pointers.into_iter().filter_map(|path| points_wrongly(disk, path, &dirs)));
     for dir in dirs {
         match read(disk, dir) {
             Ok((manifest, rows)) => {
@@ -101,6 +104,22 @@ pub(crate) fn check(world: &World, disk: &Disk, violations: &mut Vec<String>) {
     if world.shape.keyed {
         checking.delivered("keyed", outside.kept.values().flatten());
     }
+}
+
+/// What is wrong with a pointer to the latest revision of an hour: it names the last one, and the first one that is to be read.
+fn points_wrongly(disk: &Disk, path: &Path, dirs: &BTreeSet<&Path>) -> Option<String> {
+    let of_hour = dirs.iter().filter(|dir| dir.parent() == path.parent());
+    let manifests = of_hour.filter_map(|dir| Some(read(disk, dir).ok()?.0));
+    let revision = |manifest: &Json| manifest.pointer("/revision").and_then(Json::as_u64).unwrap_or(u64::MAX);
+    let is_whole = |manifest: &Json| matches!(&*text(manifest, "/mode"), "complete" | "replace");
+    let (mut last, mut first) = (None, 0);
+    for manifest in manifests {
+        last = last.max(Some(revision(&manifest)));
+        first = if is_whole(&manifest) { first.max(revision(&manifest)) } else { first };
+    }
+    let said: Json = disk.read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let is_right = said["revision"].as_u64() == last && said["first"] == first;
+    (!is_right).then(|| format!("{}: {said}, but it is {first} to {last:?}", path.display()))
 }
 
 fn true_hour(row: &Value) -> Option<i64> {

@@ -139,6 +139,7 @@ async fn run(world: &World, fate: &Fate, dice: &mut Dice) -> Became {
     let config = RunConfig {
         state_root: world.state_root.clone(),
         output_root: world.output_root.clone(),
+        reads: tidemill_runtime::Reads::All,
         until_end: fate.until_end,
         cut_interval_ms: fate.cut_interval_ms,
         lane_bytes: fate.lane_bytes,

@@ -110,12 +110,14 @@ pub fn simulate(seed: u64, dir: &Path) -> Outcome {
     outcome
 }
 
-/// Notes the files that readers see; what was seen before must be the same.
+/// Notes the files that readers see; what was seen before must be the same, but for pointers to the latest revision.
 fn look(world: &World, disk: &Disk, public: &mut BTreeMap<PathBuf, Vec<u8>>, violations: &mut Vec<String>) {
     for path in public_paths(world, disk) {
         let bytes = disk.read(path).expect("it is there");
         match public.get(path) {
-            Some(known) if *known != bytes => violations.push(format!("I5: {} has changed", path.display())),
+            Some(known) if *known != bytes && !path.ends_with("latest.json") => {
+                violations.push(format!("I5: {} has changed", path.display()))
+            }
             Some(_) => {}
             None => drop(public.insert(path.clone(), bytes)),
         }

@@ -103,6 +103,11 @@ impl Partition {
         Ok(partition)
     }
 
+    /// The same, to be read once more.
+    pub(super) fn rewound(self) -> Self {
+        Self { position: 0, state: State::Live, ended: false, ..self }
+    }
+
     pub(super) fn position(&self) -> PartitionPosition {
         let resume = serde_json::json!(ResumePoint {
             stem: self.stem.clone(),

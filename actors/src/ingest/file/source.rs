@@ -75,8 +75,13 @@ impl FileSource {
             scratch: Vec::new(),
             config,
         };
-        for (name, position) in &context.positions {
-            let partition = Partition::restore(name, position).map_err(|error| {
+        let again = context.stretch.as_ref().filter(|_| context.positions.is_empty());
+        for (name, position) in again.map_or(&context.positions, |stretch| &stretch.known) {
+            let partition = Partition::restore(name, position).map(|partition| match again {
+                Some(_) => partition.rewound(),
+                None => partition,
+            });
+            let partition = partition.map_err(|error| {
                 let message = format!(
                     "the position of `{name}` in the state was not written by `file`; start afresh with --fresh"
                 );

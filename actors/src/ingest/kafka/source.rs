@@ -8,10 +8,10 @@ use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
-use tidemill_core::{Cure, Lag, PartitionPosition, Polled, Source, SourceContext, SourceError};
+use tidemill_core::{Cure, Lag, PartitionPosition, Polled, Source, SourceContext, SourceError, Stretch};
 use tracing::{error, info, warn};
 
-use super::config::{Config, Framing, OnGap};
+use super::config::{Config, Framing, OnGap, Start};
 use super::control::{Bounds, Control, EVERY, Place, Report, TELL_EVERY, TopicView};
 use super::misconfigured;
 use super::partition::Partition;
@@ -43,6 +43,8 @@ pub(super) struct KafkaSource {
     name: Arc<str>,
     config: Config,
     until_end: bool,
+    /// What is read once more; where the group stands is left alone then.
+    stretch: Option<Arc<Stretch>>,
     queue: Queue<Voice>,
     control: Control,
     /// Where messages refer to schemas.
@@ -90,7 +92,10 @@ struct Waits {
 
 impl KafkaSource {
     pub(super) fn open(config: Config, context: &SourceContext) -> Result<Self, SourceError> {
-        let start = config.start().map_err(misconfigured)?;
+        let start = match &context.stretch {
+            Some(stretch) => Start::Time(stretch.arrived_from_ms),
+            None => config.start().map_err(misconfigured)?,
+        };
         let group = config.group.clone().unwrap_or_else(|| format!("tidemill.{}.{}", context.topology, context.name));
         let (name, clusters) = (context.name.clone(), &context.clusters);
         let data = config.data_client(clusters, &group).map_err(misconfigured)?;
@@ -111,6 +116,7 @@ impl KafkaSource {
             name,
             config,
             until_end: context.until_end,
+            stretch: context.stretch.clone(),
             queue,
             control,
             schemas,
@@ -234,6 +240,16 @@ impl KafkaSource {
             partition.heard(*bounds, asked);
             if self.until_end && partition.end.is_none() {
                 partition.end = Some(bounds.high);
+                if let Some(stretch) = &self.stretch {
+                    let until = stretch.until.get(&partition.name).copied().unwrap_or(0);
+                    partition.end = Some(until.min(bounds.high));
+                    let is_cut = bounds.start == bounds.low && bounds.low > 0 && until > 0;
+                    if is_cut || until > bounds.high {
+                        let Bounds { low, high, .. } = *bounds;
+                        warn!(source = %self.name, partition = %partition.name, low, high, until, "what is to be read again may be gone: \
+                            the partition holds {low} to {high} now");
+                    }
+                }
             }
             if partition.next.is_none() {
                 // What was added while we were away, or later, is new from its beginning on.
@@ -585,7 +601,9 @@ impl Source for KafkaSource {
             let next = positions.get(&partition.name)?.next;
             Some(((partition.topic.clone(), partition.number), next))
         };
-        self.to_commit = self.partitions.iter().filter_map(position).collect();
+        if self.stretch.is_none() {
+            self.to_commit = self.partitions.iter().filter_map(position).collect();
+        }
     }
 
     fn lag(&self) -> BTreeMap<Arc<str>, Lag> {

@@ -6,17 +6,18 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tidemill_core::{
-    Effects, EventType, Home, Hour, HourTotals, IdSum, LogName, PRODUCERS_OF, Partitions, Publication, RevisionMode,
-    SealReason, Seals, Totals, format_time_ms, ids_algorithm,
+    Effects, EventType, Hour, HourTotals, IdSum, PRODUCERS_OF, Partitions, RevisionMode, SealReason, Seals, Totals,
+    format_time_ms, ids_algorithm,
 };
 
 use super::blocks::Finished;
 use super::hours::Noted;
-use crate::sink::container::{Format, Identity, SYNC_LEN, header};
+use super::place::{Place, output_log};
+use crate::sink::container::{Format, SYNC_LEN, header};
 use crate::sink::json::hex;
 use crate::sink::manifest::{
-    Counted, EventTimes, FileEntry, Ids, MANIFEST_FORMAT, MANIFEST_NAME, MANIFEST_VERSION, Manifest, ManifestHour,
-    ManifestProducers, Mode, SUCCESS_NAME, WriterInfo, success_text,
+    Counted, EventTimes, FileEntry, Ids, MANIFEST_FORMAT, MANIFEST_VERSION, Manifest, ManifestHour, ManifestProducers,
+    Mode, WriterInfo,
 };
 
 /// What all directories of a sink have in common.
@@ -53,7 +54,6 @@ pub(super) struct Part {
     pub(super) bytes: u64,
     pub(super) sha256: Sha256,
     sync: [u8; SYNC_LEN],
-    name: String,
     log: String,
 }
 
@@ -110,37 +110,22 @@ impl Directory {
         }
     }
 
-    fn identity<'a>(&'a self, owner: &'a Owner, part: u32, fingerprint: &'a str) -> Identity<'a> {
-        Identity {
-            state_id: &owner.state_id,
-            sink: &owner.sink,
-            event_type: &self.event_type.name,
-            hour_start_ms: self.hour.start_ms,
-            path: &self.path,
-            revision: self.revision,
-            part,
-            fingerprint,
-        }
-    }
-
-    /// A name within the sink that is never used again: it holds a hash of all that tells one file from another.
-    fn log_name(&self, identity: &Identity<'_>, ending: &str) -> String {
-        let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '_' };
-        let event_type: String = self.event_type.name.chars().take(100).map(plain).collect();
-        format!("{event_type}-{}-{}-{ending}", self.hour.start_ms, identity.hex())
+    fn place<'a>(&'a self, owner: &'a Owner) -> Place<'a> {
+        let event_type = &self.event_type.name;
+        Place { owner, event_type, hour_start_ms: self.hour.start_ms, path: &self.path, revision: self.revision }
     }
 
     /// A part as it begins, or as it was when `rows`, `bytes` and `sha256` were saved.
     pub(super) fn make_part(&self, owner: &Owner, number: u32, format: Arc<Format>) -> Part {
-        let identity = self.identity(owner, number, &format.fingerprint);
+        let place = self.place(owner);
+        let identity = place.identity(number, &format.fingerprint);
         Part {
             number,
             rows: 0,
             bytes: 0,
             sha256: Sha256::new(),
             sync: identity.sync(),
-            name: identity.part_name(),
-            log: self.log_name(&identity, &format!("p{number:05}.avro")),
+            log: place.log_name(&identity, &format!("p{number:05}.avro")),
             format,
         }
     }
@@ -176,7 +161,8 @@ impl Directory {
     fn finish_part(&mut self) {
         let Some(part) = self.part.take() else { return };
         let entry = FileEntry {
-            name: part.name,
+            // It is named when it is published.
+            name: String::new(),
             rows: part.rows,
             bytes: part.bytes,
             sha256: hex(&part.sha256.finalize()),
@@ -184,6 +170,13 @@ impl Directory {
             codec: part.format.codec.name().to_owned(),
         };
         self.finished.push(FinishedPart { entry, log: part.log });
+    }
+
+    /// It becomes a later revision than it was to be. No block may be on its way.
+    pub(super) fn renumber(&mut self, revision: u32) {
+        // The file that is open has the name of the revision before.
+        self.finish_part();
+        self.revision = revision;
     }
 
     /// What was written of it: rows in parts, and those that are not in a block yet. No block may be on its way.
@@ -194,29 +187,22 @@ impl Directory {
         HourTotals { event_type: self.event_type.name.clone(), hour: self.hour, totals }
     }
 
-    /// Ends the directory: publishes its parts, its manifest and its mark. All blocks must have been appended.
+    /// Ends the directory: publishes its parts, its manifest and its mark. All blocks must have been appended. `first`: the revision that the hour as it is
+    /// known now begins with.
     pub(super) fn close(
         mut self,
         owner: &Owner,
         seals: &Seals,
         reason: SealReason,
         noted: &Noted,
+        first: u32,
         effects: &mut Effects,
     ) {
         self.finish_part();
         effects.closed.push(self.holds());
-        let path = format!("{}/rev={}", self.path, self.revision);
-        let manifest = self.manifest(owner, seals, reason, noted, path.clone()).to_text();
-        let identity = self.identity(owner, u32::MAX, "");
-        let log = |ending: &str| self.log_name(&identity, ending);
-        let (manifest_log, success_log) = (log("manifest.json"), log("success"));
-        let success = success_text(&manifest);
-        let publication = |log: &str, name: &str| Publication { log: output_log(log), path: format!("{path}/{name}") };
-        effects.publications.extend(self.finished.iter().map(|part| publication(&part.log, &part.entry.name)));
-        effects.publications.push(publication(&manifest_log, MANIFEST_NAME));
-        effects.publications.push(publication(&success_log, SUCCESS_NAME));
-        effects.appends.push((output_log(&manifest_log), manifest.into_bytes()));
-        effects.appends.push((output_log(&success_log), success.into_bytes()));
+        let place = self.place(owner);
+        let manifest = self.manifest(&place, seals, reason, noted);
+        place.publish(self.finished.iter().map(|part| output_log(&part.log)), &manifest, first, effects);
     }
 
     /// What its seal did not wait for: of producers, those of its own type. A type that a stage makes has none of its own, and may lack events of any.
@@ -238,8 +224,8 @@ impl Directory {
         }
     }
 
-    fn manifest(&self, owner: &Owner, seals: &Seals, reason: SealReason, noted: &Noted, path: String) -> Manifest {
-        let event_type = &self.event_type;
+    fn manifest(&self, place: &Place<'_>, seals: &Seals, reason: SealReason, noted: &Noted) -> Manifest {
+        let (event_type, owner) = (&self.event_type, place.owner);
         let some = self.counts.rows > 0;
         let ids = (!event_type.id.is_empty()).then(|| Ids {
             algorithm: ids_algorithm().to_owned(),
@@ -268,7 +254,7 @@ impl Directory {
             },
             path_template: owner.path_template.clone(),
             path_values: self.path_values.clone(),
-            path,
+            path: place.directory(),
             revision: self.revision,
             mode: self.mode(),
             count: self.counts.rows,
@@ -283,7 +269,12 @@ impl Directory {
             producers: ManifestProducers::of(&noted.producers),
             late_within_allowed: self.counts.late,
             late_of_earlier_hours: self.counts.earlier,
-            files: self.finished.iter().map(|part| part.entry.clone()).collect(),
+            files: (self.finished.iter().enumerate())
+                .map(|(number, part)| FileEntry {
+                    name: place.identity(number as u32, &part.entry.schema_fingerprint).part_name(),
+                    ..part.entry.clone()
+                })
+                .collect(),
             positions: positions.collect(),
             not_waited_for: if reason == SealReason::Silent {
                 self.not_waited_for(&seals.without)
@@ -293,6 +284,7 @@ impl Directory {
             cut: seals.cut,
             sealed_at: format_time_ms(seals.at_ms),
             reason,
+            request: None,
             writer: WriterInfo { name: "tidemill".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
         }
     }
@@ -304,8 +296,4 @@ impl Part {
         self.bytes += bytes.len() as u64;
         effects.appends.push((output_log(&self.log), bytes));
     }
-}
-
-fn output_log(name: &str) -> LogName {
-    LogName { home: Home::Output, name: name.to_owned() }
 }

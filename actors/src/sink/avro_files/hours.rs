@@ -26,10 +26,19 @@ pub(super) struct TypeState {
     pub(super) has_begun: bool,
     /// Hours that take events, by start: open ones, and revisions of sealed ones.
     pub(super) hours: BTreeMap<i64, OpenHour>,
-    /// Number of the last further revision of an hour that is not given up.
-    pub(super) revised: BTreeMap<i64, u32>,
+    /// The further revisions of hours that are not given up.
+    pub(super) revised: BTreeMap<i64, Revised>,
     /// What earlier stages have said, by start of the hour.
     pub(super) noted: BTreeMap<i64, Noted>,
+}
+
+/// The further revisions of an hour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Revised {
+    /// Number of the last one.
+    pub(super) last: u32,
+    /// The first one that is read: it stands for those before it.
+    pub(super) first: u32,
 }
 
 /// What earlier stages have said of an hour since its last revision.
@@ -54,7 +63,7 @@ impl TypeState {
         path: String,
         values: BTreeMap<String, String>,
     ) -> usize {
-        let next = || self.revised.get(&hour.start_ms).copied().unwrap_or(0).saturating_add(1);
+        let next = || self.revised.get(&hour.start_ms).map_or(0, |revised| revised.last).saturating_add(1);
         let revision = if hour.end_ms() <= self.sealed_before_ms { next() } else { 0 };
         let open = self.hours.entry(hour.start_ms).or_insert_with(|| OpenHour::new(revision));
         let made =

@@ -1,9 +1,11 @@
 //! `avro_files`: events as Avro container files, one directory an hour, with a manifest when the hour is sealed.
 
+mod adopt;
 mod blocks;
 mod directory;
 mod files;
 mod hours;
+mod place;
 mod stage;
 mod state;
 #[cfg(test)]
@@ -18,6 +20,7 @@ use tidemill_core::{
     Stage, StageContext, StageError, StageInput, StageKind, State,
 };
 
+pub use self::adopt::{AdoptedDirectory, Adoption, own_counts};
 pub(super) use self::true_hour::TRUE_HOUR;
 use super::codec::Codec;
 use super::template::Template;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tidemill_core::{
     Batch, Counts, DEAD_LETTER_TYPE, DeadLetter, Effects, EventType, Hour, HourTotals, Input, KeyColumns, LatePolicy,
-    Limits, Reason, SealReason, Seals, Stage, StageContext, StageError, TimeColumn, format_time_ms,
+    Limits, Reason, RevisionMode, SealReason, Seals, Stage, StageContext, StageError, TimeColumn, format_time_ms,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -28,10 +28,12 @@ const EMPTY_MAX: usize = 50_000;
 
 /// The worker of `avro_files`.
 pub(super) struct AvroFilesStage {
-    files: Files,
+    pub(super) files: Files,
     template: Template,
-    limits: Arc<Limits>,
-    types: Vec<TypeState>,
+    pub(super) limits: Arc<Limits>,
+    pub(super) types: Vec<TypeState>,
+    /// The request that was answered last.
+    pub(super) answered: Option<String>,
     /// Greatest event time by source and partition.
     seen: BTreeMap<(Arc<str>, Arc<str>), i64>,
     groups: Vec<Group>,
@@ -92,6 +94,7 @@ impl AvroFilesStage {
             template,
             limits: input.limits.clone(),
             types,
+            answered: None,
             seen: BTreeMap::new(),
             groups: Vec::new(),
             key: Vec::new(),
@@ -106,6 +109,7 @@ impl AvroFilesStage {
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), StageError> {
         let types = self.types.iter().map(|state| (state.event_type.name.clone(), state.event_type.clone())).collect();
         let (saved, directories) = Saved::read(snapshot, &self.files.owner, self.limits.bucket_ms, &types)?;
+        self.answered = saved.answered;
         for (source, partition, time_ms) in saved.seen {
             self.seen.insert((source.into(), partition.into()), time_ms);
         }
@@ -146,7 +150,7 @@ impl AvroFilesStage {
         self.types.iter_mut().find(|state| *state.event_type.name == *name)
     }
 
-    fn type_index(&self, name: &str) -> Option<usize> {
+    pub(super) fn type_index(&self, name: &str) -> Option<usize> {
         self.types.iter().position(|state| *state.event_type.name == *name)
     }
 
@@ -378,7 +382,8 @@ impl Stage for AvroFilesStage {
     }
 
     fn seal(&mut self, seals: &Seals, effects: &mut Effects) -> Result<(), StageError> {
-        let mut closing: Vec<(usize, Arc<Noted>, SealReason)> = Vec::new();
+        // Directory, what was said of its hour, why it ends, and the revision that its hour begins with now.
+        let mut closing: Vec<(usize, Arc<Noted>, SealReason, u32)> = Vec::new();
         let width_ms = self.limits.bucket_ms;
         let mut room = EMPTY_MAX;
         for horizon in &seals.horizons {
@@ -393,7 +398,8 @@ impl Stage for AvroFilesStage {
                 let ends = open.revision == 0 && is_sealed(*start_ms);
                 if ends {
                     let noted = Arc::new(state.noted.remove(start_ms).unwrap_or_default());
-                    closing.extend(open.by_path.values().map(|directory| (*directory, noted.clone(), horizon.reason)));
+                    let of_hour = open.by_path.values().map(|directory| (*directory, noted.clone(), horizon.reason, 0));
+                    closing.extend(of_hour);
                     state.has_begun = true;
                 }
                 !ends
@@ -408,9 +414,15 @@ impl Stage for AvroFilesStage {
             state.hours.retain(|start_ms, open| {
                 if open.revision > 0 {
                     let noted = Arc::new(state.noted.remove(start_ms).unwrap_or_default());
-                    closing
-                        .extend(open.by_path.values().map(|directory| (*directory, noted.clone(), SealReason::Late)));
-                    state.revised.insert(*start_ms, open.revision);
+                    let revised = state.revised.entry(*start_ms).or_default();
+                    revised.last = open.revision;
+                    if state.event_type.late.mode == RevisionMode::Replace {
+                        revised.first = open.revision;
+                    }
+                    let directories = open.by_path.values();
+                    closing.extend(
+                        directories.map(|directory| (*directory, noted.clone(), SealReason::Late, revised.first)),
+                    );
                 }
                 open.revision == 0
             });
@@ -422,13 +434,16 @@ impl Stage for AvroFilesStage {
         if !closing.is_empty() {
             self.files.take_all(true, effects)?;
         }
-        for (index, noted, reason) in closing {
+        for (index, noted, reason, first) in closing {
             if let Some(directory) = self.files.directories[index].take() {
                 self.files.free.push(index);
-                directory.close(&self.files.owner, seals, reason, &noted, effects);
+                directory.close(&self.files.owner, seals, reason, &noted, first, effects);
             }
         }
-        Ok(())
+        match &seals.request {
+            Some(request) if *request.stage == *self.files.owner.sink => self.requested(request, seals, effects),
+            _ => Ok(()),
+        }
     }
 
     fn snapshot(&mut self, effects: &mut Effects) -> Result<Vec<u8>, StageError> {
@@ -439,6 +454,7 @@ impl Stage for AvroFilesStage {
         }
         self.files.take_all(true, effects)?;
         let mut saved = Saved::new(self.limits.bucket_ms);
+        saved.answered.clone_from(&self.answered);
         for ((source, partition), time_ms) in &self.seen {
             saved.seen.push((source.to_string(), partition.to_string(), *time_ms));
         }

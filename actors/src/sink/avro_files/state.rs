@@ -9,11 +9,11 @@ use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 use tidemill_core::{EventType, Hour, StageError};
 
 use super::directory::{Counts, Directory, FinishedPart, Owner};
-use super::hours::Noted;
+use super::hours::{Noted, Revised};
 use crate::sink::container::Format;
 
 /// Version of the form.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 /// All but the pending rows.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -27,8 +27,10 @@ pub(super) struct Saved {
     pub(super) noted: Vec<(String, i64, Noted)>,
     /// Type, end of the hours whose late events are not taken any more.
     pub(super) given_up: Vec<(String, i64)>,
-    /// Type, start of an hour, number of its last revision.
-    pub(super) revised: Vec<(String, i64, u32)>,
+    /// Type, start of an hour, its further revisions.
+    pub(super) revised: Vec<(String, i64, Revised)>,
+    /// The request that was answered last.
+    pub(super) answered: Option<String>,
     formats: Vec<Format>,
     directories: Vec<SavedDirectory>,
 }

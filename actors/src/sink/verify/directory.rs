@@ -22,6 +22,8 @@ use crate::sink::template::Template;
 pub(super) struct Checked {
     /// Type and start of the hour; the path, when there is no manifest to tell.
     pub(super) hour: (String, String),
+    /// Number and mode of the revision, by its manifest.
+    pub(super) revision: Option<(u32, Mode)>,
     pub(super) files: u64,
     pub(super) rows: u64,
     pub(super) bytes: u64,
@@ -31,6 +33,7 @@ pub(super) struct Checked {
 struct Checker<'a> {
     directory: &'a RevisionDirectory,
     label: Option<(String, String)>,
+    revision: Option<(u32, Mode)>,
     faults: Vec<Fault>,
 }
 
@@ -45,14 +48,14 @@ impl Checker<'_> {
 
     fn finish(self, files: u64, rows: u64, bytes: u64) -> Checked {
         let hour = self.label.unwrap_or_else(|| (self.directory.path.clone(), String::new()));
-        Checked { hour, files, rows, bytes, faults: self.faults }
+        Checked { hour, revision: self.revision, files, rows, bytes, faults: self.faults }
     }
 }
 
 /// Checks a directory.
 pub(super) fn check(root: &Path, directory: &RevisionDirectory) -> Checked {
     let place = root.join(&directory.path);
-    let mut checker = Checker { directory, label: None, faults: Vec::new() };
+    let mut checker = Checker { directory, label: None, revision: None, faults: Vec::new() };
     let manifest = match read_text(&place.join(MANIFEST_NAME)) {
         Ok(text) => Some(text),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -94,6 +97,7 @@ pub(super) fn check(root: &Path, directory: &RevisionDirectory) -> Checked {
 }
 
 fn check_files(place: &Path, manifest: &Manifest, mut checker: Checker<'_>) -> Checked {
+    checker.revision = Some((manifest.revision, manifest.mode));
     let hour = check_place(manifest, &mut checker);
     let mut known = BTreeSet::from([MANIFEST_NAME, SUCCESS_NAME]);
     known.extend(manifest.files.iter().map(|entry| entry.name.as_str()));

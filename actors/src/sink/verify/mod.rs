@@ -5,6 +5,7 @@
 
 mod content;
 mod directory;
+mod latest;
 mod report;
 mod walk;
 
@@ -71,7 +72,9 @@ pub fn verify(
     let mut report = Report::default();
     let mut hours = BTreeSet::new();
     let mut faults = found.faults;
-    for checked in checked {
+    let mut revisions = latest::Revisions::default();
+    for (directory, checked) in found.directories.iter().zip(checked) {
+        revisions.add(&directory.path, checked.revision);
         report.directories += 1;
         report.files += checked.files;
         report.rows += checked.rows;
@@ -79,6 +82,7 @@ pub fn verify(
         faults.extend(checked.faults);
         hours.insert(checked.hour);
     }
+    faults.extend(found.latest.iter().filter_map(|path| revisions.check(root, path)));
     report.hours = hours.len() as u64;
     if let Some(published) = published {
         compare(&found.files, published, &mut faults);

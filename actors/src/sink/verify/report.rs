@@ -19,6 +19,8 @@ pub enum FaultCode {
     WrongSuccess,
     /// The manifest is damaged, or of a version that is not known.
     BadManifest,
+    /// `latest.json` does not say which revisions are the hour.
+    WrongLatest,
     /// The manifest belongs to another place.
     WrongPlace,
     /// The name of a file is not the one that belongs to it.

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::report::{Fault, FaultCode};
+use crate::sink::latest::LATEST_NAME;
 
 /// A directory `.../rev=N`.
 pub(super) struct RevisionDirectory {
@@ -17,6 +18,8 @@ pub(super) struct RevisionDirectory {
 #[derive(Default)]
 pub(super) struct Found {
     pub(super) directories: Vec<RevisionDirectory>,
+    /// Directories of hours that have a pointer to their latest revision.
+    pub(super) latest: Vec<String>,
     /// Paths of all files.
     pub(super) files: BTreeSet<String>,
     pub(super) faults: Vec<Fault>,
@@ -34,7 +37,7 @@ pub(super) fn walk(root: &Path) -> Result<Found, (PathBuf, io::Error)> {
     let mut open = vec![String::new()];
     while let Some(path) = open.pop() {
         let directory = if path.is_empty() { root.to_owned() } else { root.join(&path) };
-        let (names, sub) = match list(&directory, path.is_empty()) {
+        let (mut names, sub) = match list(&directory, path.is_empty()) {
             Ok(listed) => listed,
             Err(error) if path.is_empty() => return Err((directory, error)),
             Err(error) => {
@@ -51,6 +54,13 @@ pub(super) fn walk(root: &Path) -> Result<Found, (PathBuf, io::Error)> {
             }
             found.directories.push(RevisionDirectory { path, files: names });
             continue;
+        }
+        let is_hour = sub.iter().any(|name| is_revision(name));
+        if is_hour && names.remove(LATEST_NAME) {
+            found.latest.push(path.clone());
+        } else if sub.is_empty() && names.len() == 1 {
+            // Nothing but the pointer is left.
+            names.remove(LATEST_NAME);
         }
         if names.is_empty() && sub.is_empty() && !path.is_empty() {
             let message = "the directory is empty: an hour is missing".to_owned();

@@ -266,6 +266,7 @@ fn segments_hold_the_end_of_what_was_written_over_random_barriers_restarts_and_c
                         horizons: if choice == 7 { vec![horizon] } else { Vec::new() },
                         positions: Default::default(),
                         consumed: BTreeMap::from([("out.main".into(), consumed)]),
+                        request: None,
                     };
                     stage.seal(&seals, &mut effects).expect("a barrier");
                 }
@@ -325,6 +326,7 @@ fn a_barrier_is_recorded_with_positions_behind_what_came_and_not_again_when_noth
         horizons: Vec::new(),
         positions: BTreeMap::from([("s".into(), BTreeMap::new())]),
         consumed: BTreeMap::new(),
+        request: None,
     };
     let mut effects = Effects::default();
     stage.seal(&seals, &mut effects).unwrap();
@@ -420,6 +422,7 @@ fn a_record_that_is_not_read_or_read_twice_is_noticed_at_the_next_barrier_of_a_p
         horizons: Vec::new(),
         positions: Default::default(),
         consumed: BTreeMap::new(),
+        request: None,
     };
     stage.seal(&seals, &mut effects).unwrap();
     let records: Vec<&[u8]> = effects.appends.iter().map(|(_, bytes)| bytes.as_slice()).collect();

@@ -73,6 +73,7 @@ impl Bench {
             until_end,
             positions: positions.clone(),
             clusters: Arc::default(),
+            stretch: None,
         })
     }
 

@@ -60,7 +60,8 @@ fn late_events_become_revisions_numbered_by_hour_and_what_was_published_stays() 
     revise(&mut rig, &[("play", 3 * HOUR)]);
     assert_eq!(rig.disk.manifest("hour=01/rev=2")["count"], 1);
     assert_eq!(rig.disk.manifest("hour=02/rev=1")["count"], 1);
-    assert!(before.iter().all(|(path, bytes)| rig.disk.published[path] == *bytes));
+    let mut files = before.iter().filter(|(path, _)| !path.ends_with("latest.json"));
+    assert!(files.all(|(path, bytes)| rig.disk.published[path] == *bytes));
     assert_eq!((rig.tally.taken_late, rig.tally.late), (4, 0));
     rig.verified();
 }

@@ -89,7 +89,8 @@ impl Disk {
             let bytes = self.logs.remove(&publication.log.name).expect("what is published was written");
             self.names.insert(publication.log.name.clone());
             assert!(publication.path.split('/').all(|part| !matches!(part, "" | "." | "..")), "{}", publication.path);
-            assert!(self.published.insert(publication.path.clone(), bytes).is_none(), "{} twice", publication.path);
+            let before = self.published.insert(publication.path.clone(), bytes);
+            assert!(before.is_none() || publication.replaces, "{} twice", publication.path);
         }
     }
 
@@ -228,6 +229,7 @@ impl Rig {
             without: Default::default(),
             positions: BTreeMap::from([("s".into(), BTreeMap::from([("p".into(), position)]))]),
             consumed: BTreeMap::new(),
+            request: None,
         };
         let mut effects = Effects::default();
         self.stage.seal(&seals, &mut effects).unwrap();

@@ -121,11 +121,11 @@ fn what_is_missing_or_too_much_is_found() {
     fs::remove_dir(&directory).unwrap();
     assert_eq!(codes(&root), [FaultCode::EmptyDirectory]);
 
-    fs::remove_dir(directory.parent().unwrap()).unwrap();
+    fs::remove_dir_all(directory.parent().unwrap()).unwrap();
     assert_eq!(codes(&root), []);
     let published: BTreeSet<String> = rig.disk.published.keys().cloned().collect();
     let report = verify(root.path(), Some(&published), &|_| {}).unwrap();
-    assert_eq!(report.faults.len(), 3);
+    assert_eq!(report.faults.len(), 4);
     assert!(report.faults.iter().all(|fault| fault.code == FaultCode::MissingFile && fault.path.contains("hour=01")));
     let fewer = published.iter().filter(|path| path.contains("hour=01")).cloned().collect();
     let report = verify(root.path(), Some(&fewer), &|_| {}).unwrap();

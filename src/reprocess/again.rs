@@ -1,0 +1,87 @@
+//! The run that reads an hour once more.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use tidemill_actors::sink::{Manifest, Revision, SUCCESS_NAME};
+use tidemill_core::{Hour, Positions, Stretch};
+use tidemill_runtime::{Reads, Registry, RunConfig, RunError, StateLock, newest};
+
+use super::narrow::{Wanted, narrowed, reach_ms, with_kinds};
+use super::target::Target;
+use crate::commands::topology;
+use crate::exit::{Code, Failure};
+
+/// How wrong the clock of a cluster may be against ours.
+const CLOCKS_MS: i64 = 60_000;
+
+/// What is to be read once more, and how.
+pub(crate) struct Again<'a> {
+    pub(crate) registry: &'a Registry,
+    pub(crate) topology: &'a Path,
+    pub(crate) hour: Hour,
+    /// All of them stood at the same positions of the sources.
+    pub(crate) targets: &'a [&'a Target],
+    /// What the state knows of the sources' partitions.
+    pub(crate) known: &'a Positions,
+    /// How far before the hour reading begins, where sources can begin by time; `None`: as far as `dedup` can look back.
+    pub(crate) lead_ms: Option<i64>,
+}
+
+/// Reads it, with a state and an output below `scratch`, which must not be there. Returns what it has made of the hour, and how many dead letters.
+pub(crate) fn again(again: &Again<'_>, config: RunConfig, scratch: &Path) -> Result<(Vec<Manifest>, u64), Failure> {
+    // What there is to say of the topology was said when it was read first.
+    let plan = topology::read(again.registry, Some(again.topology)).loaded.plan;
+    let plan = plan.ok_or_else(|| Failure::new(Code::Config, "the topology has errors now"))?;
+    let lead_ms = again.lead_ms.unwrap_or_else(|| reach_ms(&plan));
+    let early_ms = lead_ms.saturating_add(plan.limits.max_ahead_ms).saturating_add(CLOCKS_MS);
+    let arrived_from_ms = again.hour.start_ms.saturating_sub(early_ms);
+    let positions = again.targets.first().map(|target| &target.last.positions);
+    let stretches: BTreeMap<Arc<str>, Arc<Stretch>> = (positions.into_iter().flatten())
+        .map(|(source, partitions)| {
+            let stretch = Stretch {
+                arrived_from_ms,
+                until: partitions.iter().map(|(partition, next)| (partition.as_str().into(), *next)).collect(),
+                known: again.known.get(source.as_str()).cloned().unwrap_or_default(),
+            };
+            (source.as_str().into(), Arc::new(stretch))
+        })
+        .collect();
+    let mut wanted = Wanted::new();
+    for target in again.targets {
+        wanted.entry(target.sink.clone()).or_default().insert(target.event_type.clone());
+    }
+    let output_root = scratch.join("out");
+    let config = RunConfig {
+        state_root: scratch.join("state"),
+        output_root: output_root.clone(),
+        reads: Reads::Stretches(Arc::new(stretches)),
+        until_end: true,
+        ..config
+    };
+    let plan = narrowed(plan, again.hour, &wanted);
+    let registry = with_kinds(again.registry.clone());
+    let letters = run(plan, registry, config)?;
+    let index = newest(&output_root, u64::MAX)?.unwrap_or_default();
+    let directories = index.paths.iter().filter_map(|path| path.strip_suffix(SUCCESS_NAME)?.strip_suffix('/'));
+    let mut made = Vec::new();
+    for path in directories {
+        let revision = Revision::read(&output_root.join(path));
+        let revision = revision.map_err(|error| Failure::new(Code::Unavailable, error.to_string()))?;
+        made.extend(revision.filter(|made| made.start_ms == again.hour.start_ms).map(|made| made.manifest));
+    }
+    Ok((made, letters))
+}
+
+/// Runs it to its end; how many dead letters there were.
+fn run(plan: tidemill_topology::Plan, registry: Registry, config: RunConfig) -> Result<u64, Failure> {
+    let lock = StateLock::take(&config.state_root)?;
+    let ended = actix_rt::System::new().block_on(async {
+        let running = tidemill_runtime::start_locked(plan, registry, config, lock)?;
+        let handle = running.handle();
+        running.wait().await?;
+        Ok::<_, RunError>(handle.status().dead_letters.iter().map(|letters| letters.count).sum())
+    });
+    Ok(ended?)
+}
