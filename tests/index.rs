@@ -55,9 +55,9 @@ fn a_flipped_byte_in_the_index_is_a_fault_with_its_line_and_the_rest_is_verified
     assert!(faults(&place, "out").is_empty());
     let whole = std::fs::read(index(&place)).expect("the index");
     let ends: Vec<usize> = (0..whole.len()).filter(|at| whole[*at] == b'\n').collect();
-    assert_eq!(ends.len(), 4, "a header, a part, a manifest, a mark");
+    assert_eq!(ends.len(), 5, "a header, a part, a manifest, a mark, a pointer");
     // Checksum, space and text of the header; of the second line; the last line feed.
-    for at in [0, 8, 12, ends[0] + 2, ends[0] + 20, ends[3]] {
+    for at in [0, 8, 12, ends[0] + 2, ends[0] + 20, ends[4]] {
         let mut flipped = whole.clone();
         // Turns a small hex digit into a capital one.
         flipped[at] ^= 0x20;

@@ -2,7 +2,7 @@
 
     hours_page.py PAGE OUT HOUR_DIRECTORY
 
-`OUT` takes the place of `out` in them. Prints an object: `all` and `first` are what the Python example says of the hour, with all revisions and with the first one only; `table` are
+`OUT` takes the place of `out` in them. Prints an object: `all` and `first` are what the Python example says of the hour, as it is now and pinned to its first revision; `table` are
 the rows that DuckDB finds.
 """
 
@@ -25,7 +25,7 @@ with tempfile.NamedTemporaryFile("w", suffix=".py") as script:
         done = subprocess.run([sys.executable, script.name, *arguments], capture_output=True, text=True)
         return {"code": done.returncode, "said": json.loads(done.stdout or "null"), "error": done.stderr}
 
-    found = {"all": told(directory), "first": told(directory, "0"), "none": told(directory + "-not-there")}
-query = example(page, "select event_type, hour.start as hour, max(revision) as revision,").replace("'out/", f"'{out}/")
+    found = {"all": told(directory), "first": told(directory, "0", "0"), "none": told(directory + "-not-there")}
+query = example(page, "with manifests as (").replace("'out/", f"'{out}/")
 found["table"] = [list(map(str, row)) for row in duckdb.sql(query).fetchall()]
 print(json.dumps(found))
