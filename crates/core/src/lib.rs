@@ -19,6 +19,7 @@ mod id_hash;
 mod kind;
 mod late;
 mod message;
+pub mod niceness;
 mod producers;
 mod schema;
 mod seal;

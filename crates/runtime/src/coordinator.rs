@@ -108,6 +108,8 @@ struct InFlight {
     books: BTreeMap<usize, Books>,
     /// What is to be counted when it is committed.
     counts: BTreeMap<Arc<str>, TypeCounts>,
+    /// When events came that sinks have dealt with, by sink.
+    arrived: BTreeMap<Arc<str>, BTreeMap<i64, u64>>,
 }
 
 /// A stage has passed a barrier.
@@ -326,6 +328,7 @@ impl Coordinator {
             finished,
             books: BTreeMap::new(),
             counts: BTreeMap::new(),
+            arrived: BTreeMap::new(),
         });
         let passes = Arc::new(passes);
         for reader in &self.readers {
@@ -408,6 +411,9 @@ impl Coordinator {
         let mut snapshots = BTreeMap::new();
         for (name, left) in std::mem::take(&mut cut.left) {
             snapshots.insert(name.clone(), left.snapshot);
+            if !left.arrived.is_empty() {
+                cut.arrived.insert(name.clone(), left.arrived);
+            }
             let said = StageRecord {
                 snapshot: (0, 0),
                 logs: left.logs,
@@ -490,6 +496,13 @@ impl Handler<Committed> for Coordinator {
         self.region.cut_commit_ms.store(committed.took.as_millis() as u64, Ordering::Relaxed);
         for (name, more) in &cut.counts {
             self.region.carried.types.entry(name.clone()).or_default().add(more);
+        }
+        let now_ms = self.region.config.host.now_ms();
+        for (sink, arrived) in &cut.arrived {
+            let mut delivery = self.region.carried.deliveries.entry(sink.clone()).or_default();
+            for (at_ms, events) in arrived {
+                delivery.add(now_ms.saturating_sub(*at_ms).max(0).unsigned_abs(), *events);
+            }
         }
         let is_of_types = |horizon: &&Horizon| *horizon.event_type != *DEAD_LETTER_TYPE;
         let sealed: Vec<&Horizon> = cut.seals.horizons.iter().filter(is_of_types).collect();

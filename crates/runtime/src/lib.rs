@@ -19,6 +19,7 @@ mod circuit;
 mod committer;
 mod consistent;
 mod coordinator;
+mod delivery;
 mod drain;
 mod engine;
 mod error;
@@ -64,6 +65,7 @@ mod worker;
 pub use aside::set_aside;
 pub use bottleneck::{Bottleneck, bottleneck, shares};
 pub use coordinator::Ended;
+pub use delivery::DeliveryStatus;
 pub use error::RunError;
 #[cfg(feature = "failpoints")]
 pub use failpoint::{Decide, Decision, decide_by};

@@ -50,7 +50,7 @@ impl Ready {
             // Whoever fails tells the coordinator, so it must be known before anybody runs.
             let _ = region.coordinator.set(context.address());
             readers.extend(region.sources.iter().map(|source| {
-                let seat = Seat::take(&*host);
+                let seat = Seat::take(&*host, region.gives_way);
                 (Reader::start(region.clone(), source.clone(), &seat.handle()), seat)
             }));
             let readers = readers.iter().map(|(reader, _)| reader.clone()).collect();

@@ -126,6 +126,14 @@ pub const METRICS: &[MetricSpec] = &[
         "Times that a region was opened again because it could not go on.",
     ),
     spec(
+        "tidemill_sink_delivery_seconds_bucket",
+        Counter,
+        &["sink", "le"],
+        "Events by the time from their arrival in the process to the commit of the cut that has them in the sink: how many took le seconds at most, as histogram_quantile wants it.",
+    ),
+    spec("tidemill_sink_delivery_seconds_count", Counter, &["sink"], "All of these events."),
+    spec("tidemill_sink_delivery_seconds_sum", Counter, &["sink"], "The sum of their times, in whole seconds."),
+    spec(
         "tidemill_source_back_pressure_seconds_total",
         Counter,
         &["source"],
@@ -359,6 +367,17 @@ pub fn export(status: &Status, held_before: &mut Vec<(String, String)>) {
         count("tidemill_stage_sent_total", &label, stage.tally.sent);
         count("tidemill_stage_taken_late_total", &label, stage.tally.taken_late);
         set("tidemill_stage_stuck_threads", &label, stage.stuck_threads as f64);
+        if !stage.delivery.within.is_empty() {
+            let delivery = &stage.delivery;
+            let bucket = |le: &str, events| {
+                let label = [("sink", stage.name.as_str()), ("le", le)];
+                count("tidemill_sink_delivery_seconds_bucket", &label, events);
+            };
+            delivery.within.iter().for_each(|(bound_ms, events)| bucket(&(*bound_ms as f64 / 1e3).to_string(), *events));
+            bucket("+Inf", delivery.events);
+            count("tidemill_sink_delivery_seconds_count", &[("sink", stage.name.as_str())], delivery.events);
+            count("tidemill_sink_delivery_seconds_sum", &[("sink", stage.name.as_str())], delivery.total_ms / 1_000);
+        }
         set("tidemill_stage_waiting", &label, if stage.waits_for.is_some() { 1.0 } else { 0.0 });
     }
     for (event_type, partition) in held_before.drain(..) {

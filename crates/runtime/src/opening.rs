@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::audit::Mismatch;
 use crate::caps::Caps;
 use crate::committer;
+use crate::delivery::DeliveryStatus;
 use crate::error::RunError;
 use crate::failpoint;
 use crate::inbox::Inbox;
@@ -80,6 +81,8 @@ impl TypeCounts {
 pub(crate) struct Carried {
     pub(crate) restarts: AtomicU64,
     pub(crate) types: DashMap<Arc<str>, TypeCounts>,
+    /// By sink.
+    pub(crate) deliveries: DashMap<Arc<str>, DeliveryStatus>,
     pub(crate) dead_letters: DashMap<DeadKey, u64>,
     /// Times that counts did not agree, by type, and what was wrong the last time.
     pub(crate) mismatches: DashMap<Arc<str>, (u64, String)>,
@@ -173,6 +176,20 @@ fn restore_logs(state: &StateDir, node: &Node, committed: &Committed) -> Result<
     Logs::restore(state.host.clone(), state_logs, output_logs, &lengths)
 }
 
+/// Steps of niceness from one tier to the next: a third of a processor, while both want it.
+const STEP: i32 = 5;
+
+/// By how much the threads of a region give way. One behind ponds is as urgent as the most urgent type that comes to it, beside the most urgent one that
+/// there is; the one that has the sources, as that.
+fn gives_way(region: &str, plan: &Plan) -> i32 {
+    let comes = plan.nodes.iter().flat_map(|node| &node.accepts).map(|of| of.tier).max();
+    let first = plan.types.iter().map(|of| of.tier).max();
+    match (comes, first) {
+        (Some(comes), Some(first)) if *region != *MAIN => STEP * (first as i32 - comes as i32).max(0),
+        _ => 0,
+    }
+}
+
 /// All that a region is made of.
 struct Wiring {
     name: Arc<str>,
@@ -231,6 +248,7 @@ impl Wiring {
                 tally: Mutex::new(tally),
                 progress: Mutex::default(),
                 books: Mutex::default(),
+                arrived: Mutex::default(),
                 pending: Mutex::default(),
                 acked: AtomicU64::new(committed.last.cut),
                 counters: Counters::default(),
@@ -262,9 +280,11 @@ impl Wiring {
         let types = plan.types.iter().chain(plan.nodes.iter().flat_map(|node| &node.sends));
         let revised = types.filter(|event_type| event_type.late.policy == LatePolicy::Revise);
         let revised_types = revised.map(|event_type| (event_type.name.clone(), event_type.late)).collect();
+        let gives_way = gives_way(&name, &plan);
         Region {
             name,
             lineage,
+            gives_way,
             revised_types,
             opened: Instant::now(),
             listens_since: AtomicI64::new(i64::MIN),

@@ -57,7 +57,7 @@ impl Pool {
     fn start_worker(&mut self, index: usize, ctx: &mut Context<Self>) {
         let backoff = self.workers.get(&index).map(|member| member.backoff.clone()).unwrap_or_default();
         let epoch = self.workers.get(&index).map_or(0, |member| member.epoch + 1);
-        let seat = Seat::take(&*self.region.config.host);
+        let seat = Seat::take(&*self.region.config.host, self.region.gives_way);
         let (region, stage, pool) = (self.region.clone(), self.stage.clone(), ctx.address());
         let restores = epoch > 0 && keeps_state(&region, &stage);
         let call = Arc::new(Call::default());

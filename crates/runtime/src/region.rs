@@ -95,6 +95,8 @@ pub(crate) struct StageShared {
     pub(crate) progress: Mutex<Progress>,
     /// What it has counted since then.
     pub(crate) books: Mutex<Books>,
+    /// Of a sink: when events came that it has dealt with since the last barrier (milliseconds since 1970), and how many.
+    pub(crate) arrived: Mutex<BTreeMap<i64, u64>>,
     /// Logs to be published, and to be removed, with the next cut.
     pub(crate) pending: Mutex<(Vec<Publication>, Vec<LogName>)>,
     /// Last cut that the stage has acknowledged.
@@ -201,6 +203,8 @@ pub(crate) struct Region {
     /// The part of them that lies before the last committed cut.
     pub(crate) committed_bytes: AtomicU64,
     pub(crate) lineage: Lineage,
+    /// By how many steps of niceness its threads give way to those of other regions.
+    pub(crate) gives_way: i32,
     /// Types whose late events are published as revisions.
     pub(crate) revised_types: BTreeMap<Arc<str>, Late>,
     /// When it was opened.
@@ -359,6 +363,10 @@ impl StageShared {
 
     pub(crate) fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().expect("no code panics while it holds the books")
+    }
+
+    pub(crate) fn arrived(&self) -> MutexGuard<'_, BTreeMap<i64, u64>> {
+        self.arrived.lock().expect("no code panics while it holds arrivals")
     }
 
     pub(crate) fn waits_for(&self) -> MutexGuard<'_, Option<String>> {

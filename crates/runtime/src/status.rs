@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tidemill_core::{Role, Shape, Tally, Tier};
 use tidemill_topology::REPLAY;
 
+use crate::delivery::DeliveryStatus;
 use crate::pond::shared::PondShared;
 use crate::region::{DeadKey, Region, SourceShared};
 use crate::watermark::watermark;
@@ -188,6 +189,9 @@ pub struct StageStatus {
     pub open_hours: u64,
     /// What a sink waits for that takes no events now.
     pub waits_for: Option<String>,
+    /// Of a sink: how long its events took from their arrival to the cut that has them.
+    #[serde(default)]
+    pub delivery: DeliveryStatus,
     /// Its workers.
     pub workers: Vec<WorkerStatus>,
 }
@@ -392,6 +396,7 @@ impl Region {
                 stuck_threads: stage.stuck_threads.load(Ordering::Relaxed),
                 open_hours: load(&stage.open_hours),
                 waits_for: stage.waits_for().clone(),
+                delivery: self.carried.deliveries.get(&node.name).map(|known| known.clone()).unwrap_or_default(),
                 workers,
             }
         });

@@ -46,6 +46,8 @@ pub(crate) struct Done {
     dead_counts: BTreeMap<DeadKey, u64>,
     seen: Vec<Seen>,
     books: Books,
+    /// Of a sink: when its events came (milliseconds since 1970), and how many.
+    arrived: Vec<(i64, u64)>,
     barrier: Option<(Arc<Seals>, Vec<u8>)>,
 }
 
@@ -62,6 +64,8 @@ pub(crate) struct Left {
     pub(crate) revising: Vec<Arc<str>>,
     /// Events of types that producers have sent, and that did not come.
     pub(crate) missing: Vec<(Arc<str>, u64)>,
+    /// Of a sink: when events came that it has dealt with since the barrier before (milliseconds since 1970), and how many.
+    pub(crate) arrived: BTreeMap<i64, u64>,
 }
 
 impl Actor for Worker {
@@ -301,12 +305,14 @@ fn done(region: &Region, stage: &StageShared, item: &Numbered, outcome: Outcome)
     let mut books = Books { written, ..Books::default() };
     parts.iter().for_each(|part| books.take(part.input(), &node.name, bucket_ms));
     books.effects(&effects, dead.as_ref(), bucket_ms);
-    Ok(Done { effects, dead, dead_counts, seen, books, barrier })
+    let is_sink = node.role == Role::Sink && stage.pond.is_none();
+    let arrived = inputs.iter().filter(|_| is_sink).map(|batch| (batch.arrived_at_ms, batch.len() as u64)).collect();
+    Ok(Done { effects, dead, dead_counts, seen, books, arrived, barrier })
 }
 
 /// Hands on a result: Logs first, then what goes to other stages, then the word to the coordinator; last, the lease ends.
 async fn release(region: &Region, stage: &StageShared, number: u64, done: Done, is_repeat: bool) {
-    let Done { effects, dead, dead_counts, seen, books, barrier } = done;
+    let Done { effects, dead, dead_counts, seen, books, arrived, barrier } = done;
     let Effects { batches, mut notes, appends, publications, retired, missing, revising, tally, .. } = effects;
     for (log, bytes) in &appends {
         append(region, stage, log, bytes).await;
@@ -321,6 +327,9 @@ async fn release(region: &Region, stage: &StageShared, number: u64, done: Done, 
     }
     if !is_repeat {
         stage.books().add(books);
+        for (at_ms, events) in arrived {
+            *stage.arrived().entry(at_ms).or_default() += events;
+        }
         let bucket_ms = region.plan.limits.bucket_ms;
         for seen in &seen {
             region.progress().see(seen, bucket_ms);
@@ -353,7 +362,9 @@ async fn release(region: &Region, stage: &StageShared, number: u64, done: Done, 
     let (publications, retired) = std::mem::take(&mut *stage.pending());
     let progress = std::mem::take(&mut *stage.progress());
     let books = std::mem::take(&mut *stage.books());
-    let left = Left { snapshot, logs, publications, retired, tally: *stage.tally(), progress, revising, missing };
+    let (tally_now, arrived) = (*stage.tally(), std::mem::take(&mut *stage.arrived()));
+    let left =
+        Left { snapshot, logs, publications, retired, tally: tally_now, progress, revising, missing, arrived };
     stage.acked.store(seals.cut, Ordering::SeqCst);
     // The lease ends before the word goes out: the cut may be committed as soon as it does.
     stage.inbox.complete(number, tally);

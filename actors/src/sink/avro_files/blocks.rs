@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 use tidemill_core::StageError;
 
+use super::compressors::Compressors;
 use crate::sink::codec::{Codec, compress};
 use crate::sink::container::{Format, block};
 
@@ -38,9 +39,10 @@ struct Compressed {
     raw: Vec<u8>,
 }
 
-/// Blocks in the hands of rayon's threads, taken back in the order in which they were given, so that the files do
+/// Blocks in the hands of other threads, taken back in the order in which they were given, so that the files do
 /// not depend on how long each one takes.
 pub(super) struct Blocks {
+    compressors: Compressors,
     jobs: VecDeque<Job>,
     spare: Vec<Vec<u8>>,
     limit: usize,
@@ -48,7 +50,9 @@ pub(super) struct Blocks {
 
 impl Blocks {
     pub(super) fn new() -> Self {
-        Self { jobs: VecDeque::new(), spare: Vec::new(), limit: 2 * rayon::current_num_threads() }
+        let compressors = Compressors::of_this_thread();
+        let limit = 2 * compressors.threads();
+        Self { compressors, jobs: VecDeque::new(), spare: Vec::new(), limit }
     }
 
     /// Whether a block must be taken back before the next is given.
@@ -80,7 +84,7 @@ impl Blocks {
         match codec {
             // A copy costs less than to wake another thread.
             Codec::Null => work(),
-            _ => rayon::spawn(work),
+            _ => self.compressors.spawn(work),
         }
         self.jobs.push_back(Job { directory, rows, format, result });
     }

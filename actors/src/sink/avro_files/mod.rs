@@ -2,6 +2,7 @@
 
 mod adopt;
 mod blocks;
+mod compressors;
 mod directory;
 mod files;
 mod hours;
