@@ -243,9 +243,9 @@ pub(crate) struct Reprocess {
     /// Say what would be different, and publish nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Publish it even when events that are published are not there any more.
+    /// Publish it even when events that are published are not there any more, or rows of aggregates have other values.
     #[arg(long)]
-    pub(crate) fewer: bool,
+    pub(crate) replace: bool,
     /// How far before the hour to begin reading where a source can begin by time (Kafka); without it, as far as `dedup` may know an event from.
     #[arg(long, value_name = "DURATION", value_parser = duration_ms)]
     pub(crate) lead: Option<i64>,

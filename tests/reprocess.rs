@@ -115,7 +115,7 @@ fn another_topology_makes_another_hour_and_what_differs_is_told_first() {
         assert!(told.contains(differs) && told.contains("  - \"2\"\n") && told.contains("  - \"3\"\n"), "{told}");
         assert_eq!(revisions(&place, "play").len(), 1, "nothing is published");
     }
-    assert!(said(&reprocess(&place, &["--fewer"], 0)).contains("published as revision 1"));
+    assert!(said(&reprocess(&place, &["--replace"], 0)).contains("published as revision 1"));
     let made: BTreeMap<String, u64> = (manifests(&place.out(), "play").into_iter())
         .filter(|manifest| manifest["revision"] == 1)
         .map(|manifest| {
@@ -135,6 +135,48 @@ fn another_topology_makes_another_hour_and_what_differs_is_told_first() {
         told.contains("2 added, 0 removed, 0 with other values") && told.contains("published as revision 2"),
         "{told}"
     );
+}
+
+#[test]
+fn aggregates_that_would_be_less_are_not_replaced_although_their_ids_are_the_same() {
+    let place = Place::new();
+    place.plays("");
+    let counts = "\n[stages.counts]\nkind = \"hourly\"\nfrom = [\"dedup\"]\nmeasures = { events = \"count()\" }\n\
+                  [sinks.count_files]\nkind = \"avro_files\"\nfrom = [\"counts\"]\n";
+    place.append("plays.toml", counts);
+    place.write("data/a", lines(0..100));
+    place.write("data/b", lines(100..200));
+    assert_exit(&finish(&mut place.run_command(&UNTIL_END)), 0);
+    std::fs::remove_file(place.path("data/b")).expect("removed");
+    let told = said(&reprocess(&place, &["--type", "counts"], 1));
+    assert!(
+        told.contains("0 added, 0 removed, 1 with other values") && told.contains("have other values, so nothing"),
+        "{told}"
+    );
+    let told = said(&reprocess(&place, &[], 1));
+    assert!(told.contains("0 added, 100 removed"), "{told}");
+    assert_eq!((revisions(&place, "counts").len(), revisions(&place, "play").len()), (1, 1), "neither, or both");
+    reprocess(&place, &["--replace"], 0);
+    assert_eq!((revisions(&place, "counts").len(), revisions(&place, "play").len()), (2, 2));
+}
+
+#[test]
+fn files_that_are_still_written_or_came_later_are_not_read_again() {
+    let place = Place::new();
+    place.plays("");
+    let gzip = |name: &str, text: &str| {
+        let plain = place.write("plain", text);
+        let output = std::process::Command::new("gzip").arg("-c").arg(plain).output().expect("gzip");
+        place.write(name, output.stdout);
+    };
+    gzip("data/a.gz", &lines(0..1_000));
+    assert_exit(&finish(&mut place.run_command(&UNTIL_END)), 0);
+    // Half a file, as one that is being written is.
+    gzip("data/b.gz", &lines(1_000..2_000));
+    let whole = std::fs::read(place.path("data/b.gz")).expect("the file");
+    std::fs::write(place.path("data/b.gz"), &whole[..whole.len() / 2]).expect("written");
+    let told = said(&reprocess(&place, &[], 0));
+    assert!(told.contains("1,000 events, the same as revision 0"), "{told}");
 }
 
 #[test]
@@ -219,8 +261,10 @@ fn wherever_it_is_killed_the_next_one_ends_what_it_began() {
             assert_eq!(revisions[&last]["ids"], revisions[&0]["ids"], "{point}:{hit}");
             assert_exit(&finish(&mut place.run_command(&UNTIL_END)), 0);
             assert_exit(&place.tidemill(&["verify", "out"]), 0);
-            let staged = place.out().join(".tidemill-staging/@given");
-            assert_eq!(std::fs::read_dir(staged).expect("the directory").count(), 0, "{point}:{hit}");
+            for left in ["@given", "@accepted"] {
+                let staged = place.out().join(".tidemill-staging").join(left);
+                assert_eq!(std::fs::read_dir(staged).expect("the directory").count(), 0, "{point}:{hit}: {left}");
+            }
         }
     }
 }
@@ -273,12 +317,28 @@ fn what_can_not_be_made_again_is_refused_with_what_to_do() {
     assert_exit(&finish(&mut place.run_command(&UNTIL_END)), 0);
     refused(&["--hour", "2023-11-14T23:10:00"], 64, "begins at 2023-11-14T23:00:00Z");
     refused(&["--hour", "2023-11-14T22"], 69, "nothing of the hour 2023-11-14T22:00:00Z is published");
-    refused(&["--hour", HOUR_NAME, "--type", "ply"], 69, "nothing is known of a type `ply`");
+    refused(&["--hour", HOUR_NAME, "--type", "ply"], 69, "nothing of the hour 2023-11-14T23:00:00Z is published");
+    refused(
+        &["--hour", HOUR_NAME, "--set", "output.root=elsewhere"],
+        69,
+        "is not the output root of the state directory",
+    );
+    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
+    place.write(
+        "plays.toml",
+        text.replace(
+            "kind = \"avro_files\"",
+            "kind = \"avro_files\"\npath = \"{event_type}/{year}{month}{day}{hour}\"",
+        ),
+    );
+    refused(&["--hour", HOUR_NAME], 78, "path");
+    place.write("plays.toml", text);
     // What the hour was made of is gone: it is not replaced by nothing.
     std::fs::rename(place.path("data/a"), place.path("away")).expect("moved");
     refused(&["--hour", HOUR_NAME], 69, "no file matches");
     place.write("data/b", "");
     refused(&["--hour", HOUR_NAME], 1, "0 added, 100 removed");
+    refused(&["--hour", HOUR_NAME], 1, "file `data/a`: it can't be found");
     refused(&["--hour", HOUR_NAME], 1, "see whether the input is still all there");
     let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
     place.write("plays.toml", text.replace("time = \"at\"", "time = \"at\"\nlate = \"next_hour\""));

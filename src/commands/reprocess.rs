@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use tidemill_core::Hour;
-use tidemill_runtime::{Registry, RequestError, Requesting, last_positions};
+use tidemill_actors::sink::Manifest;
+use tidemill_core::{Hour, format_time_ms};
+use tidemill_runtime::{Registry, RequestError, Requesting, RunConfig, can_follow, last_positions};
+use tidemill_topology::{Plan, REPLAY};
 
 use crate::cli::{Reprocess, now_ms};
-use crate::commands::{hours, topology};
+use crate::commands::topology;
 use crate::exit::{Code, Failure};
-use crate::hours::Wanted;
+use crate::hours::revisions;
 use crate::logging;
 use crate::output::{print, print_json};
-use crate::reprocess::{Again, Comparison, Outcome, Target, again, publish, targets};
+use crate::reprocess::{Again, Comparison, Made, Outcome, Target, again, publish, targets};
 use crate::settings::{LogLevel, Settings};
 
 /// How often an hour is read once more because another revision came meanwhile.
@@ -24,127 +26,161 @@ pub(crate) fn run(registry: &Registry, args: &Reprocess) -> Result<(), Failure> 
     }
     logging::start(&settings.log);
     let plan = topology::read(registry, Some(&args.topology)).plan()?;
-    let (name, hour) = (plan.name.clone(), Hour { start_ms: args.hour, width_ms: plan.limits.bucket_ms });
-    if Hour::of(hour.start_ms, hour.width_ms) != hour {
+    let hour = Hour { start_ms: args.hour, width_ms: plan.limits.bucket_ms };
+    let lies_in = Hour::of(hour.start_ms, hour.width_ms);
+    if lies_in != hour {
         let message = format!(
             "no hour of {} ms begins then; the one that it lies in begins at {}",
             hour.width_ms,
-            tidemill_core::format_time_ms(Hour::of(hour.start_ms, hour.width_ms).start_ms)
+            format_time_ms(lies_in.start_ms)
         );
         return Err(Failure::new(Code::Usage, message));
     }
-    drop(plan);
-    let config = settings.run_config(&name, false)?;
+    let config = settings.run_config(&plan.name, false)?;
     let requesting = Requesting::open(&config.state_root, &config.output_root)?;
-    let reprocessing = Reprocessing { registry, args, settings, hour, requesting };
-    let mut comparisons = Vec::new();
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        let overtaken = reprocessing.once(&name, &mut comparisons)?;
-        if overtaken.is_empty() {
-            break;
-        }
-        if tries == TRIES {
-            let message = format!(
-                "late events of {} were published {TRIES} times meanwhile; try again when they come less often",
-                overtaken.join(", ")
-            );
-            return Err(Failure::new(Code::Stopped, message));
-        }
-    }
-    reprocessing.requesting.clear()?;
-    reprocessing.tell(&comparisons)
+    // What the owner could not go on with, it can't publish either.
+    can_follow(&config.state_root, &plan)?;
+    drop(plan);
+    let reprocessing = Reprocessing { registry, args, config, hour, requesting };
+    let mut done: Vec<Comparison> = Vec::new();
+    let made = reprocessing.all(&mut done);
+    reprocessing.tell(&done)?;
+    made
 }
 
 struct Reprocessing<'a> {
     registry: &'a Registry,
     args: &'a Reprocess,
-    settings: Settings,
+    config: RunConfig,
     hour: Hour,
     requesting: Requesting,
 }
 
+/// What was read once more, and is not published yet.
+struct Remade {
+    target: Target,
+    manifests: Vec<Manifest>,
+    /// Which run made it.
+    run: usize,
+    comparison: Comparison,
+}
+
 impl Reprocessing<'_> {
-    /// Reads and publishes all that is not published yet. Returns the types of which other revisions came meanwhile.
-    fn once(&self, name: &str, done: &mut Vec<Comparison>) -> Result<Vec<String>, Failure> {
-        let args = self.args;
-        let config = self.settings.run_config(name, false)?;
-        let plan = || topology::read(self.registry, Some(&args.topology)).loaded.plan;
-        let plan = || plan().ok_or_else(|| Failure::new(Code::Config, "the topology has errors now"));
-        let wanted = Wanted {
-            since_ms: Some(self.hour.start_ms),
-            until_ms: Some(self.hour.start_ms + 1),
-            event_type: args.event_type.as_deref(),
-            manifests: true,
-        };
-        let (report, faults) = hours::read(&self.settings, &wanted, &|_, _| None)?;
-        if faults > 0 {
-            return Err(Failure::new(Code::Fault, format!("{faults} directories could not be read")));
+    fn all(&self, done: &mut Vec<Comparison>) -> Result<(), Failure> {
+        let mut published: Vec<(String, String)> = Vec::new();
+        for _ in 0..TRIES {
+            let overtaken = self.once(&mut published, done)?;
+            if overtaken.is_empty() {
+                return Ok(());
+            }
         }
+        let message = format!("other revisions of the hour were published {TRIES} times meanwhile; try again later");
+        Err(Failure::new(Code::Stopped, message))
+    }
+
+    fn plan(&self) -> Result<Plan, Failure> {
+        // What there is to say of it was said when it was read first.
+        let plan = topology::read(self.registry, Some(&self.args.topology)).loaded.plan;
+        plan.ok_or_else(|| Failure::new(Code::Config, "the topology has errors now"))
+    }
+
+    /// Reads and publishes all that is not published yet; nothing is published before all is read and compared. Returns the types of which other revisions
+    /// came meanwhile.
+    fn once(&self, published: &mut Vec<(String, String)>, done: &mut Vec<Comparison>) -> Result<Vec<String>, Failure> {
+        let key = |target: &Target| (target.event_type.clone(), target.sink.clone());
+        let time = (self.hour.start_ms, self.hour.end_ms());
+        let revisions = revisions(&self.config.output_root, time, self.args.event_type.as_deref())?;
         let mut skip = |why: String| eprintln!("tidemill: {why}");
-        let mut targets = targets(report, &plan()?, self.hour.start_ms, args.event_type.as_deref(), &mut skip)?;
-        targets.retain(|target| !done.iter().any(|done| done.is_of(target)));
-        let known = last_positions(&config.state_root)?;
-        // One run for all that were sealed by the same barrier.
-        let mut runs: BTreeMap<String, Vec<&Target>> = BTreeMap::new();
-        for target in &targets {
-            let positions = serde_json::to_string(&target.last.positions);
-            let positions = positions.map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
-            runs.entry(positions).or_default().push(target);
+        let mut targets = targets(revisions, &self.plan()?, self.hour.start_ms, &mut skip)?;
+        targets.retain(|target| !published.contains(&key(target)));
+        self.requesting.clear()?;
+        let (remade, runs) = self.read(targets)?;
+        let doubts: Vec<&str> = remade.iter().filter_map(|remade| remade.comparison.doubt()).collect();
+        if self.args.dry_run || (!doubts.is_empty() && !self.args.replace) {
+            let first = doubts.first().map(|doubt| (*doubt).to_owned());
+            done.extend(remade.into_iter().map(|remade| remade.comparison));
+            return match first.filter(|_| !self.args.dry_run) {
+                None => Ok(Vec::new()),
+                Some(doubt) => {
+                    let message = format!(
+                        "{doubt}, so nothing is published. When that is meant, say --replace; else see whether the input is still all there"
+                    );
+                    Err(Failure::new(Code::Fault, message))
+                }
+            };
         }
         let mut overtaken = Vec::new();
-        for targets in runs.values() {
-            self.requesting.clear()?;
-            let scratch = self.requesting.scratch();
-            let again_of = Again {
-                registry: self.registry,
-                topology: &args.topology,
-                hour: self.hour,
-                targets,
-                known: &known,
-                lead_ms: args.lead,
-            };
-            let (made, letters) = again(&again_of, config.clone(), &scratch)?;
-            if letters > 0 {
-                eprintln!("tidemill: {letters} events that were read again are dead letters of this topology");
-            }
-            let made_root = scratch.join("out");
-            for target in targets {
-                let is_of = |made: &&tidemill_actors::sink::Manifest| {
-                    made.event_type == target.event_type && made.sink == target.sink
-                };
-                let made: Vec<_> = made.iter().filter(is_of).cloned().collect();
-                let mut comparison = Comparison::of(target, &config.output_root, &made, &made_root)?;
-                if !args.dry_run && comparison.has_fewer() && !args.fewer {
+        for (number, Remade { target, manifests, run, mut comparison }) in remade.into_iter().enumerate() {
+            let id = format!("{:016x}-{:08x}-{number}", now_ms(), std::process::id());
+            let owner = (self.registry, &self.config);
+            let made = (manifests.as_slice(), runs[run].root.as_path());
+            match publish(&self.requesting, &target, made, &id, owner, &mut || self.plan())? {
+                Outcome::Published(revision) => {
+                    comparison.published_as = Some(revision);
+                    published.push(key(&target));
                     done.push(comparison);
-                    self.tell(done)?;
-                    let message = "events that are published are not there any more, so nothing is published in their place. When that is meant, say --fewer; \
-                        else see whether the input is still all there";
-                    return Err(Failure::new(Code::Fault, message));
                 }
-                if !args.dry_run {
-                    let id = format!("{:016x}-{:08x}", now_ms(), std::process::id());
-                    let id = format!("{id}-{}", done.len());
-                    let made = (made.as_slice(), made_root.as_path());
-                    let outcome =
-                        publish(&self.requesting, target, made, &id, (self.registry, &config), &mut || plan())?;
-                    match outcome {
-                        Outcome::Published(revision) => comparison.published_as = Some(revision),
-                        Outcome::Overtaken => {
-                            overtaken.push(target.event_type.clone());
-                            continue;
-                        }
-                        Outcome::Refused => {
-                            let message = "the owner of the output has refused the hour; its log says why";
-                            return Err(Failure::new(Code::Stopped, message));
-                        }
-                    }
+                Outcome::Overtaken => overtaken.push(target.event_type),
+                Outcome::Refused => {
+                    let message = format!(
+                        "the owner of the output has refused the hour of `{}`; its log says why",
+                        target.event_type
+                    );
+                    return Err(Failure::new(Code::Stopped, message));
                 }
-                done.push(comparison);
             }
         }
         Ok(overtaken)
+    }
+
+    /// Reads all once more: one run for those that were sealed by the same barrier.
+    fn read(&self, targets: Vec<Target>) -> Result<(Vec<Remade>, Vec<Made>), Failure> {
+        let known = last_positions(&self.config.state_root)?;
+        let replayed = |positions: Option<u64>| positions.unwrap_or(0);
+        let now = replayed(known.get(REPLAY).map(|letters| letters.values().map(|at| at.next).sum()));
+        let then = |target: &Target| replayed(target.last.positions.get(REPLAY).map(|letters| letters.values().sum()));
+        if let Some(target) = targets.iter().find(|target| then(target) < now) {
+            eprintln!(
+                "tidemill: dead letters were replayed since revision {} of `{}` was sealed: events of theirs that are parsed now, too, will be in the hour twice",
+                target.base, target.event_type
+            );
+        }
+        let mut by_positions: BTreeMap<String, Vec<Target>> = BTreeMap::new();
+        for target in targets {
+            let positions = serde_json::to_string(&target.last.positions);
+            let positions = positions.map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
+            by_positions.entry(positions).or_default().push(target);
+        }
+        let (mut remade, mut runs) = (Vec::new(), Vec::new());
+        for (run, targets) in by_positions.into_values().enumerate() {
+            let again_of = Again {
+                registry: self.registry,
+                topology: &self.args.topology,
+                hour: self.hour,
+                targets: &targets,
+                known: &known,
+                lead_ms: self.args.lead,
+            };
+            let made = again(&again_of, self.config.clone(), &self.requesting.scratch().join(run.to_string()))?;
+            made.gone.iter().for_each(|gone| eprintln!("tidemill: {gone}"));
+            if made.dead_letters > 0 {
+                eprintln!(
+                    "tidemill: {} events that were read again are dead letters of this topology",
+                    made.dead_letters
+                );
+            }
+            for target in targets {
+                let is_of = |made: &&Manifest| made.event_type == target.event_type && made.sink == target.sink;
+                let manifests: Vec<Manifest> = made.manifests.iter().filter(is_of).cloned().collect();
+                let is_input_gone = !made.gone.is_empty();
+                let root = &self.config.output_root;
+                let comparison = Comparison::of(&target, root, &manifests, &made.root, is_input_gone)?;
+                remade.push(Remade { target, manifests, run, comparison });
+            }
+            runs.push(made);
+        }
+        remade.sort_by(|a, b| key_of(&a.target).cmp(&key_of(&b.target)));
+        Ok((remade, runs))
     }
 
     fn tell(&self, comparisons: &[Comparison]) -> Result<(), Failure> {
@@ -153,6 +189,10 @@ impl Reprocessing<'_> {
             false => print(comparisons.iter().map(Comparison::text).collect::<String>()),
         }
     }
+}
+
+fn key_of(target: &Target) -> (&str, &str) {
+    (&target.event_type, &target.sink)
 }
 
 impl From<RequestError> for Failure {

@@ -43,7 +43,8 @@ pub(crate) fn gather(
     fault: &mut dyn FnMut(RevisionError),
 ) -> Result<Report, Failure> {
     let state = hour_state(root)?;
-    let (revisions, is_partial) = published(root, wanted, fault)?;
+    let limits = Limits { index_bytes: INDEX_BYTES_MAX, revisions: REVISIONS_MAX, only_wanted: false };
+    let (revisions, is_partial) = published(root, wanted, limits, fault)?;
     let state = state.unwrap_or_default();
     let hour_ms = match (state.bucket_ms, revisions.first()) {
         (0, Some(revision)) => revision.manifest.hour.width_ms,
@@ -125,13 +126,40 @@ pub(crate) fn gather(
     Ok(report)
 }
 
+/// All revisions of the hours that lie in a time, of one type or of all. Reads every manifest that was sealed from a day before on: some 10 µs each.
+pub(crate) fn revisions(
+    root: &Path,
+    (since_ms, until_ms): (i64, i64),
+    event_type: Option<&str>,
+) -> Result<Vec<Revision>, Failure> {
+    let wanted = Wanted { since_ms: Some(since_ms), until_ms: Some(until_ms), event_type, manifests: true };
+    let mut faults = Vec::new();
+    let limits = Limits { index_bytes: u64::MAX, revisions: usize::MAX, only_wanted: true };
+    let (revisions, _) = published(root, &wanted, limits, &mut |error| faults.push(error))?;
+    match faults.first() {
+        None => Ok(revisions),
+        Some(first) => Err(Failure::new(Code::Fault, first.to_string())),
+    }
+}
+
+/// How much is looked at.
+struct Limits {
+    /// Of the index, from its end.
+    index_bytes: u64,
+    /// Manifests that are kept.
+    revisions: usize,
+    /// None are kept but those of the hours that are asked for.
+    only_wanted: bool,
+}
+
 /// What was published, the newest first, and whether there may be more.
 fn published(
     root: &Path,
     wanted: &Wanted<'_>,
+    limits: Limits,
     fault: &mut dyn FnMut(RevisionError),
 ) -> Result<(Vec<Revision>, bool), Failure> {
-    let index = newest(root, INDEX_BYTES_MAX)?.ok_or_else(|| {
+    let index = newest(root, limits.index_bytes)?.ok_or_else(|| {
         let message = format!(
             "{} is not an output root of Tidemill: it has no index of what was published. Give the directory that `output.root` names",
             root.display()
@@ -145,7 +173,7 @@ fn published(
     let directories: Vec<&str> = directories.filter(|path| known.insert(*path)).collect();
     let (mut revisions, mut stop_ms): (Vec<Revision>, _) = (Vec::new(), wanted.since_ms.map(|since| since - DAY_MS));
     for chunk in directories.chunks(AT_ONCE) {
-        if revisions.len() >= REVISIONS_MAX {
+        if revisions.len() >= limits.revisions {
             is_partial = true;
             break;
         }
@@ -159,7 +187,10 @@ fn published(
                     let last_ms =
                         wanted.until_ms.map_or(revision.sealed_at_ms, |until_ms| until_ms.min(revision.sealed_at_ms));
                     stop_ms.get_or_insert(last_ms - HOURS * revision.manifest.hour.width_ms - DAY_MS);
-                    if wanted.event_type.is_none_or(|wanted| revision.manifest.event_type == wanted) {
+                    let is_of_type = wanted.event_type.is_none_or(|wanted| revision.manifest.event_type == wanted);
+                    let is_in_time = wanted.since_ms.is_none_or(|since_ms| revision.end_ms() > since_ms)
+                        && wanted.until_ms.is_none_or(|until_ms| revision.start_ms < until_ms);
+                    if is_of_type && (is_in_time || !limits.only_wanted) {
                         revisions.push(revision);
                     }
                 }

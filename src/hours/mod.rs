@@ -14,7 +14,7 @@ use serde::Serialize;
 use tidemill_actors::sink::{Manifest, Mode, Revision};
 use tidemill_core::{SealReason, format_time_ms};
 
-pub(crate) use gather::{Wanted, gather};
+pub(crate) use gather::{Wanted, gather, revisions};
 pub(crate) use grid::grid;
 pub(crate) use html::html;
 pub(crate) use one::{hour_start_ms, one};

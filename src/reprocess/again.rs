@@ -1,8 +1,8 @@
 //! The run that reads an hour once more.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tidemill_actors::sink::{Manifest, Revision, SUCCESS_NAME};
 use tidemill_core::{Hour, Positions, Stretch};
@@ -22,21 +22,32 @@ pub(crate) struct Again<'a> {
     pub(crate) topology: &'a Path,
     pub(crate) hour: Hour,
     /// All of them stood at the same positions of the sources.
-    pub(crate) targets: &'a [&'a Target],
+    pub(crate) targets: &'a [Target],
     /// What the state knows of the sources' partitions.
     pub(crate) known: &'a Positions,
     /// How far before the hour reading begins, where sources can begin by time; `None`: as far as `dedup` can look back.
     pub(crate) lead_ms: Option<i64>,
 }
 
-/// Reads it, with a state and an output below `scratch`, which must not be there. Returns what it has made of the hour, and how many dead letters.
-pub(crate) fn again(again: &Again<'_>, config: RunConfig, scratch: &Path) -> Result<(Vec<Manifest>, u64), Failure> {
+/// What was made of it.
+pub(crate) struct Made {
+    /// Below its output root.
+    pub(crate) manifests: Vec<Manifest>,
+    pub(crate) root: PathBuf,
+    /// What of the input is gone, or may be.
+    pub(crate) gone: BTreeSet<String>,
+    pub(crate) dead_letters: u64,
+}
+
+/// Reads it, with a state and an output below `scratch`, which must not be there.
+pub(crate) fn again(again: &Again<'_>, config: RunConfig, scratch: &Path) -> Result<Made, Failure> {
     // What there is to say of the topology was said when it was read first.
     let plan = topology::read(again.registry, Some(again.topology)).loaded.plan;
     let plan = plan.ok_or_else(|| Failure::new(Code::Config, "the topology has errors now"))?;
     let lead_ms = again.lead_ms.unwrap_or_else(|| reach_ms(&plan));
     let early_ms = lead_ms.saturating_add(plan.limits.max_ahead_ms).saturating_add(CLOCKS_MS);
-    let arrived_from_ms = again.hour.start_ms.saturating_sub(early_ms);
+    let arrived_from_ms = again.hour.start_ms.saturating_sub(early_ms).max(0);
+    let gone: Arc<Mutex<BTreeSet<String>>> = Arc::default();
     let positions = again.targets.first().map(|target| &target.last.positions);
     let stretches: BTreeMap<Arc<str>, Arc<Stretch>> = (positions.into_iter().flatten())
         .map(|(source, partitions)| {
@@ -44,6 +55,7 @@ pub(crate) fn again(again: &Again<'_>, config: RunConfig, scratch: &Path) -> Res
                 arrived_from_ms,
                 until: partitions.iter().map(|(partition, next)| (partition.as_str().into(), *next)).collect(),
                 known: again.known.get(source.as_str()).cloned().unwrap_or_default(),
+                gone: Arc::clone(&gone),
             };
             (source.as_str().into(), Arc::new(stretch))
         })
@@ -62,16 +74,18 @@ pub(crate) fn again(again: &Again<'_>, config: RunConfig, scratch: &Path) -> Res
     };
     let plan = narrowed(plan, again.hour, &wanted);
     let registry = with_kinds(again.registry.clone());
-    let letters = run(plan, registry, config)?;
+    let dead_letters = run(plan, registry, config)?;
     let index = newest(&output_root, u64::MAX)?.unwrap_or_default();
     let directories = index.paths.iter().filter_map(|path| path.strip_suffix(SUCCESS_NAME)?.strip_suffix('/'));
-    let mut made = Vec::new();
-    for path in directories {
+    let mut manifests = Vec::new();
+    // What was published a moment ago is there once only.
+    for path in directories.collect::<BTreeSet<_>>() {
         let revision = Revision::read(&output_root.join(path));
         let revision = revision.map_err(|error| Failure::new(Code::Unavailable, error.to_string()))?;
-        made.extend(revision.filter(|made| made.start_ms == again.hour.start_ms).map(|made| made.manifest));
+        manifests.extend(revision.filter(|made| made.start_ms == again.hour.start_ms).map(|made| made.manifest));
     }
-    Ok((made, letters))
+    let gone = std::mem::take(&mut *gone.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok(Made { manifests, root: output_root, gone, dead_letters })
 }
 
 /// Runs it to its end; how many dead letters there were.

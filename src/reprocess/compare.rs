@@ -23,6 +23,10 @@ pub(crate) struct Comparison {
     pub(crate) before: Side,
     pub(crate) after: Side,
     verdict: Verdict,
+    /// A stage makes it of other events.
+    is_made: bool,
+    /// A part of the input is gone, or may be.
+    is_input_gone: bool,
     /// Row by row, where the two differ.
     differing: Option<Differing>,
     /// The revision that it has become.
@@ -41,8 +45,10 @@ pub(crate) struct Side {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Verdict {
-    /// As many events, with the same ids; where the type has no id, the same rows.
+    /// The same rows.
     Same,
+    /// As many events, with the same ids; there are too many of them to be compared one by one.
+    SameIds,
     Differs,
     /// Revisions of aggregates that are to be added up can't be compared.
     NotComparable,
@@ -62,8 +68,14 @@ impl Side {
 }
 
 impl Comparison {
-    /// Compares what is published below `root` with what was made below `made_root`. Reads rows only where counts and hashes do not say it all.
-    pub(crate) fn of(target: &Target, root: &Path, made: &[Manifest], made_root: &Path) -> Result<Self, Failure> {
+    /// Compares what is published below `root` with what was made below `made_root`, row by row: some 2 µs each.
+    pub(crate) fn of(
+        target: &Target,
+        root: &Path,
+        made: &[Manifest],
+        made_root: &Path,
+        is_input_gone: bool,
+    ) -> Result<Self, Failure> {
         let (before, mut after) = (Side::of(target.read.iter()), Side::of(made.iter()));
         let has_ids = target.last.ids.is_some();
         if has_ids && made.is_empty() {
@@ -80,10 +92,8 @@ impl Comparison {
         let mut found = None;
         let verdict = if is_delta {
             Verdict::NotComparable
-        } else if has_ids && before == after {
-            Verdict::Same
         } else if before.events.max(after.events) > ROWS_MAX {
-            Verdict::Differs
+            if has_ids && before == after { Verdict::SameIds } else { Verdict::Differs }
         } else {
             let id = target.last.ids.as_ref().map(|ids| ids.fields.clone()).unwrap_or_default();
             let rows = differing(&files(root, &target.read), &files(made_root, made), &id);
@@ -100,20 +110,29 @@ impl Comparison {
             before,
             after,
             verdict,
+            is_made: target.is_made,
+            is_input_gone,
             differing: found,
             published_as: None,
         })
     }
 
-    /// Whether it is of this one.
-    pub(crate) fn is_of(&self, target: &Target) -> bool {
-        (&self.event_type, &self.sink) == (&target.event_type, &target.sink)
-    }
-
-    /// Whether events that are published are not there any more.
-    pub(crate) fn has_fewer(&self) -> bool {
-        let removed = self.differing.as_ref().map_or(0, |rows| rows.removed);
-        removed > 0 || (self.verdict == Verdict::Differs && self.after.events < self.before.events)
+    /// Why somebody has to say that this is meant, before it takes the place of what is published.
+    pub(crate) fn doubt(&self) -> Option<&'static str> {
+        let Differing { removed, changed, .. } = self.differing.clone().unwrap_or_default();
+        match self.verdict {
+            Verdict::Same | Verdict::SameIds => None,
+            Verdict::NotComparable => Some("its rows can't be compared with those that are to be added up"),
+            Verdict::Differs if removed > 0 || self.after.events < self.before.events => {
+                Some("events that are published are not there any more")
+            }
+            // Where input is gone, that is how it shows.
+            Verdict::Differs if self.is_made && changed > 0 => Some("rows that a stage makes have other values"),
+            Verdict::Differs if self.is_input_gone => {
+                Some("a part of the input is gone, and what was a repeat may be taken for new")
+            }
+            Verdict::Differs => None,
+        }
     }
 
     pub(crate) fn text(&self) -> String {
@@ -121,6 +140,9 @@ impl Comparison {
         let mut text = format!("{event_type} {hour}, sink {sink}: ");
         let _ = match self.verdict {
             Verdict::Same => writeln!(text, "{} events, the same as revision {base}", count(after.events)),
+            Verdict::SameIds => {
+                writeln!(text, "{} events, by their ids the same as revision {base}", count(after.events))
+            }
             Verdict::NotComparable => writeln!(
                 text,
                 "{} rows; revisions up to {base} are to be added up, and are not compared",

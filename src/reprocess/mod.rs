@@ -11,7 +11,7 @@ mod publish;
 mod rows;
 mod target;
 
-pub(crate) use again::{Again, again};
+pub(crate) use again::{Again, Made, again};
 pub(crate) use compare::Comparison;
 pub(crate) use publish::{Outcome, publish};
 pub(crate) use target::{Target, targets};

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tidemill_actors::reread::{Nowhere, Window, WindowConfig};
 use tidemill_core::{Hour, Options, Role, StageKind};
 use tidemill_runtime::Registry;
-use tidemill_topology::{Edge, Node, Plan, Port};
+use tidemill_topology::{DeadLetterCaps, Edge, Node, Plan, Port};
 
 /// Types by the sinks that they are wanted in.
 pub(crate) type Wanted = BTreeMap<String, BTreeSet<String>>;
@@ -72,7 +72,8 @@ pub(crate) fn narrowed(plan: Plan, hour: Hour, wanted: &Wanted) -> Plan {
         places.push(nodes.len());
         nodes.push(node);
     }
-    Plan { nodes, ..plan }
+    // What was put aside then is put aside again.
+    Plan { nodes, caps: DeadLetterCaps::default(), ..plan }
 }
 
 /// The window of a `dedup`.

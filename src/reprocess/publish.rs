@@ -16,6 +16,8 @@ use crate::exit::{Code, Failure};
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often it is looked whether it has.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Pause between two cuts of our own, of which the first did not answer it.
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,36 +45,57 @@ pub(crate) fn publish(
         id: id.to_owned(),
         stage: target.sink.as_str().into(),
         free: adoption.places(),
+        files: adoption.directories.iter().flat_map(|directory| directory.given.clone()).collect(),
         body: json!(adoption),
     };
     requesting.ask(&request)?;
     let begin = Instant::now();
     while requesting.is_pending(id) {
-        if owner_of(&config.state_root).is_some() {
-            if begin.elapsed() > PATIENCE {
-                requesting.withdraw(id)?;
-                let message = format!(
-                    "the process that runs the topology has not taken the request up in {} s, so it was taken back: see its log, and `tidemill status`",
-                    PATIENCE.as_secs()
-                );
-                return Err(Failure::new(Code::Unavailable, message));
+        if begin.elapsed() > PATIENCE {
+            requesting.withdraw(id)?;
+            // It may have been answered at this moment.
+            if let Outcome::Published(revision) = outcome(&adoption, id, &config.output_root)? {
+                return Ok(Outcome::Published(revision));
             }
+            let message = format!(
+                "whoever runs the topology has not answered the request in {} s, so it was taken back: see the log, and `tidemill status`. What a cut has already is published all the same",
+                PATIENCE.as_secs()
+            );
+            return Err(Failure::new(Code::Unavailable, message));
+        }
+        if owner_of(&config.state_root).is_some() {
             std::thread::sleep(LOOK_EVERY);
             continue;
         }
         if let Err(failure) = plan().and_then(|plan| cut(plan, registry, config)) {
             requesting.withdraw(id)?;
-            return Err(failure);
+            return match outcome(&adoption, id, &config.output_root)? {
+                Outcome::Published(revision) => Ok(Outcome::Published(revision)),
+                Outcome::Overtaken | Outcome::Refused => Err(failure),
+            };
+        }
+        if requesting.is_pending(id) {
+            // It was another one's turn, or the region could not make its cut, which the log tells.
+            std::thread::sleep(AGAIN_AFTER);
         }
     }
-    let Some(first) = adoption.places().first().cloned() else { return Ok(Outcome::Refused) };
-    let revision = Revision::read(&config.output_root.join(first));
-    let revision = revision.map_err(|error| Failure::new(Code::Unavailable, error.to_string()))?;
-    Ok(match revision {
-        Some(published) if published.manifest.request.as_deref() == Some(id) => Outcome::Published(adoption.revision()),
-        Some(_) => Outcome::Overtaken,
-        None => Outcome::Refused,
-    })
+    outcome(&adoption, id, &config.output_root)
+}
+
+/// What is to be seen of a request that was answered.
+fn outcome(adoption: &Adoption, id: &str, root: &Path) -> Result<Outcome, Failure> {
+    let mut outcome = Outcome::Refused;
+    for place in adoption.places() {
+        let revision = Revision::read(&root.join(place));
+        match revision.map_err(|error| Failure::new(Code::Unavailable, error.to_string()))? {
+            Some(published) if published.manifest.request.as_deref() == Some(id) => {
+                return Ok(Outcome::Published(adoption.revision()));
+            }
+            Some(_) => outcome = Outcome::Overtaken,
+            None => {}
+        }
+    }
+    Ok(outcome)
 }
 
 /// Gives the files to the owner, and says what is to be made of them.

@@ -1,13 +1,12 @@
 //! What is published of an hour, and can be read once more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use tidemill_actors::sink::{Manifest, Mode};
+use tidemill_actors::sink::{Manifest, Mode, Revision};
 use tidemill_core::{DEAD_LETTER_TYPE, LatePolicy, format_time_ms};
 use tidemill_topology::Plan;
 
 use crate::exit::{Code, Failure};
-use crate::hours::Report;
 
 /// The hour of a type in a sink.
 #[derive(Debug)]
@@ -15,6 +14,8 @@ pub(crate) struct Target {
     pub(crate) event_type: String,
     pub(crate) sink: String,
     pub(crate) hour_start_ms: i64,
+    /// A stage makes it of other events.
+    pub(crate) is_made: bool,
     /// Its last revision.
     pub(crate) base: u32,
     /// Manifests of the revisions that are the hour as it is known now.
@@ -32,7 +33,7 @@ pub(crate) fn hour_path(manifest: &Manifest) -> &str {
 }
 
 impl Target {
-    fn of(manifests: Vec<Manifest>, hour_start_ms: i64) -> Option<Self> {
+    fn of(manifests: Vec<Manifest>, is_made: bool, hour_start_ms: i64) -> Option<Self> {
         let last = manifests.iter().max_by_key(|manifest| manifest.revision)?.clone();
         let is_whole = |manifest: &&Manifest| matches!(manifest.mode, Mode::Complete | Mode::Replace);
         let first = manifests.iter().filter(is_whole).map(|manifest| manifest.revision).max().unwrap_or(0);
@@ -41,6 +42,7 @@ impl Target {
             event_type: last.event_type.clone(),
             sink: last.sink.clone(),
             hour_start_ms,
+            is_made,
             base: last.revision,
             paths: paths.collect(),
             read: manifests.into_iter().filter(|manifest| manifest.revision >= first).collect(),
@@ -49,47 +51,45 @@ impl Target {
     }
 }
 
-/// What of an hour can be read once more: of one type, or of all. What can't is told to `skip`, unless it was asked for by name.
+/// What of an hour can be read once more, of what is published of it. What can't is told to `skip`; when nothing can, that is the failure.
 pub(crate) fn targets(
-    report: Report,
+    revisions: Vec<Revision>,
     plan: &Plan,
     hour_start_ms: i64,
-    event_type: Option<&str>,
     skip: &mut dyn FnMut(String),
 ) -> Result<Vec<Target>, Failure> {
-    let hour = format_time_ms(hour_start_ms);
-    let next_hour: BTreeSet<&str> = (plan.types.iter().chain(plan.nodes.iter().flat_map(|node| &node.sends)))
-        .filter(|of| of.late.policy == LatePolicy::NextHour)
-        .map(|of| &*of.name)
-        .collect();
+    let mut by_sink: BTreeMap<(String, String), Vec<Manifest>> = BTreeMap::new();
+    for Revision { manifest, .. } in revisions {
+        by_sink.entry((manifest.event_type.clone(), manifest.sink.clone())).or_default().push(manifest);
+    }
+    by_sink.retain(|(name, _), _| *name != *DEAD_LETTER_TYPE);
     let mut targets = Vec::new();
     let mut refused = Vec::new();
-    for row in report.types {
-        let Some(sink) = row.sink.filter(|_| row.event_type != *DEAD_LETTER_TYPE) else { continue };
-        let name = &row.event_type;
-        let takes = plan.nodes.iter().find(|node| *node.name == *sink);
-        let takes = takes.is_some_and(|node| node.accepts.iter().any(|of| *of.name == **name));
-        if next_hour.contains(name.as_str()) {
-            refused.push(format!(
-                "type `{name}` has `late = \"next_hour\"`: its files hold events of other hours, so that no hour can be read again by itself"
-            ));
-        } else if !takes {
-            refused.push(format!("type `{name}` does not come to a sink `{sink}` in this topology any more"));
-        } else if let Some(target) = Target::of(row.manifests, hour_start_ms) {
-            targets.push(target);
+    for ((name, sink), manifests) in by_sink {
+        let takes = plan.nodes.iter().filter(|node| *node.name == *sink).flat_map(|node| &node.accepts);
+        match takes.into_iter().find(|of| *of.name == *name) {
+            None => refused.push(format!("type `{name}` does not come to a sink `{sink}` in this topology any more")),
+            Some(of) => {
+                let is_mixed = |manifest: &Manifest| manifest.late_of_earlier_hours > 0;
+                if of.late.policy == LatePolicy::NextHour || manifests.iter().any(is_mixed) {
+                    refused.push(format!(
+                        "files of type `{name}` hold events of other hours (`late = \"next_hour\"`), so that no hour can be read again by itself"
+                    ));
+                } else {
+                    let is_made = !plan.types.iter().any(|declared| *declared.name == *name);
+                    targets.extend(Target::of(manifests, is_made, hour_start_ms));
+                }
+            }
         }
     }
-    match (targets.is_empty(), event_type) {
+    match (targets.is_empty(), refused.is_empty()) {
         (false, _) => refused.into_iter().for_each(skip),
-        (true, _) if !refused.is_empty() => return Err(Failure::new(Code::Unavailable, refused.join("\ntidemill: "))),
-        (true, Some(event_type)) => {
+        (true, false) => return Err(Failure::new(Code::Unavailable, refused.join("\ntidemill: "))),
+        (true, true) => {
+            let hour = format_time_ms(hour_start_ms);
             let message = format!(
-                "no revision of the hour {hour} of `{event_type}` is published, so there is none to be made once more"
+                "nothing of the hour {hour} is published, of what is asked for, so there is nothing to be made once more"
             );
-            return Err(Failure::new(Code::Unavailable, message));
-        }
-        (true, None) => {
-            let message = format!("nothing of the hour {hour} is published, so there is nothing to be made once more");
             return Err(Failure::new(Code::Unavailable, message));
         }
     }

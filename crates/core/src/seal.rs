@@ -91,6 +91,8 @@ pub struct Request {
     pub stage: Arc<str>,
     /// Paths below the output root that have to be free: when something is there, the request is refused.
     pub free: Vec<String>,
+    /// Files that come with it, which the stage may publish ([`Home::Request`](crate::Home::Request)).
+    pub files: Vec<String>,
     /// What is asked for, in a form of the stage's kind.
     pub body: serde_json::Value,
 }

@@ -1,7 +1,7 @@
 //! Sources: where records come from.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::batch::RawChunk;
@@ -35,7 +35,7 @@ pub struct SourceContext {
 
 /// A part of the input of a source that was read before. The runtime hands on nothing beyond it, so a source that can't do better may read all
 /// that there is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Stretch {
     /// What arrived before it, in milliseconds since 1970, may be left out.
     pub arrived_from_ms: i64,
@@ -43,6 +43,15 @@ pub struct Stretch {
     pub until: BTreeMap<Arc<str>, u64>,
     /// What the state knows of partitions: names for those that can't be told by what is there now.
     pub known: BTreeMap<Arc<str>, PartitionPosition>,
+    /// What of it a source has found to be gone, or may be, in words.
+    pub gone: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Stretch {
+    /// Notes that a part of it is gone, or may be.
+    pub fn is_gone(&self, what: String) {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner).insert(what);
+    }
 }
 
 /// What a source had to give.

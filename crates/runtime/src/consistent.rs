@@ -44,7 +44,7 @@ pub(crate) fn consistent(state: &StateDir, divided: &Regions, fingerprint: &Fing
 }
 
 /// Whether the state can be used with the topology as it is now.
-fn follows(committed: &Committed, fingerprint: &Fingerprint) -> Result<(), RunError> {
+pub(crate) fn follows(committed: &Committed, fingerprint: &Fingerprint) -> Result<(), RunError> {
     let Some(old) = &committed.fingerprint else { return Ok(()) };
     let refused = old.compare(fingerprint).into_iter().filter(|change| !change.compatible);
     let changes: Vec<String> = refused.map(|change| format!("  - {}; {}", change.what, change.help)).collect();

@@ -23,7 +23,7 @@ use crate::producers;
 use crate::progress::Progress;
 use crate::reader::{Order, Reader};
 use crate::region::{Reads, Region, RunConfig, SourceShared};
-use crate::requests;
+use crate::requests::{self, Asked};
 use crate::worker::Left;
 
 const TICK: Duration = Duration::from_millis(10);
@@ -31,8 +31,6 @@ const TICK: Duration = Duration::from_millis(10);
 const DEAF: Duration = Duration::from_secs(2);
 /// Proposals take no more than one part in so many of the time.
 const PROPOSE_PAUSE: u32 = 20;
-/// How often it is looked for requests.
-const ASK_EVERY: Duration = Duration::from_millis(500);
 
 /// See the module.
 pub(crate) struct Coordinator {
@@ -52,8 +50,7 @@ pub(crate) struct Coordinator {
     deaf_since: Option<Instant>,
     /// No proposals before it.
     propose_from: Instant,
-    /// When it was looked for requests last.
-    asked: Option<Instant>,
+    asked: Asked,
     /// Bytes that had been read at the last barrier.
     last_cut_bytes: u64,
     phase: Phase,
@@ -176,7 +173,7 @@ impl Coordinator {
             ticked: Instant::now(),
             deaf_since: None,
             propose_from: Instant::now(),
-            asked: None,
+            asked: Asked::default(),
             last_cut_bytes: 0,
             phase: Phase::Running,
             drain: None,
@@ -262,7 +259,7 @@ impl Coordinator {
                 let interval = Duration::from_millis(self.region.config.cut_interval_ms);
                 let due = (has_read || self.region.can_free()) && self.last_cut_at.elapsed() >= interval;
                 let full = self.region.held_bytes() >= self.region.config.replay_bytes / 2;
-                let is_asked = self.asked.is_none_or(|asked| asked.elapsed() >= ASK_EVERY) && self.request().is_some();
+                let is_asked = self.asked.is_due() && self.request().is_some();
                 if !closing.is_empty() || !said.passes.is_empty() || due || full || is_asked {
                     self.start(closing, said.passes, false, false);
                 }
@@ -273,16 +270,9 @@ impl Coordinator {
 
     /// What somebody outside asks a stage of the region for.
     fn request(&mut self) -> Option<Arc<Request>> {
-        self.asked = Some(Instant::now());
         let Region { config, stages, .. } = &*self.region;
         let is_own = |name: &str| stages.iter().any(|stage| *self.region.node(stage.node).name == *name);
-        match requests::next(&*config.host, &config.state_root, &config.output_root, is_own) {
-            Ok(request) => request.map(Arc::new),
-            Err(error) => {
-                tracing::error!(error = %error.chain(), "requests can't be read; the run goes on without");
-                None
-            }
-        }
+        self.asked.next(&*config.host, &config.state_root, &config.output_root, is_own).map(Arc::new)
     }
 
     /// What may be closed now. That looks at all partitions: where they are very many, not at every tick.
@@ -484,8 +474,8 @@ impl Handler<Committed> for Coordinator {
             source.tell_pond(&self.region);
         }
         if let Some(request) = &cut.seals.request {
-            let RunConfig { host, state_root, .. } = &self.region.config;
-            if let Err(error) = requests::done(&**host, state_root, &request.id) {
+            let RunConfig { host, state_root, output_root, .. } = &self.region.config;
+            if let Err(error) = requests::done(&**host, state_root, output_root, request) {
                 tracing::error!(error = %error.chain(), id = request.id, "a request that was answered can't be removed; its stage will know it");
             }
         }

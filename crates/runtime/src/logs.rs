@@ -16,8 +16,8 @@ use crate::host::{Host, HostFile, Open};
 
 /// Ending of files that are not for readers yet.
 pub(crate) const STAGED: &str = ".staged";
-/// Beside the staging directories of stages: files that came with requests. No stage has such a name.
-pub(crate) const GIVEN: &str = "@given";
+/// Beside the staging directories of stages: files of requests that the owner has taken over. No stage has such a name.
+pub(crate) const ACCEPTED: &str = "@accepted";
 /// Descriptors that a stage keeps open; beyond it, Logs are opened for each append.
 const OPEN_MAX: usize = 128;
 
@@ -184,7 +184,7 @@ pub(crate) fn path_in(state_dir: &Path, output_dir: &Path, name: &LogName) -> Pa
     let dir = match name.home {
         Home::State => state_dir.to_owned(),
         Home::Output => output_dir.to_owned(),
-        Home::Request => output_dir.with_file_name(GIVEN),
+        Home::Request => output_dir.with_file_name(ACCEPTED),
     };
     dir.join(format!("{}{STAGED}", name.name))
 }

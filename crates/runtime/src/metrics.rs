@@ -373,7 +373,10 @@ pub fn export(status: &Status, held_before: &mut Vec<(String, String)>) {
                 let label = [("sink", stage.name.as_str()), ("le", le)];
                 count("tidemill_sink_delivery_seconds_bucket", &label, events);
             };
-            delivery.within.iter().for_each(|(bound_ms, events)| bucket(&(*bound_ms as f64 / 1e3).to_string(), *events));
+            delivery
+                .within
+                .iter()
+                .for_each(|(bound_ms, events)| bucket(&(*bound_ms as f64 / 1e3).to_string(), *events));
             bucket("+Inf", delivery.events);
             count("tidemill_sink_delivery_seconds_count", &[("sink", stage.name.as_str())], delivery.events);
             count("tidemill_sink_delivery_seconds_sum", &[("sink", stage.name.as_str())], delivery.total_ms / 1_000);

@@ -1,22 +1,29 @@
 //! What somebody outside asks a stage for, while the topology runs or is at rest.
 //!
 //! A request is a file in the state directory, `requests/<id>.json`, which is written whole and never changed: [`Requesting`] writes it, from any
-//! process. The coordinator of the region that has the stage gives it to the next barrier, one at a time, and removes the file when the cut is
-//! committed and its effects are done. Between the two a crash leaves the file: the stage is asked once more, and knows the id.
-//!
-//! Files that come with a request lie in `<output>/.tidemill-staging/@given`, durably, before the request is made.
+//! process. Its files lie in `<output>/.tidemill-staging/@given` by then, durably. The coordinator of the region that has the stage takes the files over, into
+//! `@accepted`, where nobody else removes anything, gives the request to the next barrier, one at a time, and removes it when the cut is committed and its
+//! effects are done. Between the two a crash leaves the request: the stage is asked once more, and knows the id.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 use tidemill_core::Request;
+use tokio::time::Instant;
 
 use crate::error::RunError;
 use crate::host::{Host, System};
-use crate::logs::{GIVEN, STAGED, make_dirs, sync_all};
-use crate::state_dir::{staging, write_new};
+use crate::logs::{ACCEPTED, STAGED, make_dirs, sync_all};
+use crate::state_dir::{StateDir, is_of, staging, write_new};
+
+/// Where files of requests lie that were not taken over, beside the staging directories of stages. No stage has such a name.
+pub(crate) const GIVEN: &str = "@given";
+/// How often it is looked for requests.
+const ASK_EVERY: Duration = Duration::from_millis(500);
 
 /// Why nothing can be asked for.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +34,16 @@ pub enum RequestError {
     NoState {
         /// Where it would be.
         path: PathBuf,
+    },
+    /// The output root belongs to another state directory, or to none.
+    #[error(
+        "{output} is not the output root of the state directory {state}: name the `output.root` and `state.root` that the topology runs with"
+    )]
+    OtherOutput {
+        /// The output root.
+        output: PathBuf,
+        /// The state directory.
+        state: PathBuf,
     },
     /// Somebody else is asking at this moment.
     #[error("another process is asking for something ({path} is locked); try again when it has ended")]
@@ -53,8 +70,11 @@ impl Requesting {
     /// # Errors
     /// See [`RequestError`].
     pub fn open(state_root: &Path, output_root: &Path) -> Result<Self, RequestError> {
-        if !state_root.exists() {
+        if !state_root.join("identity").exists() {
             return Err(RequestError::NoState { path: state_root.to_owned() });
+        }
+        if !is_of(output_root, state_root)? {
+            return Err(RequestError::OtherOutput { output: output_root.to_owned(), state: state_root.to_owned() });
         }
         let dir = directory(state_root);
         let (state_root, output_root) = (state_root.to_owned(), output_root.to_owned());
@@ -133,49 +153,150 @@ impl Requesting {
     /// # Errors
     /// When its file can't be removed.
     pub fn withdraw(&self, id: &str) -> Result<(), RequestError> {
-        Ok(done(&System, &self.state_root, id)?)
+        Ok(forget(&System, &path_of(&self.state_root, id))?)
     }
 }
 
-/// The first request, in order of ids, for a stage that `is_own`. One that can't be understood, or that wants a path that is not free, is refused: it is
-/// removed, and the log says why.
-pub(crate) fn next(
-    host: &dyn Host,
-    state_root: &Path,
-    output_root: &Path,
-    is_own: impl Fn(&str) -> bool,
-) -> Result<Option<Request>, RunError> {
-    for path in waiting(host, state_root)? {
-        let text = match host.read(&path) {
-            // Taken back, or another region's, and done.
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            read => read.map_err(RunError::io("read", &path))?,
-        };
-        let request: Request = match serde_json::from_slice(&text) {
-            Ok(request) => request,
-            Err(error) => {
-                tracing::error!(path = %path.display(), %error, "a request can't be understood, and is removed");
-                host.remove(&path).map_err(RunError::io("remove", &path))?;
-                continue;
+impl Drop for Requesting {
+    /// What was being made is room that others may wait for.
+    fn drop(&mut self) {
+        if let Err(error) = self.clear() {
+            tracing::warn!(%error, "what was being made is left behind");
+        }
+    }
+}
+
+/// The owner's side of a region.
+#[derive(Default)]
+pub(crate) struct Asked {
+    looked: Option<Instant>,
+    /// Requests that can't be dealt with, of which that was told.
+    told: BTreeSet<PathBuf>,
+}
+
+impl Asked {
+    /// Whether it is time to look for requests, where nothing else makes a barrier.
+    pub(crate) fn is_due(&self) -> bool {
+        self.looked.is_none_or(|looked| looked.elapsed() >= ASK_EVERY)
+    }
+
+    /// The first request, in order of ids, for a stage that `is_own`, with its files in hand. One that can't be understood, that wants a path that is not
+    /// free, or whose files are gone, is refused: it is removed, and the log says why. One that can't be read is passed over.
+    pub(crate) fn next(
+        &mut self,
+        host: &dyn Host,
+        state_root: &Path,
+        output_root: &Path,
+        is_own: impl Fn(&str) -> bool,
+    ) -> Option<Request> {
+        self.looked = Some(Instant::now());
+        let paths = waiting(host, state_root).inspect_err(|error| tracing::error!(%error, "requests can't be listed"));
+        for path in paths.unwrap_or_default() {
+            match look(host, &path, output_root, &is_own) {
+                Ok(Looked::Taken(request)) => return Some(request),
+                Ok(Looked::Others) => {}
+                Ok(Looked::Refused(why)) => {
+                    tracing::error!(path = %path.display(), why, "a request is refused");
+                    self.check(&path, forget(host, &path));
+                }
+                Err(error) => self.check(&path, Err(error)),
             }
-        };
-        if !is_own(&request.stage) {
-            continue;
         }
-        if let Some(taken) = request.free.iter().find(|path| host.exists(&output_root.join(path))) {
-            tracing::error!(id = request.id, stage = %request.stage, path = taken, "a request is refused: what it is to publish is there already");
-            done(host, state_root, &request.id)?;
-            continue;
-        }
-        return Ok(Some(request));
+        None
     }
-    Ok(None)
+
+    fn check(&mut self, path: &Path, result: Result<(), RunError>) {
+        if let Err(error) = result
+            && self.told.insert(path.to_owned())
+        {
+            tracing::error!(path = %path.display(), error = %error.chain(), "a request can't be dealt with: make its files ours, or remove it");
+        }
+    }
 }
 
-/// A request is answered.
-pub(crate) fn done(host: &dyn Host, state_root: &Path, id: &str) -> Result<(), RunError> {
-    let path = path_of(state_root, id);
-    match host.remove(&path) {
+enum Looked {
+    Taken(Request),
+    /// It is for a stage of another region, or it is not there any more.
+    Others,
+    Refused(String),
+}
+
+fn look(host: &dyn Host, path: &Path, output_root: &Path, is_own: &impl Fn(&str) -> bool) -> Result<Looked, RunError> {
+    let text = match host.read(path) {
+        // Taken back, or another region's, and done.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Looked::Others),
+        read => read.map_err(RunError::io("read", path))?,
+    };
+    let request: Request = match serde_json::from_slice(&text) {
+        Ok(request) => request,
+        Err(error) => return Ok(Looked::Refused(format!("it can't be understood: {error}"))),
+    };
+    if !is_own(&request.stage) {
+        return Ok(Looked::Others);
+    }
+    if let Some(taken) = request.free.iter().find(|path| host.exists(&output_root.join(path))) {
+        return Ok(Looked::Refused(format!("`{taken}`, which it is to publish, is there already")));
+    }
+    if let Some(name) = request.files.iter().find(|name| name.contains(['/', '\0'])) {
+        return Ok(Looked::Refused(format!("`{name}` is no name of a file")));
+    }
+    let (given, accepted) = (staging(output_root).join(GIVEN), staging(output_root).join(ACCEPTED));
+    for name in &request.files {
+        let name = format!("{name}{STAGED}");
+        let (from, to) = (given.join(&name), accepted.join(&name));
+        match host.rename(&from, &to, false) {
+            // It was taken over before.
+            Err(error) if error.kind() == ErrorKind::NotFound && host.exists(&to) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Ok(Looked::Refused(format!("its file `{name}` is gone")));
+            }
+            renamed => renamed.map_err(RunError::io("take over", from))?,
+        }
+    }
+    if !request.files.is_empty() {
+        sync_all(host, [accepted.as_path(), given.as_path()].into_iter())?;
+    }
+    Ok(Looked::Taken(request))
+}
+
+/// A request is answered: it goes, and what was not published of its files.
+pub(crate) fn done(host: &dyn Host, state_root: &Path, output_root: &Path, request: &Request) -> Result<(), RunError> {
+    let accepted = staging(output_root).join(ACCEPTED);
+    for name in &request.files {
+        forget(host, &accepted.join(format!("{name}{STAGED}")))?;
+    }
+    forget(host, &path_of(state_root, &request.id))
+}
+
+/// When a process starts, all of whose regions have done their last effects: removes files that were taken over for requests that are gone, and refuses
+/// requests for stages that there are not.
+pub(crate) fn clear(state: &StateDir, stages: &BTreeSet<&str>) -> Result<(), RunError> {
+    let host = &*state.host;
+    let mut needed = BTreeSet::new();
+    for path in waiting(host, &state.root)? {
+        // What can't be read is told when it is looked for.
+        let text = host.read(&path).unwrap_or_default();
+        let Ok(request) = serde_json::from_slice::<Request>(&text) else { continue };
+        if stages.contains(&*request.stage) {
+            needed.extend(request.files.iter().map(|name| format!("{name}{STAGED}")));
+            continue;
+        }
+        tracing::error!(path = %path.display(), stage = %request.stage, "a request is refused: the topology has no such stage");
+        forget(host, &path)?;
+    }
+    let accepted = staging(&state.output).join(ACCEPTED);
+    for path in host.list(&accepted).map_err(RunError::io("list", &accepted))? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if !needed.contains(&*name) {
+            forget(host, &path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a file that may be gone already.
+fn forget(host: &dyn Host, path: &Path) -> Result<(), RunError> {
+    match host.remove(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(RunError::io("remove", path)(error)),
         _ => Ok(()),
     }
@@ -193,7 +314,7 @@ fn waiting(host: &dyn Host, state_root: &Path) -> Result<Vec<PathBuf>, RunError>
     Ok(paths)
 }
 
-fn directory(state_root: &Path) -> PathBuf {
+pub(crate) fn directory(state_root: &Path) -> PathBuf {
     state_root.join("requests")
 }
 
@@ -203,70 +324,148 @@ fn path_of(state_root: &Path, id: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Arc;
 
-    fn request(id: &str, stage: &str) -> Request {
+    use super::*;
+    use crate::state_dir::StateLock;
+
+    fn request(id: &str, stage: &str, files: &[&str]) -> Request {
         Request {
             id: id.into(),
             stage: stage.into(),
             free: vec!["a/rev=1".into()],
+            files: files.iter().map(|name| (*name).to_owned()).collect(),
             body: serde_json::json!({ "x": 1 }),
+        }
+    }
+
+    struct Roots {
+        dir: tempfile::TempDir,
+    }
+
+    impl Roots {
+        fn new() -> Self {
+            let roots = Self { dir: tempfile::tempdir().unwrap() };
+            drop(roots.owned());
+            roots
+        }
+
+        fn state(&self) -> PathBuf {
+            self.dir.path().join("state")
+        }
+
+        fn output(&self) -> PathBuf {
+            self.dir.path().join("out")
+        }
+
+        fn owned(&self) -> StateDir {
+            let (state, output) = (self.state(), self.output());
+            StateDir::take(Arc::new(System), StateLock::take(&state).unwrap(), &state, &output).unwrap()
+        }
+
+        fn asking(&self) -> Requesting {
+            Requesting::open(&self.state(), &self.output()).unwrap()
+        }
+
+        fn next(&self, stage: &str) -> Option<String> {
+            let next = Asked::default().next(&System, &self.state(), &self.output(), |own| own == stage);
+            next.map(|request| request.id)
+        }
+
+        /// Names of files that were given, and of those that were taken over.
+        fn files(&self) -> [Vec<String>; 2] {
+            [GIVEN, ACCEPTED].map(|dir| {
+                let paths = System.list(&staging(&self.output()).join(dir)).unwrap();
+                paths.iter().map(|path| path.file_stem().unwrap().to_string_lossy().into_owned()).collect()
+            })
+        }
+
+        fn give(&self, asking: &Requesting, name: &str) {
+            std::fs::create_dir_all(asking.scratch()).unwrap();
+            let from = asking.scratch().join(name);
+            std::fs::write(&from, "1").unwrap();
+            asking.give(&from, name).unwrap();
         }
     }
 
     #[test]
     fn requests_come_one_after_the_other_until_they_are_done() {
-        let dir = tempfile::tempdir().unwrap();
-        let (state, output) = (dir.path().join("state"), dir.path().join("out"));
-        std::fs::create_dir(&state).unwrap();
-        let next = |stage: &str| next(&System, &state, &output, |own| own == stage).unwrap().map(|request| request.id);
-        assert_eq!(next("files"), None, "nobody has ever asked");
-        let asking = Requesting::open(&state, &output).unwrap();
-        assert!(matches!(Requesting::open(&state, &output), Err(RequestError::Busy { .. })));
+        let roots = Roots::new();
+        assert_eq!(roots.next("files"), None, "nobody has ever asked");
+        let asking = roots.asking();
+        assert!(matches!(Requesting::open(&roots.state(), &roots.output()), Err(RequestError::Busy { .. })));
         for (id, stage) in [("1", "files"), ("2", "other"), ("3", "files")] {
-            asking.ask(&request(id, stage)).unwrap();
+            asking.ask(&request(id, stage, &[])).unwrap();
         }
-        assert_eq!((next("files"), next("other")), (Some("1".into()), Some("2".into())));
-        assert_eq!(next("files").as_deref(), Some("1"), "it is not done");
-        done(&System, &state, "1").unwrap();
-        assert_eq!(next("files").as_deref(), Some("3"));
+        assert_eq!((roots.next("files"), roots.next("other")), (Some("1".into()), Some("2".into())));
+        assert_eq!(roots.next("files").as_deref(), Some("1"), "it is not done");
+        done(&System, &roots.state(), &roots.output(), &request("1", "files", &[])).unwrap();
+        assert_eq!(roots.next("files").as_deref(), Some("3"));
         assert!(!asking.is_pending("1") && asking.is_pending("3"));
         asking.withdraw("3").unwrap();
-        assert_eq!(next("files"), None);
+        assert_eq!(roots.next("files"), None);
     }
 
     #[test]
-    fn what_is_damaged_or_in_the_way_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let (state, output) = (dir.path().join("state"), dir.path().join("out"));
-        assert!(matches!(Requesting::open(&state, &output), Err(RequestError::NoState { .. })));
-        std::fs::create_dir(&state).unwrap();
-        let asking = Requesting::open(&state, &output).unwrap();
-        asking.ask(&request("1", "files")).unwrap();
-        std::fs::write(path_of(&state, "0"), "{").unwrap();
-        std::fs::create_dir_all(output.join("a/rev=1")).unwrap();
-        assert_eq!(next(&System, &state, &output, |_| true).unwrap(), None);
-        assert!(!asking.is_pending("0") && !asking.is_pending("1"));
+    fn what_is_damaged_or_in_the_way_or_has_lost_its_files_is_refused_and_holds_up_nobody() {
+        let roots = Roots::new();
+        let asking = roots.asking();
+        asking.ask(&request("1", "files", &["gone"])).unwrap();
+        asking.ask(&request("2", "files", &["../x"])).unwrap();
+        std::fs::write(path_of(&roots.state(), "0"), "{").unwrap();
+        // Nobody can read that.
+        std::fs::create_dir(path_of(&roots.state(), "00")).unwrap();
+        asking.ask(&request("3", "files", &[])).unwrap();
+        assert_eq!(roots.next("files").as_deref(), Some("3"));
+        assert!(["0", "1", "2"].iter().all(|id| !asking.is_pending(id)));
+        std::fs::create_dir_all(roots.output().join("a/rev=1")).unwrap();
+        assert_eq!(roots.next("files"), None);
+        assert!(!asking.is_pending("3"));
     }
 
     #[test]
-    fn what_a_killed_process_left_goes_but_not_what_a_request_needs() {
-        let dir = tempfile::tempdir().unwrap();
-        let (state, output) = (dir.path().join("state"), dir.path().join("out"));
-        std::fs::create_dir(&state).unwrap();
-        let asking = Requesting::open(&state, &output).unwrap();
-        std::fs::create_dir(asking.scratch()).unwrap();
-        let from = asking.scratch().join("x");
-        std::fs::write(&from, "1").unwrap();
-        asking.give(&from, "x").unwrap();
-        asking.ask(&request("1", "files")).unwrap();
-        let given = staging(&output).join(GIVEN).join("x.staged");
+    fn files_that_were_taken_over_stay_whatever_those_who_ask_do() {
+        let roots = Roots::new();
+        let asking = roots.asking();
+        roots.give(&asking, "x");
+        asking.ask(&request("1", "files", &["x"])).unwrap();
         drop(asking);
-        let asking = Requesting::open(&state, &output).unwrap();
-        assert!(given.exists() && !asking.scratch().exists());
+        let asking = roots.asking();
+        assert!(!asking.scratch().exists());
+        assert_eq!(roots.files(), [vec!["x".to_owned()], vec![]], "a request waits for it");
+        assert_eq!(roots.next("files").as_deref(), Some("1"));
         asking.withdraw("1").unwrap();
         drop(asking);
-        Requesting::open(&state, &output).unwrap();
-        assert!(!given.exists());
+        drop(roots.asking());
+        assert_eq!(roots.files(), [vec![], vec!["x".to_owned()]], "its barrier may be on its way");
+        // A process that starts knows that there is none.
+        clear(&roots.owned(), &BTreeSet::from(["files"])).unwrap();
+        assert_eq!(roots.files(), [const { Vec::<String>::new() }; 2]);
+    }
+
+    #[test]
+    fn what_was_given_and_nobody_asked_for_goes_and_so_do_requests_for_stages_that_are_gone() {
+        let roots = Roots::new();
+        let asking = roots.asking();
+        roots.give(&asking, "x");
+        drop(asking);
+        drop(roots.asking());
+        assert_eq!(roots.files(), [const { Vec::<String>::new() }; 2]);
+        let asking = roots.asking();
+        roots.give(&asking, "y");
+        asking.ask(&request("1", "files", &["y"])).unwrap();
+        assert_eq!(roots.next("files").as_deref(), Some("1"));
+        clear(&roots.owned(), &BTreeSet::from(["files"])).unwrap();
+        assert_eq!(roots.files()[1], ["y"], "it will be asked for once more");
+        clear(&roots.owned(), &BTreeSet::from(["others"])).unwrap();
+        assert!(!asking.is_pending("1") && roots.files()[1].is_empty());
+    }
+
+    #[test]
+    fn nobody_asks_where_there_is_no_state_or_another_output() {
+        let (roots, others) = (Roots::new(), Roots::new());
+        let open = |state: &Path, output: &Path| Requesting::open(state, output).err();
+        assert!(matches!(open(&others.dir.path().join("no"), &others.output()), Some(RequestError::NoState { .. })));
+        assert!(matches!(open(&roots.state(), &others.output()), Some(RequestError::OtherOutput { .. })));
     }
 }

@@ -9,7 +9,7 @@ use tidemill_core::Positions;
 use tidemill_topology::Plan;
 use tokio::sync::Notify;
 
-use crate::consistent::consistent;
+use crate::consistent::{consistent, follows};
 use crate::coordinator::{Ended, Stop};
 use crate::error::RunError;
 use crate::host::System;
@@ -19,6 +19,7 @@ use crate::opening::Opening;
 use crate::region::{Region, RunConfig};
 use crate::registry::Registry;
 use crate::replay::{Ways, leads};
+use crate::requests;
 use crate::state_dir::{Owner, StateDir, StateLock};
 use crate::status::Status;
 use crate::suspects::Suspects;
@@ -148,6 +149,17 @@ pub fn last_positions(state_root: &Path) -> Result<Positions, RunError> {
     Ok(committed.map(|(committed, _)| committed.last.positions).unwrap_or_default())
 }
 
+/// Whether a topology can go on with a state directory, if there is a cut in it. Touches nothing.
+///
+/// # Errors
+/// [`RunError::Incompatible`] when it can't; or when the ledger is damaged.
+pub fn can_follow(state_root: &Path, plan: &Plan) -> Result<(), RunError> {
+    match Ledger::peek(&System, state_root)? {
+        Some((committed, _)) => follows(&committed, &plan.fingerprint()),
+        None => Ok(()),
+    }
+}
+
 /// Starts a topology. To be called inside an actix system.
 ///
 /// # Errors
@@ -186,6 +198,8 @@ pub fn start_locked(plan: Plan, registry: Registry, config: RunConfig, lock: Sta
     };
     // All of them are ready before any of them runs.
     let ready = (0..opening.plans.len()).map(|index| opening.open(index)).collect::<Result<Vec<_>, _>>()?;
+    let stages = opening.plans.iter().flat_map(|(_, plan)| &plan.nodes);
+    requests::clear(&opening.state, &stages.map(|node| &*node.name).collect())?;
     let resumed_from = ready[0].region.committed().last.cut;
     let was_finished = ready.iter().all(|ready| ready.region.committed().last.finished);
     let regions = Mutex::new(ready.iter().map(|ready| ready.region.clone()).collect());

@@ -12,7 +12,7 @@
 //! <output>/.tidemill-claim            the state directory that the output root belongs to
 //! <output>/.tidemill-published        see `published`; older than the claim, so that it is missing only when somebody removed it
 //! <output>/.tidemill-staging/<stage>/ Logs that become files for readers
-//!                            @given/  files that came with requests
+//!                            @given/, @accepted/ files that came with requests; those that were taken over
 //! ```
 
 use std::fs::{File, Metadata, OpenOptions};
@@ -27,8 +27,9 @@ use tidemill_topology::MAIN;
 
 use crate::error::RunError;
 use crate::host::{Host, Open, System};
-use crate::logs::{make_dirs, sync_all};
+use crate::logs::{ACCEPTED, make_dirs, sync_all};
 use crate::published;
+use crate::requests::{self, GIVEN};
 
 const CLAIM: &str = ".tidemill-claim";
 const STAGING: &str = ".tidemill-staging";
@@ -131,8 +132,10 @@ impl StateDir {
     /// Takes a state directory that is locked, and the output root, making what is not there. On the system itself, `root` is what `lock` locks.
     pub(crate) fn take(host: Arc<dyn Host>, lock: StateLock, root: &Path, output: &Path) -> Result<Self, RunError> {
         let root = root.to_owned();
-        for dir in [root.join("logs"), staging(output)] {
-            make_dirs(&*host, &dir)?;
+        // Whoever asks for something may be somebody else, who could make directories that are not ours.
+        let of_requests = [requests::directory(&root), staging(output).join(GIVEN), staging(output).join(ACCEPTED)];
+        for dir in [root.join("logs"), staging(output)].iter().chain(&of_requests) {
+            make_dirs(&*host, dir)?;
         }
         let id = identity(&*host, &root)?;
         claim(&*host, output, &root, &id)?;
@@ -176,6 +179,13 @@ impl RegionDir {
 pub(crate) fn belongs(output: &Path, root: &Path) -> Result<bool, RunError> {
     let id = identity(&System, root)?;
     Ok(read_claim(&System, output)?.is_some_and(|claim| claim.state_id == *id))
+}
+
+/// Whether an output root belongs to a state directory, by what both say. Touches nothing.
+pub(crate) fn is_of(output: &Path, root: &Path) -> Result<bool, RunError> {
+    let path = root.join("identity");
+    let id = System.read(&path).map_err(RunError::io("read", path))?;
+    Ok(read_claim(&System, output)?.is_some_and(|claim| claim.state_id.as_bytes() == id))
 }
 
 /// The process that owns the state directory now; `None` when nobody does.

@@ -363,8 +363,7 @@ async fn release(region: &Region, stage: &StageShared, number: u64, done: Done, 
     let progress = std::mem::take(&mut *stage.progress());
     let books = std::mem::take(&mut *stage.books());
     let (tally_now, arrived) = (*stage.tally(), std::mem::take(&mut *stage.arrived()));
-    let left =
-        Left { snapshot, logs, publications, retired, tally: tally_now, progress, revising, missing, arrived };
+    let left = Left { snapshot, logs, publications, retired, tally: tally_now, progress, revising, missing, arrived };
     stage.acked.store(seals.cut, Ordering::SeqCst);
     // The lease ends before the word goes out: the cut may be committed as soon as it does.
     stage.inbox.complete(number, tally);

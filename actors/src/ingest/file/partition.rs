@@ -59,6 +59,8 @@ pub(super) struct Partition {
     pub(super) len: u64,
     /// Where reading stops (`--until-end`).
     pub(super) limit: Option<u64>,
+    /// Position at which reading stops, where it is read once more.
+    pub(super) until: Option<u64>,
     /// After a failure: not before.
     pub(super) retry_at: Option<Instant>,
 }
@@ -86,6 +88,7 @@ impl Partition {
             looked_at_ms: i64::MIN,
             len: 0,
             limit: None,
+            until: None,
             retry_at: None,
         }
     }

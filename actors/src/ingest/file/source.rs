@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidemill_core::{Cure, Origin, PartitionPosition, Polled, RawChunk, Source, SourceContext, SourceError};
+use tidemill_core::{Cure, Origin, PartitionPosition, Polled, RawChunk, Source, SourceContext, SourceError, Stretch};
 use tracing::warn;
 
 use super::avro::AvroFrames;
@@ -90,10 +90,26 @@ impl FileSource {
             source.partitions.push(partition);
         }
         source.scan()?;
+        if let Some(stretch) = &context.stretch {
+            source.keep(stretch);
+        }
         if source.waiting.is_empty() {
             warn!(source = %context.name, "there is no file to be read yet: nothing matches {:?}", source.config.paths);
         }
         Ok(source)
+    }
+
+    /// Reads what is wanted once more, and nothing else.
+    fn keep(&mut self, stretch: &Arc<Stretch>) {
+        self.waiting.retain(|name, _| stretch.until.get(name).is_some_and(|until| *until > 0));
+        for (name, until) in stretch.until.iter().filter(|(_, until)| **until > 0) {
+            if !self.waiting.contains_key(name) {
+                stretch.is_gone(format!("file `{name}`: it can't be found, and {until} bytes of it were read"));
+            }
+        }
+        for partition in &mut self.partitions {
+            partition.until = stretch.until.get(&partition.name).copied();
+        }
     }
 
     /// Opens files that wait, in order of name, as many as may be open.
@@ -150,6 +166,11 @@ impl FileSource {
                 self.close(index);
                 return Ok(Turn::Left);
             };
+            if partition.until.is_some_and(|until| partition.position >= until) {
+                partition.ended = true;
+                self.close(index);
+                return Ok(Turn::Left);
+            }
             let stepped_at_ms = now_ms();
             let step = reader.step(&mut self.scratch);
             partition.position = reader.position;

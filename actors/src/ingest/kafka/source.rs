@@ -243,11 +243,20 @@ impl KafkaSource {
                 if let Some(stretch) = &self.stretch {
                     let until = stretch.until.get(&partition.name).copied().unwrap_or(0);
                     partition.end = Some(until.min(bounds.high));
-                    let is_cut = bounds.start == bounds.low && bounds.low > 0 && until > 0;
-                    if is_cut || until > bounds.high {
-                        let Bounds { low, high, .. } = *bounds;
-                        warn!(source = %self.name, partition = %partition.name, low, high, until, "what is to be read again may be gone: \
-                            the partition holds {low} to {high} now");
+                    let Bounds { low, high, start } = *bounds;
+                    if until > 0 && (start == low && low > 0 || until > high) {
+                        stretch.is_gone(format!(
+                            "partition {}: it holds offsets {low} to {high} now, and what came before them may be missing",
+                            partition.name
+                        ));
+                    }
+                    let known = stretch.known.get(&partition.name);
+                    if known.is_some_and(|known| Partition::new(topic, number, Some(known)).is_of_other_topic(&view.id))
+                    {
+                        let message = format!(
+                            "topic `{topic}` was made again since: what is to be read again was in the old one"
+                        );
+                        return Err(SourceError { message, cure: Cure::Stop, source: None });
                     }
                 }
             }
@@ -405,6 +414,9 @@ impl KafkaSource {
                         partition.builder.note_schema(&message);
                     }
                     partition.taken = offset + 1;
+                } else if let Some(end) = partition.end.filter(|end| offset >= *end) {
+                    // Nothing before the end is left, whatever stands there: offsets may hold no message.
+                    partition.at_end(end);
                 }
             }
             Event::End { topic, partition, offset } => {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tidemill_core::{Effects, Home, LogName, Request, SealReason, Seals, StageError, format_time_ms};
+use tidemill_core::{Effects, Home, Hour, LogName, Request, SealReason, Seals, StageError, format_time_ms};
 
 use super::hours::Revised;
 use super::place::Place;
@@ -72,6 +72,22 @@ impl AvroFilesStage {
         Ok(())
     }
 
+    /// What keeps a directory from being published here.
+    fn misplaced(&self, adoption: &Adoption, directory: &AdoptedDirectory) -> Option<String> {
+        let AdoptedDirectory { path, manifest, given } = directory;
+        let hour = Hour { start_ms: adoption.hour_start_ms, width_ms: self.limits.bucket_ms };
+        let value = |name: &str| manifest.path_values.get(name).map(String::as_str);
+        let rightly = self.template.render(&adoption.event_type, hour, value);
+        if manifest.hour.width_ms != hour.width_ms || Hour::of(hour.start_ms, hour.width_ms) != hour {
+            return Some(format!("it is {} ms wide, and hours here are {} ms", manifest.hour.width_ms, hour.width_ms));
+        }
+        if rightly.as_ref() != Some(path) {
+            return Some(format!("`{path}` is not where the sink has it, which is {rightly:?}"));
+        }
+        let files = manifest.files.len();
+        (given.len() != files).then(|| format!("{files} files are told of `{path}`, and {} are there", given.len()))
+    }
+
     fn adopt(
         &mut self,
         id: &str,
@@ -83,6 +99,9 @@ impl AvroFilesStage {
         let Some(index) = self.type_index(event_type) else {
             return Ok(Err(format!("the sink does not take type `{event_type}`")));
         };
+        if let Some(wrong) = directories.iter().find_map(|directory| self.misplaced(adoption, directory)) {
+            return Ok(Err(wrong));
+        }
         let state = &self.types[index];
         let end_ms = hour_start_ms.saturating_add(self.limits.bucket_ms);
         if end_ms > state.sealed_before_ms {

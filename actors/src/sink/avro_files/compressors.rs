@@ -43,7 +43,9 @@ fn made(niceness: i32) -> Option<Arc<ThreadPool>> {
         .num_threads(rayon::current_num_threads())
         .thread_name(move |index| format!("compute{niceness}-{index}"))
         .build();
-    pool.inspect_err(|error| tracing::warn!(%error, niceness, "no threads of a lower priority can be started")).ok().map(Arc::new)
+    pool.inspect_err(|error| tracing::warn!(%error, niceness, "no threads of a lower priority can be started"))
+        .ok()
+        .map(Arc::new)
 }
 
 #[cfg(test)]

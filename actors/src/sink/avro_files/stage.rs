@@ -29,7 +29,7 @@ const EMPTY_MAX: usize = 50_000;
 /// The worker of `avro_files`.
 pub(super) struct AvroFilesStage {
     pub(super) files: Files,
-    template: Template,
+    pub(super) template: Template,
     pub(super) limits: Arc<Limits>,
     pub(super) types: Vec<TypeState>,
     /// The request that was answered last.
