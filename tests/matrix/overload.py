@@ -8,7 +8,7 @@ second when there is no limit. Then events come at a fifth of it, and at three t
 The time to delivery is from the arrival of an event to the commit of the cut that has it in the files (`delivery` in the status). That of a type of the tier
 `high` includes the time that the source was behind its rate, which is told too. At the end of each run every event has to be there.
 
-Files are compressed so well (zstandard, level 12) that this is what most of the work is: parsing and ponds have to keep up with three times the capacity, too,
+Files are compressed so well (zstandard, level 19) that this is what most of the work is: parsing and ponds have to keep up with three times the capacity, too,
 and one stream can't be parsed by tiers.
 """
 
@@ -101,7 +101,7 @@ class Run:
         if self.process.returncode != 0:
             self.log.seek(0)
             raise SystemExit(self.log.read()[-3_000:])
-        return at_end or (time.monotonic() - self.begin, last), last, time.monotonic() - self.begin, behind_s
+        return at_end or (time.monotonic() - self.begin, last), time.monotonic() - self.begin, behind_s
 
     def rows(self):
         said = subprocess.run([self.binary, "verify", "out", "--json"], cwd=self.place, capture_output=True, text=True)
@@ -111,15 +111,20 @@ class Run:
         return report["rows"]
 
 
+    def duplicates(self):
+        """That were dropped, by the manifests."""
+        found = [json.loads(path.read_text()) for path in (self.place / "out").rglob("_manifest.json")]
+        return sum(manifest["duplicates_dropped"] for manifest in found if manifest["event_type"] != "dead_letter")
+
+
 def delivered(status):
     return {stage["name"].removesuffix("_files"): stage["delivery"] for stage in status["stages"] if stage["name"].endswith("_files")}
 
 
 def measure(title, arguments, events, rate, tiered=True):
     run = Run(arguments.binary, events, rate, arguments.level, tiered)
-    (source_s, at_end), last, total_s, behind_s = run.watch()
-    rows = run.rows()
-    duplicates = sum(stage["tally"]["duplicates"] for stage in last["stages"])
+    (source_s, at_end), total_s, behind_s = run.watch()
+    rows, duplicates = run.rows(), run.duplicates()
     complete = "complete" if rows + duplicates >= events else f"{events - rows - duplicates} MISSING"
     cells = []
     for tier, delivery in delivered(at_end).items():
@@ -136,9 +141,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", default=ROOT / "target" / "release" / "tidemill", type=pathlib.Path)
     parser.add_argument("--seconds", default=30, type=int)
-    parser.add_argument("--level", default=12, type=int)
+    parser.add_argument("--level", default=19, type=int)
     arguments = parser.parse_args()
-    capacity = measure("without a limit", arguments, 2_000_000, 0)
+    capacity = measure("without a limit", arguments, 1_500_000, 0)
     rate = lambda times: int(capacity * times)
     measure("a fifth", arguments, rate(0.2) * arguments.seconds, rate(0.2))
     measure("three times", arguments, rate(3) * arguments.seconds, rate(3))

@@ -5,6 +5,8 @@ use jiff::tz::TimeZone;
 use tidemill_core::{Finding, Hour, StageInput};
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::latest::LATEST_NAME;
+
 /// Longest encoded value that is kept whole.
 const VALUE_LIMIT: usize = 96;
 /// Bytes that are kept of a longer one, before its hash.
@@ -227,7 +229,7 @@ pub(super) fn encode_value(value: Option<&str>) -> String {
     if value.is_empty() {
         return "__empty__".to_owned();
     }
-    let special = value.starts_with("__") || value.starts_with('.') || value.starts_with("rev=");
+    let special = ["__", ".", "rev="].iter().any(|start| value.starts_with(start)) || value == LATEST_NAME;
     let mut out = String::with_capacity(value.len());
     let mut kept = 0;
     for (at, byte) in value.bytes().enumerate() {
@@ -258,6 +260,7 @@ mod tests {
         let long = "x".repeat(300);
         let longer = format!("{long}y");
         let values = [
+            "latest.json",
             "",
             ".",
             "..",

@@ -51,6 +51,8 @@ pub(crate) struct Coordinator {
     /// No proposals before it.
     propose_from: Instant,
     asked: Asked,
+    /// Barriers that had come out of ponds at the last barrier.
+    last_cut_barriers: u64,
     /// Bytes that had been read at the last barrier.
     last_cut_bytes: u64,
     phase: Phase,
@@ -174,6 +176,7 @@ impl Coordinator {
             deaf_since: None,
             propose_from: Instant::now(),
             asked: Asked::default(),
+            last_cut_barriers: 0,
             last_cut_bytes: 0,
             phase: Phase::Running,
             drain: None,
@@ -257,6 +260,9 @@ impl Coordinator {
                 let said = Said::of(&self.region);
                 let closing = self.proposed(&said);
                 let interval = Duration::from_millis(self.region.config.cut_interval_ms);
+                // Right behind a cut of the region before it, so that the two intervals do not add up.
+                let passed = self.region.barriers_passed.load(Ordering::Relaxed) > self.last_cut_barriers;
+                let interval = if passed { interval / 4 } else { interval };
                 let due = (has_read || self.region.can_free()) && self.last_cut_at.elapsed() >= interval;
                 let full = self.region.held_bytes() >= self.region.config.replay_bytes / 2;
                 let is_asked = self.asked.is_due() && self.request().is_some();
@@ -291,6 +297,7 @@ impl Coordinator {
     fn start(&mut self, closing: Closing, passes: BTreeSet<usize>, halt: bool, finished: bool) {
         let cut = self.next_cut;
         self.next_cut += 1;
+        self.last_cut_barriers = self.region.barriers_passed.load(Ordering::Relaxed);
         let request = self.request();
         let consumed = self.region.ponds_out.iter().map(|pond| (pond.name.clone(), pond.consumed_offset())).collect();
         let seals = Arc::new(Seals {

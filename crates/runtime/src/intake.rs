@@ -37,6 +37,8 @@ pub(crate) enum Taken {
         bytes: u64,
         seen: Vec<Seen>,
         books: Books,
+        /// Barriers of the region that fills the pond that are behind us with it.
+        barriers: u64,
     },
     /// A dead letter, to be handed to the stage of that name, with the bytes that it counts as.
     Letter(Part, Arc<str>, u64),
@@ -71,7 +73,7 @@ impl Intake {
                     let input = Input::Raw(chunk);
                     let mut books = Books::default();
                     books.give(&input, bucket_ms);
-                    Taken::Parts { parts: vec![Part::Live(input)], bytes, seen: Vec::new(), books }
+                    Taken::Parts { parts: vec![Part::Live(input)], bytes, seen: Vec::new(), books, barriers: 0 }
                 }
                 Polled::Idle(pause) => Taken::Idle(pause),
                 Polled::Ended => Taken::Ended,
@@ -153,6 +155,7 @@ impl Intake {
 /// about each of them would not keep up.
 fn drawn(pond: &mut PondReader, bucket_ms: i64, enough_bytes: u64) -> Result<Taken, SourceError> {
     let (mut parts, mut bytes, mut seen, mut books) = (Vec::new(), 0, Vec::new(), Books::default());
+    let mut barriers = 0;
     while bytes < enough_bytes.max(1) {
         // What ends it is drawn again when it is the first.
         let is_first = bytes == 0;
@@ -168,7 +171,10 @@ fn drawn(pond: &mut PondReader, bucket_ms: i64, enough_bytes: u64) -> Result<Tak
                 parts.push(Part::Live(Input::Note(note)));
                 bytes += length;
             }
-            Ok(Drawn::Barrier(length)) => bytes += length,
+            Ok(Drawn::Barrier(length)) => {
+                bytes += length;
+                barriers += 1;
+            }
             Ok(Drawn::Seals(closing)) if is_first => return Ok(Taken::Seals(closing)),
             Ok(Drawn::Empty) if is_first => return Ok(Taken::Idle(EMPTY)),
             Ok(Drawn::Ended) if is_first => return Ok(Taken::Ended),
@@ -177,7 +183,7 @@ fn drawn(pond: &mut PondReader, bucket_ms: i64, enough_bytes: u64) -> Result<Tak
         }
     }
     books.damage = pond.damage();
-    Ok(Taken::Parts { parts, bytes, seen, books })
+    Ok(Taken::Parts { parts, bytes, seen, books, barriers })
 }
 
 /// Calls into a source; a panic is an error that may be tried again.

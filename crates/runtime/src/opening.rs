@@ -301,6 +301,7 @@ impl Wiring {
             snapshots: Mutex::new(snapshots),
             changed: Notify::new(),
             progress: Mutex::new(progress),
+            barriers_passed: AtomicU64::new(0),
             read_bytes: AtomicU64::new(0),
             committed_bytes: AtomicU64::new(0),
             coordinator: OnceLock::new(),

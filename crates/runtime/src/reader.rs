@@ -260,9 +260,12 @@ impl Reading {
         self.has_answered |= taken.is_ok();
         self.source.counters.busy_ns.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
         match taken {
-            Ok(Taken::Parts { parts, bytes, seen, books }) => {
+            Ok(Taken::Parts { parts, bytes, seen, books, barriers }) => {
                 let source = self.source.clone();
-                self.hand_on(intake, source.outlet.send(self.number + 1, parts, None), bytes, seen, books).await
+                let sent = source.outlet.send(self.number + 1, parts, None);
+                let behind = self.hand_on(intake, sent, bytes, seen, books).await;
+                self.region.barriers_passed.fetch_add(barriers, Ordering::Relaxed);
+                behind
             }
             Ok(Taken::Letter(part, stage, bytes)) => {
                 let source = self.source.clone();

@@ -198,6 +198,8 @@ pub(crate) struct Region {
     /// A cut was committed, or room for reading came free.
     pub(crate) changed: Notify,
     pub(crate) progress: Mutex<Progress>,
+    /// Barriers of the regions before it that have come out of ponds.
+    pub(crate) barriers_passed: AtomicU64,
     /// Bytes that sources have handed on, in all.
     pub(crate) read_bytes: AtomicU64,
     /// The part of them that lies before the last committed cut.
