@@ -32,5 +32,6 @@ mod suspects;
 mod sync_order;
 mod take_over;
 mod terminal;
+mod tiers;
 mod tools;
 mod workers;

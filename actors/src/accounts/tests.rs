@@ -79,6 +79,7 @@ fn build(types: &[Arc<EventType>], snapshot: Option<&[u8]>) -> Box<dyn Stage> {
         topology: "t".into(),
         sealed_before_ms: BTreeMap::new(),
         snapshot,
+        gives_way: 0,
         logs: &NoLogs,
     };
     Accounts.build(&context).expect("a stage")

@@ -64,6 +64,7 @@ pub(crate) fn build(
         topology: "t".into(),
         sealed_before_ms: BTreeMap::new(),
         snapshot,
+        gives_way: 0,
         logs,
     };
     kind.build(&context).map_err(|error| error.to_string())

@@ -64,6 +64,7 @@ pub(super) fn build(kind: &dyn StageKind, options: Value, types: &[Arc<EventType
         topology: "t".into(),
         sealed_before_ms: BTreeMap::new(),
         snapshot: None,
+        gives_way: 0,
         logs: &NoLogs,
     };
     kind.build(&context).unwrap()

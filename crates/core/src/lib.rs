@@ -19,7 +19,6 @@ mod id_hash;
 mod kind;
 mod late;
 mod message;
-pub mod niceness;
 mod producers;
 mod schema;
 mod seal;

@@ -82,6 +82,8 @@ pub struct StageContext<'a> {
     pub snapshot: Option<&'a [u8]>,
     /// The stage's Logs, as long as they were at that cut.
     pub logs: &'a dyn LogReader,
+    /// By how many steps of niceness its thread gives way to those of more urgent regions; threads that it starts inherit that. 0 for most.
+    pub gives_way: i32,
 }
 
 /// Reads a stage's Logs when it is restored.

@@ -129,6 +129,7 @@ impl Engine {
                     sealed_before_ms,
                     snapshot: snapshot.as_deref(),
                     logs: &logs.reader(&lengths),
+                    gives_way: region.gives_way,
                 };
                 let built = std::panic::catch_unwind(AssertUnwindSafe(|| kind.build(&context)));
                 match built {

@@ -37,6 +37,7 @@ mod ledger;
 mod live;
 mod logs;
 mod metrics;
+mod niceness;
 mod opening;
 mod outlet;
 mod pond;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use dashmap::DashMap;
-use tidemill_core::{LatePolicy, Role};
+use tidemill_core::{DEAD_LETTER_TYPE, LatePolicy, Role};
 use tidemill_topology::{DeadLetterCaps, Fingerprint, MAIN, Node, Plan, Pond};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -182,7 +182,10 @@ const STEP: i32 = 5;
 /// By how much the threads of a region give way. One behind ponds is as urgent as the most urgent type that comes to it, beside the most urgent one that
 /// there is; the one that has the sources, as that.
 fn gives_way(region: &str, plan: &Plan) -> i32 {
-    let comes = plan.nodes.iter().flat_map(|node| &node.accepts).map(|of| of.tier).max();
+    let accepted = plan.nodes.iter().flat_map(|node| &node.accepts);
+    // The letters of a region's own events do not make it more urgent; where they are all that comes, they are like most types.
+    let comes = accepted.clone().filter(|of| *of.name != *DEAD_LETTER_TYPE).map(|of| of.tier).max();
+    let comes = comes.or_else(|| accepted.map(|of| of.tier).max());
     let first = plan.types.iter().map(|of| of.tier).max();
     match (comes, first) {
         (Some(comes), Some(first)) if *region != *MAIN => STEP * (first as i32 - comes as i32).max(0),

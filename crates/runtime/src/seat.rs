@@ -1,9 +1,9 @@
 //! Where an actor runs: on a thread of its own, or with all others on the one that started the topology.
 
 use actix::{Arbiter, ArbiterHandle};
-use tidemill_core::niceness;
 
 use crate::host::Host;
+use crate::niceness;
 
 /// See the module.
 pub(crate) enum Seat {

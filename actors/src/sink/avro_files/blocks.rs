@@ -49,8 +49,9 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    pub(super) fn new() -> Self {
-        let compressors = Compressors::of_this_thread();
+    /// For a stage that gives way to others so far.
+    pub(super) fn new(gives_way: i32) -> Self {
+        let compressors = Compressors::of(gives_way);
         let limit = 2 * compressors.threads();
         Self { compressors, jobs: VecDeque::new(), spare: Vec::new(), limit }
     }

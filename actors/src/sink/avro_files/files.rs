@@ -31,8 +31,8 @@ pub(super) struct Group {
 }
 
 impl Files {
-    pub(super) fn new(owner: Owner, config: Config) -> Self {
-        Self { owner, config, blocks: Blocks::new(), directories: Vec::new(), free: Vec::new() }
+    pub(super) fn new(owner: Owner, config: Config, gives_way: i32) -> Self {
+        Self { owner, config, blocks: Blocks::new(gives_way), directories: Vec::new(), free: Vec::new() }
     }
 
     pub(super) fn open(&mut self, directory: usize) -> &mut Directory {

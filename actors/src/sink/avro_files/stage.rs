@@ -90,7 +90,7 @@ impl AvroFilesStage {
         };
         let types = input.types.iter().map(state_of).collect::<Result<_, StageError>>()?;
         let mut stage = Self {
-            files: Files::new(owner, config),
+            files: Files::new(owner, config, context.gives_way),
             template,
             limits: input.limits.clone(),
             types,

@@ -207,6 +207,7 @@ fn writer(event_type: &Arc<EventType>, options: PondOptions, snapshot: Option<&[
         topology: "t".into(),
         sealed_before_ms: BTreeMap::new(),
         snapshot,
+        gives_way: 0,
         logs: &NoLogs,
     };
     PondKind(options).build(&context).expect("a writer")

@@ -156,6 +156,7 @@ pub(super) fn build(input: &StageInput, snapshot: Option<&[u8]>) -> Result<Box<d
         sealed_before_ms: BTreeMap::new(),
         snapshot,
         logs: &NoLogs,
+        gives_way: 0,
     })
 }
 
