@@ -56,10 +56,14 @@ pub(crate) fn serve(bound: Bound, handle: Handle) {
                 }
             });
             let ready = handle.clone();
+            let rendered = handle.clone();
             let status = handle;
             let recorder = bound.recorder;
             let app = Router::new()
-                .route("/metrics", get(move || async move { recorder.render() }))
+                .route(
+                    "/metrics",
+                    get(move || async move { recorder.render() + &tidemill_runtime::histograms(&rendered.status()) }),
+                )
                 .route("/live", get(|| async { "live\n" }))
                 .route("/ready", get(move || async move { readiness(&ready) }))
                 .route("/status", get(move || async move { Json::<Status>(status.status()) }));

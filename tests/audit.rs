@@ -7,7 +7,7 @@ use tidemill_runtime::{Registry, RunConfig, RunError};
 use tidemill_testkit::{Fault, Faulty, Trigger};
 
 use crate::support::inside::until;
-use crate::support::{HOUR, Place, assert_each_once, assert_exit, finish, lines, manifests, python};
+use crate::support::{HOUR, Place, assert_each_once, assert_exit, finish, lines, manifests, python, stop, wait_for};
 
 /// All kinds, one of them with a fault.
 fn with_fault(name: &str, fault: Fault, trigger: Trigger) -> Registry {
@@ -53,6 +53,43 @@ fn what_each_stage_counted_stands_in_the_manifest_and_is_what_the_files_hold() {
     let said = String::from_utf8(audit.stdout).expect("UTF-8");
     assert!(said.contains("4 revisions of hours, 4 of them hold exactly what came to their sink"), "{said}");
     assert!(said.contains(&format!("parse {} > dedup {}", thousands(rows + 400), thousands(rows))), "{said}");
+}
+
+#[test]
+fn what_stages_counted_can_be_had_as_events_like_any_other() {
+    let place = Place::new();
+    place.plays("");
+    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
+    let limits = "allowed_lateness = \"0ms\"\nlate = \"revise\"\nlate_delay = \"100ms\"\nlate_within = \"2d\"";
+    let more = "\n[stages.counted]\nkind = \"audit\"\nfrom = [\"dedup\"]\n[sinks.counted_files]\nkind = \"avro_files\"\nfrom = [\"counted\"]\n";
+    place.write("plays.toml", text.replace("allowed_lateness = \"30d\"", limits) + more);
+    place.write("data/first", lines(0..40_000) + &lines(0..100));
+    let child = place.follow(&["--set", "cut.interval=20ms"]);
+    wait_for("the hour", || (manifests(&place.out(), "play").len() == 1).then_some(()));
+    place.append("data/first", &format!("late\t{HOUR}\t\n"));
+    wait_for("the revision", || (manifests(&place.out(), "play").len() == 2).then_some(()));
+    stop(child);
+    assert_exit(&finish(&mut place.run_command(&["plays.toml", "--until-end"])), 0);
+    assert_exit(&place.tidemill(&["verify", "out"]), 0);
+    let manifests = manifests(&place.out(), "play");
+    let rows = place.published("counted");
+    let start = tidemill_core::format_time_ms(HOUR);
+    for stage in ["parse", "dedup"] {
+        for (revision, is_late) in [(0, false), (1, true)] {
+            let manifest =
+                manifests.iter().find(|said| said["revision"] == revision && said["hour"]["start"] == *start);
+            let said = &manifest.expect("the revision")["counted"][stage];
+            let is_it = |row: &&Value| row["hour"] == *start && row["stage"] == stage && row["is_late"] == is_late;
+            let row = rows.iter().find(is_it).unwrap_or_else(|| panic!("{stage} {is_late}: {rows:#?}"));
+            assert_eq!((&row["events"], &row["ids"]), (&said["events"], &said["ids"]), "{row}");
+        }
+    }
+    // They are no events that could be made once more.
+    let told = place.tidemill(&["reprocess", "plays.toml", "--hour", &start]);
+    assert_exit(&told, 0);
+    assert!(crate::support::said(&told).contains("type `counted` tells what was counted then"));
+    // The second hour, too, and nothing else.
+    assert_eq!(rows.len(), 6, "{rows:#?}");
 }
 
 fn thousands(number: u64) -> String {

@@ -114,6 +114,7 @@ fn metrics_md_is_the_catalogue() {
         let kind = match spec.kind {
             MetricKind::Counter => "counter",
             MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
         };
         let labels: Vec<String> = spec.labels.iter().map(|label| format!("`{label}`")).collect();
         writeln!(text, "| `{}` | {kind} | {} | {} |", spec.name, labels.join(", "), spec.help).expect("text");

@@ -3,6 +3,7 @@
 //! They see `tidemill-core` only, never the runtime.
 
 mod accounts;
+mod audit;
 pub mod dedup;
 pub mod filter;
 pub mod hourly;
@@ -26,6 +27,6 @@ pub fn source_kinds() -> Vec<Arc<dyn SourceKind>> {
 /// themselves.
 #[must_use]
 pub fn stage_kinds() -> Vec<Arc<dyn StageKind>> {
-    let keyed = [dedup::kind(), hourly::kind(), filter::kind(), accounts::kind()];
+    let keyed = [dedup::kind(), hourly::kind(), filter::kind(), accounts::kind(), audit::kind()];
     parse::kinds().into_iter().chain(keyed).chain(sink::kinds()).collect()
 }

@@ -102,8 +102,9 @@ impl Reprocessing<'_> {
             return match first.filter(|_| !self.args.dry_run) {
                 None => Ok(Vec::new()),
                 Some(doubt) => {
+                    let what = if published.is_empty() { "nothing is published" } else { "no more is published" };
                     let message = format!(
-                        "{doubt}, so nothing is published. When that is meant, say --replace; else see whether the input is still all there"
+                        "{doubt}, so {what}. When that is meant, say --replace; else see whether the input is still all there"
                     );
                     Err(Failure::new(Code::Fault, message))
                 }
@@ -121,6 +122,8 @@ impl Reprocessing<'_> {
                     done.push(comparison);
                 }
                 Outcome::Overtaken => overtaken.push(target.event_type),
+                // Where fields are in the path, it may be in other directories.
+                Outcome::Refused if self.is_overtaken(&target)? => overtaken.push(target.event_type),
                 Outcome::Refused => {
                     let message = format!(
                         "the owner of the output has refused the hour of `{}`; its log says why",
@@ -131,6 +134,16 @@ impl Reprocessing<'_> {
             }
         }
         Ok(overtaken)
+    }
+
+    /// Whether the hour has another revision by now.
+    fn is_overtaken(&self, target: &Target) -> Result<bool, Failure> {
+        let time = (self.hour.start_ms, self.hour.end_ms());
+        let revisions = revisions(&self.config.output_root, time, Some(&target.event_type))?;
+        Ok(revisions
+            .iter()
+            .map(|revision| &revision.manifest)
+            .any(|it| it.sink == target.sink && it.revision > target.base))
     }
 
     /// Reads all once more: one run for those that were sealed by the same barrier.

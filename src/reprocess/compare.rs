@@ -123,6 +123,9 @@ impl Comparison {
         match self.verdict {
             Verdict::Same | Verdict::SameIds => None,
             Verdict::NotComparable => Some("its rows can't be compared with those that are to be added up"),
+            Verdict::Differs if self.differing.is_none() => {
+                Some("there are too many rows to be compared one by one, and they differ")
+            }
             Verdict::Differs if removed > 0 || self.after.events < self.before.events => {
                 Some("events that are published are not there any more")
             }

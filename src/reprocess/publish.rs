@@ -16,7 +16,7 @@ use crate::exit::{Code, Failure};
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often it is looked whether it has.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// Pause between two cuts of our own, of which the first did not answer it.
+/// Pause between two cuts of our own, of which the first did not answer it; each is twice as long as the one before.
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// What became of a request.
@@ -49,7 +49,7 @@ pub(crate) fn publish(
         body: json!(adoption),
     };
     requesting.ask(&request)?;
-    let begin = Instant::now();
+    let (begin, mut pause) = (Instant::now(), AGAIN_AFTER);
     while requesting.is_pending(id) {
         if begin.elapsed() > PATIENCE {
             requesting.withdraw(id)?;
@@ -76,7 +76,8 @@ pub(crate) fn publish(
         }
         if requesting.is_pending(id) {
             // It was another one's turn, or the region could not make its cut, which the log tells.
-            std::thread::sleep(AGAIN_AFTER);
+            std::thread::sleep(pause);
+            pause *= 2;
         }
     }
     outcome(&adoption, id, &config.output_root)

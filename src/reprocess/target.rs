@@ -1,6 +1,6 @@
 //! What is published of an hour, and can be read once more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidemill_actors::sink::{Manifest, Mode, Revision};
 use tidemill_core::{DEAD_LETTER_TYPE, LatePolicy, format_time_ms};
@@ -62,12 +62,18 @@ pub(crate) fn targets(
     for Revision { manifest, .. } in revisions {
         by_sink.entry((manifest.event_type.clone(), manifest.sink.clone())).or_default().push(manifest);
     }
+    // Their rows name cuts.
+    let told = plan.nodes.iter().filter(|node| node.kind.name == "audit").flat_map(|node| &node.sends);
+    let told: BTreeSet<&str> = told.map(|of| &*of.name).collect();
     by_sink.retain(|(name, _), _| *name != *DEAD_LETTER_TYPE);
     let mut targets = Vec::new();
     let mut refused = Vec::new();
     for ((name, sink), manifests) in by_sink {
         let takes = plan.nodes.iter().filter(|node| *node.name == *sink).flat_map(|node| &node.accepts);
         match takes.into_iter().find(|of| *of.name == *name) {
+            _ if told.contains(&*name) => {
+                refused.push(format!("type `{name}` tells what was counted then, which can't be made once more"));
+            }
             None => refused.push(format!("type `{name}` does not come to a sink `{sink}` in this topology any more")),
             Some(of) => {
                 let is_mixed = |manifest: &Manifest| manifest.late_of_earlier_hours > 0;

@@ -32,5 +32,10 @@ pub(crate) fn page(address: &str, path: &str) -> Option<(String, String)> {
 /// Names of the series that a page of metrics holds.
 pub(crate) fn served_metrics(body: &str) -> BTreeSet<String> {
     let series = body.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
-    series.filter_map(|line| line.split(['{', ' ']).next()).map(str::to_owned).collect()
+    let names = series.filter_map(|line| line.split(['{', ' ']).next());
+    // A histogram has several.
+    let types = body.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" histogram"));
+    let types: Vec<&str> = types.collect();
+    let of = |name: &str| types.iter().find(|of| name.starts_with(**of)).map_or(name, |of| *of).to_owned();
+    names.map(of).collect()
 }

@@ -37,7 +37,7 @@ pub(crate) enum Taken {
         bytes: u64,
         seen: Vec<Seen>,
         books: Books,
-        /// Barriers of the region that fills the pond that are behind us with it.
+        /// Barriers of the region that fills the pond that are behind us with it, when we have come to its end.
         barriers: u64,
     },
     /// A dead letter, to be handed to the stage of that name, with the bytes that it counts as.
@@ -155,7 +155,7 @@ impl Intake {
 /// about each of them would not keep up.
 fn drawn(pond: &mut PondReader, bucket_ms: i64, enough_bytes: u64) -> Result<Taken, SourceError> {
     let (mut parts, mut bytes, mut seen, mut books) = (Vec::new(), 0, Vec::new(), Books::default());
-    let mut barriers = 0;
+    let (mut barriers, mut is_at_end) = (0, false);
     while bytes < enough_bytes.max(1) {
         // What ends it is drawn again when it is the first.
         let is_first = bytes == 0;
@@ -179,11 +179,15 @@ fn drawn(pond: &mut PondReader, bucket_ms: i64, enough_bytes: u64) -> Result<Tak
             Ok(Drawn::Empty) if is_first => return Ok(Taken::Idle(EMPTY)),
             Ok(Drawn::Ended) if is_first => return Ok(Taken::Ended),
             Err(error) if is_first => return Err(error),
-            Ok(Drawn::Seals(_) | Drawn::Empty | Drawn::Ended) | Err(_) => break,
+            Ok(Drawn::Seals(_) | Drawn::Empty | Drawn::Ended) | Err(_) => {
+                is_at_end = true;
+                break;
+            }
         }
     }
     books.damage = pond.damage();
-    Ok(Taken::Parts { parts, bytes, seen, books, barriers })
+    // Who is behind does not wait for them.
+    Ok(Taken::Parts { parts, bytes, seen, books, barriers: if is_at_end { barriers } else { 0 } })
 }
 
 /// Calls into a source; a panic is an error that may be tried again.

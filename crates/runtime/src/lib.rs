@@ -72,7 +72,7 @@ pub use error::RunError;
 pub use failpoint::{Decide, Decision, decide_by};
 pub use host::{Host, HostFile, Open, System};
 pub use hours::{HourState, TypeHours, hour_state};
-pub use metrics::{METRICS, MetricKind, MetricSpec, describe, export};
+pub use metrics::{METRICS, MetricKind, MetricSpec, describe, export, histograms};
 pub use published::{DamagedLine, Newest, Published, index_path, newest, published};
 pub use region::{Reads, RunConfig};
 pub use registry::Registry;

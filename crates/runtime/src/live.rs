@@ -78,7 +78,11 @@ impl Live {
             let ended = (&mut self.done).await;
             let ended = ended.unwrap_or_else(|_| Err(RunError::Internal("the coordinator is gone".into())));
             let error = match ended {
-                Ok(ended) => return Ok(ended),
+                Ok(ended) => {
+                    // Another topology may run in this process after it.
+                    self.tear_down().await;
+                    return Ok(ended);
+                }
                 // A run to the end is looked at by somebody.
                 Err(error) if opening.config.until_end => return Err(error),
                 // What can't be built at the start is a mistake, and what a source can't go on with does not get better by itself.
@@ -107,9 +111,9 @@ impl Live {
             reader.do_send(Halt);
             seat.stop();
         }
-        self.coordinator.do_send(Halt);
-        // It ends with what it has in hand.
+        // It ends with what it has in hand, of which the coordinator hears.
         let _ = self.committer.await;
+        self.coordinator.do_send(Halt);
     }
 }
 

@@ -1,5 +1,7 @@
 //! The catalogue of metrics, and their export. Nothing here is called per event: counts are copied from the status.
 
+use std::fmt::Write as _;
+
 use metrics::{Label, counter, gauge};
 use tidemill_core::DEAD_LETTER_TYPE;
 
@@ -12,6 +14,8 @@ pub enum MetricKind {
     Counter,
     /// It goes up and down.
     Gauge,
+    /// Counts by upper bounds.
+    Histogram,
 }
 
 /// One metric.
@@ -31,7 +35,9 @@ const fn spec(name: &'static str, kind: MetricKind, labels: &'static [&'static s
     MetricSpec { name, kind, labels, help }
 }
 
-use MetricKind::{Counter, Gauge};
+use MetricKind::{Counter, Gauge, Histogram};
+
+const DELIVERY: &str = "tidemill_sink_delivery_seconds";
 
 /// All metrics, in order of name.
 pub const METRICS: &[MetricSpec] = &[
@@ -126,13 +132,11 @@ pub const METRICS: &[MetricSpec] = &[
         "Times that a region was opened again because it could not go on.",
     ),
     spec(
-        "tidemill_sink_delivery_seconds_bucket",
-        Counter,
-        &["sink", "le"],
-        "Events by the time from their arrival in the process to the commit of the cut that has them in the sink: how many took le seconds at most, as histogram_quantile wants it.",
+        DELIVERY,
+        Histogram,
+        &["sink"],
+        "Events by the time from their arrival in the process to the commit of the cut that has them in the sink.",
     ),
-    spec("tidemill_sink_delivery_seconds_count", Counter, &["sink"], "All of these events."),
-    spec("tidemill_sink_delivery_seconds_sum", Counter, &["sink"], "The sum of their times, in whole seconds."),
     spec(
         "tidemill_source_back_pressure_seconds_total",
         Counter,
@@ -276,8 +280,32 @@ pub fn describe() {
         match spec.kind {
             Counter => metrics::describe_counter!(spec.name, spec.help),
             Gauge => metrics::describe_gauge!(spec.name, spec.help),
+            // The recorder would have to be told of each event.
+            Histogram => {}
         }
     }
+}
+
+/// The histograms of a status, in the text format of Prometheus, to be put behind what the recorder renders.
+#[must_use]
+pub fn histograms(status: &Status) -> String {
+    let mut text = String::new();
+    let sinks = status.stages.iter().filter(|stage| !stage.delivery.within.is_empty());
+    for spec in METRICS.iter().filter(|spec| spec.name == DELIVERY) {
+        let _ = write!(text, "# HELP {DELIVERY} {}\n# TYPE {DELIVERY} histogram\n", spec.help);
+    }
+    for stage in sinks {
+        // Names are of letters, digits, `-` and `_`: nothing is to be escaped.
+        let labels = format!("topology=\"{}\",sink=\"{}\"", status.topology, stage.name);
+        let delivery = &stage.delivery;
+        for (bound_ms, events) in &delivery.within {
+            let _ = writeln!(text, "{DELIVERY}_bucket{{{labels},le=\"{}\"}} {events}", *bound_ms as f64 / 1e3);
+        }
+        let _ = writeln!(text, "{DELIVERY}_bucket{{{labels},le=\"+Inf\"}} {}", delivery.events);
+        let _ = writeln!(text, "{DELIVERY}_sum{{{labels}}} {}", delivery.total_ms as f64 / 1e3);
+        let _ = writeln!(text, "{DELIVERY}_count{{{labels}}} {}", delivery.events);
+    }
+    text
 }
 
 /// Copies a status into the recorder. Counters never go back, although a restored stage counts again.
@@ -367,20 +395,6 @@ pub fn export(status: &Status, held_before: &mut Vec<(String, String)>) {
         count("tidemill_stage_sent_total", &label, stage.tally.sent);
         count("tidemill_stage_taken_late_total", &label, stage.tally.taken_late);
         set("tidemill_stage_stuck_threads", &label, stage.stuck_threads as f64);
-        if !stage.delivery.within.is_empty() {
-            let delivery = &stage.delivery;
-            let bucket = |le: &str, events| {
-                let label = [("sink", stage.name.as_str()), ("le", le)];
-                count("tidemill_sink_delivery_seconds_bucket", &label, events);
-            };
-            delivery
-                .within
-                .iter()
-                .for_each(|(bound_ms, events)| bucket(&(*bound_ms as f64 / 1e3).to_string(), *events));
-            bucket("+Inf", delivery.events);
-            count("tidemill_sink_delivery_seconds_count", &[("sink", stage.name.as_str())], delivery.events);
-            count("tidemill_sink_delivery_seconds_sum", &[("sink", stage.name.as_str())], delivery.total_ms / 1_000);
-        }
         set("tidemill_stage_waiting", &label, if stage.waits_for.is_some() { 1.0 } else { 0.0 });
     }
     for (event_type, partition) in held_before.drain(..) {

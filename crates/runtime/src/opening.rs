@@ -177,7 +177,7 @@ fn restore_logs(state: &StateDir, node: &Node, committed: &Committed) -> Result<
 }
 
 /// Steps of niceness from one tier to the next: a third of a processor, while both want it.
-const STEP: i32 = 5;
+pub(crate) const STEP: i32 = 5;
 
 /// By how much the threads of a region give way. One behind ponds is as urgent as the most urgent type that comes to it, beside the most urgent one that
 /// there is; the one that has the sources, as that.

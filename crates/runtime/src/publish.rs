@@ -21,15 +21,22 @@ pub(crate) fn publish(state: &StateDir, staged: &[(PathBuf, &Publication)]) -> R
     if staged.is_empty() {
         return Ok(());
     }
-    let _publishing = state.publishing.lock().expect("no code panics while it publishes");
-    publish_below(&*state.host, &state.output, staged)
-}
-
-fn publish_below(host: &dyn Host, output: &Path, staged: &[(PathBuf, &Publication)]) -> Result<(), RunError> {
     for (_, publication) in staged {
         checked(publication)?;
     }
-    note(host, output, staged.iter().map(|(_, publication)| publication.path.as_str()))?;
+    {
+        // The index has lines of all regions; files are of one.
+        let _noting = state.publishing.lock().expect("no code panics while it publishes");
+        note_all(&*state.host, &state.output, staged)?;
+    }
+    publish_below(&*state.host, &state.output, staged)
+}
+
+fn note_all(host: &dyn Host, output: &Path, staged: &[(PathBuf, &Publication)]) -> Result<(), RunError> {
+    note(host, output, staged.iter().map(|(_, publication)| publication.path.as_str()))
+}
+
+fn publish_below(host: &dyn Host, output: &Path, staged: &[(PathBuf, &Publication)]) -> Result<(), RunError> {
     failpoint::hit("index-synced");
     let mut touched: BTreeSet<PathBuf> = BTreeSet::new();
     for (from, publication) in staged {

@@ -195,9 +195,13 @@ impl Asked {
             match look(host, &path, output_root, &is_own) {
                 Ok(Looked::Taken(request)) => return Some(request),
                 Ok(Looked::Others) => {}
-                Ok(Looked::Refused(why)) => {
+                Ok(Looked::Refused(request, why)) => {
                     tracing::error!(path = %path.display(), why, "a request is refused");
-                    self.check(&path, forget(host, &path));
+                    let gone = match &request {
+                        Some(request) => done(host, state_root, output_root, request),
+                        None => forget(host, &path),
+                    };
+                    self.check(&path, gone);
                 }
                 Err(error) => self.check(&path, Err(error)),
             }
@@ -218,7 +222,8 @@ enum Looked {
     Taken(Request),
     /// It is for a stage of another region, or it is not there any more.
     Others,
-    Refused(String),
+    /// Why; with the request, where it can be understood.
+    Refused(Option<Request>, String),
 }
 
 fn look(host: &dyn Host, path: &Path, output_root: &Path, is_own: &impl Fn(&str) -> bool) -> Result<Looked, RunError> {
@@ -229,16 +234,20 @@ fn look(host: &dyn Host, path: &Path, output_root: &Path, is_own: &impl Fn(&str)
     };
     let request: Request = match serde_json::from_slice(&text) {
         Ok(request) => request,
-        Err(error) => return Ok(Looked::Refused(format!("it can't be understood: {error}"))),
+        Err(error) => return Ok(Looked::Refused(None, format!("it can't be understood: {error}"))),
     };
     if !is_own(&request.stage) {
         return Ok(Looked::Others);
     }
     if let Some(taken) = request.free.iter().find(|path| host.exists(&output_root.join(path))) {
-        return Ok(Looked::Refused(format!("`{taken}`, which it is to publish, is there already")));
+        let why =
+            format!("`{taken}` is there already: it was published by a process that died then, or something else was");
+        return Ok(Looked::Refused(Some(request), why));
     }
     if let Some(name) = request.files.iter().find(|name| name.contains(['/', '\0'])) {
-        return Ok(Looked::Refused(format!("`{name}` is no name of a file")));
+        let why = format!("`{name}` is no name of a file");
+        // Nothing by such a name is touched.
+        return Ok(Looked::Refused(None, why));
     }
     let (given, accepted) = (staging(output_root).join(GIVEN), staging(output_root).join(ACCEPTED));
     for name in &request.files {
@@ -248,7 +257,8 @@ fn look(host: &dyn Host, path: &Path, output_root: &Path, is_own: &impl Fn(&str)
             // It was taken over before.
             Err(error) if error.kind() == ErrorKind::NotFound && host.exists(&to) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Ok(Looked::Refused(format!("its file `{name}` is gone")));
+                let why = format!("its file `{name}` is gone");
+                return Ok(Looked::Refused(Some(request.clone()), why));
             }
             renamed => renamed.map_err(RunError::io("take over", from))?,
         }

@@ -63,7 +63,7 @@ pub(crate) struct StateDir {
     pub(crate) root: PathBuf,
     pub(crate) output: PathBuf,
     pub(crate) id: Arc<str>,
-    /// Held by whoever publishes: the index has lines of all regions.
+    /// Held by whoever adds to the index: it has lines of all regions.
     pub(crate) publishing: Mutex<()>,
     lock: StateLock,
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::coordinator::Fatal;
 use crate::engine::Failure;
+use crate::opening::STEP;
 use crate::pool::Failed;
 use crate::region::{Region, StageShared};
 use crate::worker::give_back;
@@ -66,8 +67,14 @@ pub(crate) fn start(region: Arc<Region>) {
     thread.spawn(move || run(&region)).expect("the system can start a thread");
 }
 
+/// How long a call may take. Threads that give way get a third of a processor, or a ninth, while others want it.
+fn patience(region: &Region) -> Duration {
+    let tiers = region.gives_way / STEP;
+    Duration::from_millis(region.config.heartbeat_ms) * 3u32.pow(tiers.max(0).unsigned_abs())
+}
+
 fn run(region: &Region) {
-    let heartbeat = Duration::from_millis(region.config.heartbeat_ms);
+    let heartbeat = patience(region);
     // The stage and the index of each worker; the call that it was in, and how often it was seen there.
     let mut seen: HashMap<(usize, usize), (u64, u32)> = HashMap::new();
     while !region.ended.load(Ordering::SeqCst) {
@@ -106,7 +113,7 @@ fn give_up(region: &Region, stage: &StageShared, index: usize, call: &Call, numb
     }
     stage.stuck_threads.fetch_add(1, Ordering::SeqCst);
     region.suspects.forget_mark(name, index, epoch);
-    let message = format!("it hangs: a call has not come back for {} ms", region.config.heartbeat_ms);
+    let message = format!("it hangs: a call has not come back for {} ms", patience(region).as_millis());
     let failure = Failure {
         part: call.part.load(Ordering::SeqCst),
         message: message.clone(),

@@ -273,7 +273,12 @@ impl KafkaSource {
                             (`on_gap = \"continue\"`): {}", gap.what);
                         partition.builder = Default::default();
                         partition.skip_to(gap.low, &view.id);
-                        partition.end = self.until_end.then_some(bounds.high);
+                        let until = self.stretch.as_ref().map(|stretch| {
+                            stretch.is_gone(format!("partition {}: {}", partition.name, gap.what));
+                            stretch.until.get(&partition.name).copied().unwrap_or(0)
+                        });
+                        partition.end =
+                            self.until_end.then_some(until.map_or(bounds.high, |until| until.min(bounds.high)));
                         unassign(&self.queue, partition);
                     }
                     OnGap::Stop => {

@@ -1,6 +1,6 @@
 //! An hour that was read once more becomes a revision: the sink gives it its number, its names and its manifest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use tidemill_core::{Effects, Home, Hour, LogName, Request, SealReason, Seals, StageError, format_time_ms};
@@ -62,7 +62,10 @@ impl AvroFilesStage {
         }
         self.answered = Some(request.id.clone());
         let adopted = match serde_json::from_value::<Adoption>(request.body.clone()) {
-            Ok(adoption) => self.adopt(&request.id, &adoption, seals, effects)?,
+            Ok(adoption) => match unknown_file(&adoption, request) {
+                Some(name) => Err(format!("the file `{name}` did not come with the request, or is named twice")),
+                None => self.adopt(&request.id, &adoption, seals, effects)?,
+            },
             Err(error) => Err(error.to_string()),
         };
         match adopted {
@@ -81,7 +84,8 @@ impl AvroFilesStage {
         if manifest.hour.width_ms != hour.width_ms || Hour::of(hour.start_ms, hour.width_ms) != hour {
             return Some(format!("it is {} ms wide, and hours here are {} ms", manifest.hour.width_ms, hour.width_ms));
         }
-        if rightly.as_ref() != Some(path) {
+        let is_below = !path.split('/').any(|part| matches!(part, "" | "." | "..") || part.contains(['\0', '\n']));
+        if rightly.as_ref() != Some(path) || !is_below {
             return Some(format!("`{path}` is not where the sink has it, which is {rightly:?}"));
         }
         let files = manifest.files.len();
@@ -156,6 +160,12 @@ impl AvroFilesStage {
         }
         Ok(Ok(revision))
     }
+}
+
+/// A file that can't be published: it is not in hand, or is wanted twice.
+fn unknown_file<'a>(adoption: &'a Adoption, request: &Request) -> Option<&'a String> {
+    let mut left: BTreeSet<&String> = request.files.iter().collect();
+    adoption.directories.iter().flat_map(|directory| &directory.given).find(|name| !left.remove(*name))
 }
 
 /// Which of `counted` are of stages of the topology, and not of those that were added for reading an hour once more.

@@ -1,5 +1,6 @@
 //! The sink as the runtime drives it, with the Logs in memory.
 
+mod adopt;
 mod encoding;
 mod hours;
 mod late;
@@ -15,7 +16,8 @@ use arrow_array::{ArrayRef, RecordBatch, StringViewArray, TimestampMillisecondAr
 use serde_json::{Value, json};
 use tidemill_core::{
     Batch, DeadLetter, Effects, EventType, Horizon, Hour, HourNote, Input, Limits, LogName, LogReader, Options, Origin,
-    PartitionPosition, RowOrigins, SealReason, Seals, Stage, StageContext, StageError, StageInput, StageKind, Tally,
+    PartitionPosition, Request, RowOrigins, SealReason, Seals, Stage, StageContext, StageError, StageInput, StageKind,
+    Tally,
 };
 
 use super::AvroFiles;
@@ -170,6 +172,8 @@ pub(super) struct Rig {
     cut: u64,
     /// Types whose revisions end at the next barrier.
     pub(super) revised: Vec<Arc<str>>,
+    /// What somebody outside asks for at all barriers.
+    pub(super) request: Option<Arc<Request>>,
 }
 
 impl Rig {
@@ -188,6 +192,7 @@ impl Rig {
             tally: Tally::default(),
             cut: 0,
             revised: Vec::new(),
+            request: None,
         }
     }
 
@@ -230,7 +235,7 @@ impl Rig {
             without: Default::default(),
             positions: BTreeMap::from([("s".into(), BTreeMap::from([("p".into(), position)]))]),
             consumed: BTreeMap::new(),
-            request: None,
+            request: self.request.clone(),
         };
         let mut effects = Effects::default();
         self.stage.seal(&seals, &mut effects).unwrap();

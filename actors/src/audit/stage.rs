@@ -1,0 +1,208 @@
+//! The worker: counts of open hours, and the rows of sealed ones.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow_array::builder::StringViewBuilder;
+use arrow_array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, TimestampMillisecondArray};
+use serde::{Deserialize, Serialize};
+use tidemill_core::{
+    Batch, Counted, Effects, EventType, HourNote, Input, Late, Origin, RowOrigins, Seals, Stage, StageContext,
+    StageError, Tally, Totals,
+};
+
+/// Rows of a batch at most.
+const BATCH_ROWS: usize = 8192;
+/// First byte of a snapshot.
+const VERSION: u8 = 1;
+
+pub(super) struct AuditStage {
+    bucket_ms: i64,
+    hours_max: usize,
+    output: Arc<EventType>,
+    types: BTreeMap<Arc<str>, OfType>,
+    /// Rows of late events went out that are in no revision yet.
+    is_revising: bool,
+}
+
+struct OfType {
+    late: Late,
+    has_ids: bool,
+    sealed_before_ms: i64,
+    kept: Kept,
+}
+
+/// Of a type.
+#[derive(Default, Serialize, Deserialize)]
+struct Kept {
+    /// Hours that end at or before it are told of no more.
+    given_up_ms: i64,
+    /// By start of the hour and stage: the cut that the count ends with, and the count.
+    hours: BTreeMap<i64, BTreeMap<Arc<str>, (u64, Totals)>>,
+}
+
+struct Row {
+    start_ms: i64,
+    event_type: Arc<str>,
+    stage: Arc<str>,
+    totals: Totals,
+    has_ids: bool,
+    is_late: bool,
+}
+
+impl AuditStage {
+    pub(super) fn new(context: &StageContext<'_>) -> Result<Self, StageError> {
+        let mut kept: BTreeMap<Arc<str>, Kept> = match context.snapshot.map(<[u8]>::split_first) {
+            None => BTreeMap::new(),
+            Some(Some((&VERSION, bytes))) => postcard::from_bytes(bytes).map_err(|error| StageError {
+                message: "can't read the snapshot of audit".into(),
+                source: Some(error.into()),
+            })?,
+            Some(first) => {
+                let version = first.map(|(version, _)| *version);
+                return Err(StageError::new(format!(
+                    "the snapshot of audit has version {version:?}, this program reads {VERSION}: use the version that wrote it"
+                )));
+            }
+        };
+        let output = context.outputs.first().cloned();
+        let of_type = |of: &Arc<EventType>| {
+            let sealed_before_ms = context.sealed_before_ms.get(&of.name).copied().unwrap_or(i64::MIN);
+            let kept = kept.remove(&of.name).unwrap_or(Kept { given_up_ms: sealed_before_ms, hours: BTreeMap::new() });
+            let of_type = OfType { late: of.late, has_ids: !of.id.is_empty(), sealed_before_ms, kept };
+            (of.name.clone(), of_type)
+        };
+        Ok(Self {
+            bucket_ms: context.input.limits.bucket_ms,
+            hours_max: context.input.limits.max_open_hours,
+            output: output.ok_or_else(|| StageError::new("the stage was planned without a type of its own"))?,
+            types: context.input.types.iter().map(of_type).collect(),
+            is_revising: false,
+        })
+    }
+
+    fn note(&mut self, note: &HourNote) {
+        let Some(Counted { cut, stage, totals }) = &note.counted else { return };
+        let held: usize = self.types.values().map(|of| of.kept.hours.len()).sum();
+        let Some(of_type) = self.types.get_mut(&note.event_type) else { return };
+        let start_ms = note.hour.start_ms;
+        let may_be_kept = held < self.hours_max || of_type.kept.hours.contains_key(&start_ms);
+        if note.hour.end_ms() <= of_type.kept.given_up_ms || !may_be_kept || totals.events == 0 {
+            return;
+        }
+        let known = of_type.kept.hours.entry(start_ms).or_default().entry(stage.clone()).or_default();
+        // Stages that take from one and lead to one bring its remarks twice.
+        if *cut > known.0 {
+            known.0 = *cut;
+            known.1 += *totals;
+        }
+    }
+
+    /// Rows of all hours of a type that are sealed; those before `sealed_ms` were sealed before.
+    fn told(&mut self, name: &Arc<str>, sealed_ms: i64) -> Vec<Row> {
+        let bucket_ms = self.bucket_ms;
+        let Some(of_type) = self.types.get_mut(name) else { return Vec::new() };
+        let open_from_ms = of_type.sealed_before_ms.saturating_sub(bucket_ms).saturating_add(1);
+        let open = of_type.kept.hours.split_off(&open_from_ms);
+        let sealed = std::mem::replace(&mut of_type.kept.hours, open);
+        let mut rows = Vec::new();
+        for (start_ms, stages) in sealed {
+            let is_late = start_ms.saturating_add(bucket_ms) <= sealed_ms;
+            self.is_revising |= is_late;
+            rows.extend(stages.into_iter().map(|(stage, (_, totals))| Row {
+                start_ms,
+                event_type: name.clone(),
+                stage,
+                totals,
+                has_ids: of_type.has_ids,
+                is_late,
+            }));
+        }
+        rows
+    }
+
+    fn batch(&self, rows: &[Row], seals: &Seals) -> Batch {
+        let (mut types, mut stages, mut ids) =
+            (StringViewBuilder::new(), StringViewBuilder::new(), StringViewBuilder::new());
+        for row in rows {
+            types.append_value(&row.event_type);
+            stages.append_value(&row.stage);
+            ids.append_option(row.has_ids.then(|| row.totals.ids.to_string()));
+        }
+        let hours = TimestampMillisecondArray::from_iter_values(rows.iter().map(|row| row.start_ms));
+        let told_at = TimestampMillisecondArray::from_value(seals.at_ms, rows.len());
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(hours.with_timezone("UTC")),
+            Arc::new(types.finish()),
+            Arc::new(stages.finish()),
+            Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.totals.events as i64))),
+            Arc::new(ids.finish()),
+            Arc::new(rows.iter().map(|row| Some(row.is_late)).collect::<BooleanArray>()),
+            Arc::new(Int64Array::from_value(seals.cut as i64, rows.len())),
+            Arc::new(told_at.with_timezone("UTC")),
+        ];
+        let records = RecordBatch::try_new(self.output.arrow.clone(), columns);
+        let records = records.expect("the columns are those of the type");
+        let made_of = self.output.name.clone();
+        Batch {
+            event_type: self.output.clone(),
+            payload_bytes: rows.len() * 64,
+            counts: None,
+            records,
+            selection: None,
+            rows: RowOrigins::default(),
+            origin: Arc::new(Origin { source: made_of, partition: "".into(), first: 0, next: 0, enters: None }),
+            arrived_at_ms: seals.at_ms,
+        }
+    }
+}
+
+impl Stage for AuditStage {
+    fn process(&mut self, input: &Input, effects: &mut Effects) -> Result<(), StageError> {
+        match input {
+            Input::Rows(batch) => {
+                let count = batch.len() as u64;
+                effects.tally.add(&Tally { received: count, absorbed: count, ..Tally::default() });
+            }
+            Input::Note(note) => self.note(note),
+            Input::Raw(_) => return Err(StageError::new("audit takes typed events, not raw records")),
+        }
+        Ok(())
+    }
+
+    fn seal(&mut self, seals: &Seals, effects: &mut Effects) -> Result<(), StageError> {
+        let mut rows = Vec::new();
+        for horizon in &seals.horizons {
+            let Some(of_type) = self.types.get_mut(&horizon.event_type) else { continue };
+            let was_ms = of_type.sealed_before_ms;
+            of_type.sealed_before_ms = was_ms.max(horizon.sealed_before_ms);
+            of_type.kept.given_up_ms = of_type.kept.given_up_ms.max(of_type.late.given_up_by_ms(horizon));
+            rows.extend(self.told(&horizon.event_type, was_ms));
+        }
+        for name in &seals.revised {
+            if *name == self.output.name {
+                self.is_revising = false;
+            }
+            let sealed_ms = self.types.get(name).map_or(i64::MIN, |of| of.sealed_before_ms);
+            rows.extend(self.told(name, sealed_ms));
+        }
+        effects.batches.extend(rows.chunks(BATCH_ROWS).map(|rows| self.batch(rows, seals)));
+        Ok(())
+    }
+
+    fn snapshot(&mut self, effects: &mut Effects) -> Result<Vec<u8>, StageError> {
+        if std::mem::take(&mut self.is_revising) {
+            effects.revising.push(self.output.name.clone());
+        }
+        let kept: BTreeMap<&Arc<str>, &Kept> = self.types.iter().map(|(name, of)| (name, &of.kept)).collect();
+        postcard::to_extend(&kept, vec![VERSION]).map_err(|error| StageError {
+            message: "can't write the snapshot of audit".into(),
+            source: Some(error.into()),
+        })
+    }
+
+    fn open_hours(&self) -> BTreeMap<Arc<str>, usize> {
+        let open = self.types.iter().filter(|(_, of)| !of.kept.hours.is_empty());
+        open.map(|(name, of)| (name.clone(), of.kept.hours.len())).collect()
+    }
+}
