@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use tidemill_runtime::METRICS;
+use tidemill_runtime::{METRICS, MetricKind, MetricSpec};
 
 use crate::support::admin::{address, page, served_metrics};
 use crate::support::{HOUR, Place, assert_each_once, assert_exit, end_of, finish, lines, said, signal, stop, wait_for};
@@ -166,7 +166,11 @@ fn every_metric_is_in_the_catalogue_and_every_one_of_the_catalogue_is_served() {
     assert_eq!(served_metrics(&body), expected);
     for line in body.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
         let (name, rest) = line.split_once('{').expect("every metric has labels");
-        let spec = METRICS.iter().find(|spec| spec.name == name).expect("it is in the catalogue");
+        // A histogram has several series.
+        let is_it = |spec: &&MetricSpec| {
+            spec.name == name || (spec.kind == MetricKind::Histogram && name.starts_with(spec.name))
+        };
+        let spec = METRICS.iter().find(is_it).expect("it is in the catalogue");
         let labels: Vec<&str> = rest.split("=\"").filter_map(|part| part.rsplit([',', '"', '{']).next()).collect();
         for label in spec.labels.iter().chain(&["topology"]) {
             assert!(labels.contains(label), "{line} lacks {label}");
