@@ -309,3 +309,26 @@ fn a_source_that_fails_proves_nothing_and_holds_its_hours_whatever_others_prove(
         .expect("it goes on");
     assert_eq!(manifests(&place.out(), "play")[0]["count"], 2);
 }
+
+#[test]
+fn a_partition_that_gives_nothing_but_broken_records_holds_no_hour_for_ever() {
+    let place = Place::new();
+    minutes(&place, "0ms", &files("1d"));
+    says(&place, "hold_at_most = \"2s\"");
+    place.write("data/a", format!("a0\t{HOUR}\t\n"));
+    place.write("data/b", format!("b0\t{HOUR}\t\n"));
+    let child = place.follow(&["--set", "cut.interval=20ms"]);
+    let mut number = 0;
+    let sealed = wait_for("the seal", || {
+        number += 1;
+        place.append("data/a", &format!("a{number}\t{}\t\n", HOUR + number * 1_000));
+        place.append("data/b", &format!("broken {number}\n"));
+        manifests(&place.out(), "play").into_iter().next()
+    });
+    stop(child);
+    assert_eq!(
+        (&sealed["reason"], &sealed["not_waited_for"]["lines"][0]),
+        (&"silent".into(), &"data/b".into()),
+        "{sealed:#}"
+    );
+}

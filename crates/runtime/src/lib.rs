@@ -13,6 +13,7 @@
 mod aside;
 mod audit;
 mod backoff;
+mod barren;
 mod bottleneck;
 mod caps;
 mod circuit;

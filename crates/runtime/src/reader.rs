@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::audit::Books;
 use crate::backoff::Backoff;
+use crate::barren::Barren;
 use crate::coordinator::{Fatal, SourceAck};
 use crate::error::{RunError, error_chain};
 use crate::intake::{Intake, Place, Taken, caught};
@@ -68,6 +69,7 @@ impl Actor for Reader {
             progress: Progress::default(),
             books: Books::default(),
             stuck: Stuck::default(),
+            barren: Barren::default(),
             has_answered: false,
         };
         ctx.spawn(reading.run().into_actor(self));
@@ -108,6 +110,7 @@ struct Reading {
     /// What it has handed on since then.
     books: Books,
     stuck: Stuck,
+    barren: Barren,
     /// Since it failed last.
     has_answered: bool,
 }
@@ -174,7 +177,7 @@ impl Reading {
         self.region.node(self.source.node).name.clone()
     }
 
-    fn open(&self) -> Result<Intake, SourceError> {
+    fn open(&mut self) -> Result<Intake, SourceError> {
         self.source.state().seals = None;
         let intake = self.intake()?;
         self.look_at(&intake)?;
@@ -346,18 +349,29 @@ impl Reading {
     }
 
     /// Takes over the source's positions, which now are behind what was handed on, and shows them.
-    fn publish(&self, intake: &Intake, ended: bool) -> Result<(), SourceError> {
+    fn publish(&mut self, intake: &Intake, ended: bool) -> Result<(), SourceError> {
         self.show(intake.place()?, ended);
         Ok(())
     }
 
-    fn show(&self, place: Place, ended: bool) {
-        let mut state = self.source.state();
+    fn show(&mut self, place: Place, ended: bool) {
+        let source = self.source.clone();
+        let mut state = source.state();
         (state.positions, state.idle, state.heard) = (Some(place.positions), place.idle, place.heard);
         state.fails_for = Duration::ZERO;
         state.silent = place.silent;
         let stuck = state.positions.as_ref().map(|positions| self.stuck.of(positions, Instant::now()));
-        for (partition, silence) in stuck.into_iter().flatten() {
+        let barren = match (&self.source.pond, &state.positions) {
+            (None, Some(positions)) => {
+                let progress = self.region.progress();
+                let seen = progress.seen.get(&self.region.node(self.source.node).name);
+                let newest = |partition: &str| seen.and_then(|seen| seen.get(partition)).copied();
+                self.barren.look(positions, newest, Instant::now())
+            }
+            // What comes through a pond has been waited for.
+            _ => BTreeMap::new(),
+        };
+        for (partition, silence) in stuck.into_iter().flatten().chain(barren) {
             let known = state.silent.entry(partition).or_default();
             *known = silence.max(*known);
         }
