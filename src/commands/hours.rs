@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
 
+use tidemill_core::{Hour, format_time_ms};
 use tidemill_runtime::{Status, owner_of};
 
 use crate::cli::{Hours, HoursCommand, now_ms};
@@ -47,18 +48,22 @@ fn show(event_type: &str, start_ms: i64, json: bool, settings: &Settings) -> Res
     };
     let (report, faults) = look(settings, &wanted)?;
     if let Some(start) = report.starts_ms.first().filter(|start| **start != start_ms) {
-        let message = format!(
-            "no hour of {} ms begins then; the one that it lies in begins at {}",
-            report.hour_ms,
-            tidemill_core::format_time_ms(*start)
-        );
-        return Err(Failure::new(Code::Usage, message));
+        return Err(no_hour(Hour { start_ms: *start, width_ms: report.hour_ms }));
     }
     match json {
         true => print_json(&report)?,
         false => print(one(&report, start_ms))?,
     }
     finish(&report, faults)
+}
+
+/// A time was named at which no hour begins; it lies in this one.
+pub(super) fn no_hour(lies_in: Hour) -> Failure {
+    let (width_ms, begins) = (lies_in.width_ms, format_time_ms(lies_in.start_ms));
+    Failure::new(
+        Code::Usage,
+        format!("no hour of {width_ms} ms begins then; the one that it lies in begins at {begins}"),
+    )
 }
 
 /// The report, and how many directories could not be read, which are named by then.

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use tidemill_actors::sink::Manifest;
-use tidemill_core::{Hour, format_time_ms};
+use tidemill_core::Hour;
 use tidemill_runtime::{Registry, RequestError, Requesting, RunConfig, can_follow, last_positions};
 use tidemill_topology::{Plan, REPLAY};
 
 use crate::cli::{Reprocess, now_ms};
-use crate::commands::topology;
+use crate::commands::{hours, topology};
 use crate::exit::{Code, Failure};
 use crate::hours::revisions;
 use crate::logging;
@@ -29,12 +29,7 @@ pub(crate) fn run(registry: &Registry, args: &Reprocess) -> Result<(), Failure> 
     let hour = Hour { start_ms: args.hour, width_ms: plan.limits.bucket_ms };
     let lies_in = Hour::of(hour.start_ms, hour.width_ms);
     if lies_in != hour {
-        let message = format!(
-            "no hour of {} ms begins then; the one that it lies in begins at {}",
-            hour.width_ms,
-            format_time_ms(lies_in.start_ms)
-        );
-        return Err(Failure::new(Code::Usage, message));
+        return Err(hours::no_hour(lies_in));
     }
     let config = settings.run_config(&plan.name, false)?;
     let requesting = Requesting::open(&config.state_root, &config.output_root)?;
@@ -168,13 +163,13 @@ impl Reprocessing<'_> {
         for (run, targets) in by_positions.into_values().enumerate() {
             let again_of = Again {
                 registry: self.registry,
-                topology: &self.args.topology,
                 hour: self.hour,
                 targets: &targets,
                 known: &known,
                 lead_ms: self.args.lead,
             };
-            let made = again(&again_of, self.config.clone(), &self.requesting.scratch().join(run.to_string()))?;
+            let scratch = self.requesting.scratch().join(run.to_string());
+            let made = again(&again_of, self.plan()?, self.config.clone(), &scratch)?;
             made.gone.iter().for_each(|gone| eprintln!("tidemill: {gone}"));
             if made.dead_letters > 0 {
                 eprintln!(

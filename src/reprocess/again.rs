@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tidemill_actors::sink::{Manifest, Revision, SUCCESS_NAME};
 use tidemill_core::{Hour, Positions, Stretch};
 use tidemill_runtime::{Reads, Registry, RunConfig, RunError, StateLock, newest};
+use tidemill_topology::Plan;
 
 use super::narrow::{Wanted, narrowed, reach_ms, with_kinds};
 use super::target::Target;
-use crate::commands::topology;
 use crate::exit::{Code, Failure};
 
 /// How wrong the clock of a cluster may be against ours.
@@ -19,7 +19,6 @@ const CLOCKS_MS: i64 = 60_000;
 /// What is to be read once more, and how.
 pub(crate) struct Again<'a> {
     pub(crate) registry: &'a Registry,
-    pub(crate) topology: &'a Path,
     pub(crate) hour: Hour,
     /// All of them stood at the same positions of the sources.
     pub(crate) targets: &'a [Target],
@@ -40,10 +39,7 @@ pub(crate) struct Made {
 }
 
 /// Reads it, with a state and an output below `scratch`, which must not be there.
-pub(crate) fn again(again: &Again<'_>, config: RunConfig, scratch: &Path) -> Result<Made, Failure> {
-    // What there is to say of the topology was said when it was read first.
-    let plan = topology::read(again.registry, Some(again.topology)).loaded.plan;
-    let plan = plan.ok_or_else(|| Failure::new(Code::Config, "the topology has errors now"))?;
+pub(crate) fn again(again: &Again<'_>, plan: Plan, config: RunConfig, scratch: &Path) -> Result<Made, Failure> {
     let lead_ms = again.lead_ms.unwrap_or_else(|| reach_ms(&plan));
     let early_ms = lead_ms.saturating_add(plan.limits.max_ahead_ms).saturating_add(CLOCKS_MS);
     let arrived_from_ms = again.hour.start_ms.saturating_sub(early_ms).max(0);
@@ -89,7 +85,7 @@ pub(crate) fn again(again: &Again<'_>, config: RunConfig, scratch: &Path) -> Res
 }
 
 /// Runs it to its end; how many dead letters there were.
-fn run(plan: tidemill_topology::Plan, registry: Registry, config: RunConfig) -> Result<u64, Failure> {
+fn run(plan: Plan, registry: Registry, config: RunConfig) -> Result<u64, Failure> {
     let lock = StateLock::take(&config.state_root)?;
     let ended = actix_rt::System::new().block_on(async {
         let running = tidemill_runtime::start_locked(plan, registry, config, lock)?;

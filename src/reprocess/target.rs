@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidemill_actors::sink::{Manifest, Mode, Revision};
+use tidemill_actors::sink::{Manifest, Revision};
 use tidemill_core::{DEAD_LETTER_TYPE, LatePolicy, format_time_ms};
 use tidemill_topology::Plan;
 
@@ -35,8 +35,12 @@ pub(crate) fn hour_path(manifest: &Manifest) -> &str {
 impl Target {
     fn of(manifests: Vec<Manifest>, is_made: bool, hour_start_ms: i64) -> Option<Self> {
         let last = manifests.iter().max_by_key(|manifest| manifest.revision)?.clone();
-        let is_whole = |manifest: &&Manifest| matches!(manifest.mode, Mode::Complete | Mode::Replace);
-        let first = manifests.iter().filter(is_whole).map(|manifest| manifest.revision).max().unwrap_or(0);
+        let first = manifests
+            .iter()
+            .filter(|manifest| manifest.mode.is_whole())
+            .map(|manifest| manifest.revision)
+            .max()
+            .unwrap_or(0);
         let paths = manifests.iter().map(|manifest| (hour_path(manifest).to_owned(), manifest.path_values.clone()));
         Some(Self {
             event_type: last.event_type.clone(),

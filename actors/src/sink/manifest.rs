@@ -107,6 +107,14 @@ pub enum Mode {
     Replace,
 }
 
+impl Mode {
+    /// Whether it stands for itself, without the revisions before it.
+    #[must_use]
+    pub fn is_whole(self) -> bool {
+        matches!(self, Self::Complete | Self::Replace)
+    }
+}
+
 /// The hour of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestHour {

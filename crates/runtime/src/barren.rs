@@ -19,6 +19,8 @@ const STEP_MAX: Duration = Duration::from_secs(5);
 pub(crate) struct Barren {
     looked: Option<Instant>,
     partitions: BTreeMap<Arc<str>, Known>,
+    /// For how long each has been so, as of the last look.
+    found: BTreeMap<Arc<str>, Duration>,
 }
 
 struct Known {
@@ -28,31 +30,38 @@ struct Known {
 }
 
 impl Barren {
-    /// Looks at all partitions, if it is time to, and says for how long each has given records, and no event that is newer than those before; one that waits for
-    /// its turn gives nothing.
+    /// For how long each partition has given records, and no event that is newer than those before, as of the last look; one that waits for its turn gives nothing.
+    pub(crate) fn found(&self) -> &BTreeMap<Arc<str>, Duration> {
+        &self.found
+    }
+
+    /// Whether it is time to look: that is not at every chunk.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.looked.is_none_or(|looked| now.duration_since(looked) >= LOOK_EVERY)
+    }
+
+    /// Looks at all partitions.
     pub(crate) fn look(
         &mut self,
         positions: &BTreeMap<Arc<str>, PartitionPosition>,
         newest: impl Fn(&str) -> Option<Newest>,
         now: Instant,
-    ) -> BTreeMap<Arc<str>, Duration> {
-        if self.looked.is_none_or(|looked| now.duration_since(looked) >= LOOK_EVERY) {
-            let passed = self.looked.map_or(Duration::ZERO, |looked| now.duration_since(looked).min(STEP_MAX));
-            self.looked = Some(now);
-            self.partitions.retain(|name, _| positions.contains_key(name));
-            for (name, position) in positions {
-                let newest_ms = newest(name).map(|newest| newest.at_ms);
-                let fresh = || Known { next: position.next, newest_ms, barren_for: Duration::ZERO };
-                let known = self.partitions.entry(name.clone()).or_insert_with(fresh);
-                if known.newest_ms != newest_ms {
-                    *known = fresh();
-                } else if known.next != position.next {
-                    (known.next, known.barren_for) = (position.next, known.barren_for + passed);
-                }
+    ) {
+        let passed = self.looked.map_or(Duration::ZERO, |looked| now.duration_since(looked).min(STEP_MAX));
+        self.looked = Some(now);
+        self.partitions.retain(|name, _| positions.contains_key(name));
+        for (name, position) in positions {
+            let newest_ms = newest(name).map(|newest| newest.at_ms);
+            let fresh = || Known { next: position.next, newest_ms, barren_for: Duration::ZERO };
+            let known = self.partitions.entry(name.clone()).or_insert_with(fresh);
+            if known.newest_ms != newest_ms {
+                *known = fresh();
+            } else if known.next != position.next {
+                (known.next, known.barren_for) = (position.next, known.barren_for + passed);
             }
         }
         let barren = self.partitions.iter().filter(|(_, known)| !known.barren_for.is_zero());
-        barren.map(|(name, known)| (name.clone(), known.barren_for)).collect()
+        self.found = barren.map(|(name, known)| (name.clone(), known.barren_for)).collect();
     }
 }
 
@@ -69,7 +78,10 @@ mod tests {
             let positions =
                 ["barren", "events", "waits"].map(Arc::from).into_iter().zip(positions.map(position)).collect();
             let newest = |name: &str| (name == "events").then_some(Newest { at_ms: newest_ms, arrived_at_ms: 0 });
-            barren.look(&positions, newest, now)
+            if barren.is_due(now) {
+                barren.look(&positions, newest, now);
+            }
+            barren.found().clone()
         };
         assert!(look(0, [1, 1, 1], 1).is_empty());
         assert!(look(1, [1, 2, 1], 2).is_empty());

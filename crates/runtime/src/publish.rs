@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use tidemill_core::Publication;
 
@@ -21,22 +22,23 @@ pub(crate) fn publish(state: &StateDir, staged: &[(PathBuf, &Publication)]) -> R
     if staged.is_empty() {
         return Ok(());
     }
+    publish_below(&*state.host, &state.output, &state.publishing, staged)
+}
+
+fn publish_below(
+    host: &dyn Host,
+    output: &Path,
+    publishing: &Mutex<()>,
+    staged: &[(PathBuf, &Publication)],
+) -> Result<(), RunError> {
     for (_, publication) in staged {
         checked(publication)?;
     }
     {
         // The index has lines of all regions; files are of one.
-        let _noting = state.publishing.lock().expect("no code panics while it publishes");
-        note_all(&*state.host, &state.output, staged)?;
+        let _noting = publishing.lock().expect("no code panics while it publishes");
+        note(host, output, staged.iter().map(|(_, publication)| publication.path.as_str()))?;
     }
-    publish_below(&*state.host, &state.output, staged)
-}
-
-fn note_all(host: &dyn Host, output: &Path, staged: &[(PathBuf, &Publication)]) -> Result<(), RunError> {
-    note(host, output, staged.iter().map(|(_, publication)| publication.path.as_str()))
-}
-
-fn publish_below(host: &dyn Host, output: &Path, staged: &[(PathBuf, &Publication)]) -> Result<(), RunError> {
     failpoint::hit("index-synced");
     let mut touched: BTreeSet<PathBuf> = BTreeSet::new();
     for (from, publication) in staged {
@@ -126,11 +128,14 @@ mod tests {
         let from = dir.path().join("x.staged");
         let publication = publication("a/b/x.avro");
         std::fs::write(&from, "1").unwrap();
-        publish_below(&System, dir.path(), &[(from.clone(), &publication)]).unwrap();
-        publish_below(&System, dir.path(), &[(from.clone(), &publication)]).unwrap();
+        publish_below(&System, dir.path(), &Mutex::default(), &[(from.clone(), &publication)]).unwrap();
+        publish_below(&System, dir.path(), &Mutex::default(), &[(from.clone(), &publication)]).unwrap();
         assert_eq!(std::fs::read(dir.path().join("a/b/x.avro")).unwrap(), b"1");
         std::fs::write(&from, "2").unwrap();
-        assert!(matches!(publish_below(&System, dir.path(), &[(from, &publication)]), Err(RunError::Corrupt { .. })));
+        assert!(matches!(
+            publish_below(&System, dir.path(), &Mutex::default(), &[(from, &publication)]),
+            Err(RunError::Corrupt { .. })
+        ));
         assert_eq!(std::fs::read(dir.path().join("a/b/x.avro")).unwrap(), b"1");
     }
 
@@ -141,8 +146,8 @@ mod tests {
         let publication = Publication { replaces: true, ..publication("a/latest") };
         for text in ["1", "2"] {
             std::fs::write(&from, text).unwrap();
-            publish_below(&System, dir.path(), &[(from.clone(), &publication)]).unwrap();
-            publish_below(&System, dir.path(), &[(from.clone(), &publication)]).unwrap();
+            publish_below(&System, dir.path(), &Mutex::default(), &[(from.clone(), &publication)]).unwrap();
+            publish_below(&System, dir.path(), &Mutex::default(), &[(from.clone(), &publication)]).unwrap();
             assert_eq!(std::fs::read_to_string(dir.path().join("a/latest")).unwrap(), text);
         }
     }
@@ -153,7 +158,10 @@ mod tests {
         let from = dir.path().join("x.staged");
         for path in ["../x", "a/../../x", "/x", "a//x", "", "a\nb"] {
             std::fs::write(&from, "1").unwrap();
-            assert!(publish_below(&System, dir.path(), &[(from.clone(), &publication(path))]).is_err(), "{path}");
+            assert!(
+                publish_below(&System, dir.path(), &Mutex::default(), &[(from.clone(), &publication(path))]).is_err(),
+                "{path}"
+            );
         }
         assert!(published(dir.path()).unwrap().unwrap().paths.unwrap().is_empty(), "nothing is noted either");
     }

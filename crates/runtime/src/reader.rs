@@ -361,16 +361,14 @@ impl Reading {
         state.fails_for = Duration::ZERO;
         state.silent = place.silent;
         let stuck = state.positions.as_ref().map(|positions| self.stuck.of(positions, Instant::now()));
-        let barren = match (&self.source.pond, &state.positions) {
-            (None, Some(positions)) => {
-                let progress = self.region.progress();
-                let seen = progress.seen.get(&self.region.node(self.source.node).name);
-                let newest = |partition: &str| seen.and_then(|seen| seen.get(partition)).copied();
-                self.barren.look(positions, newest, Instant::now())
-            }
-            // What comes through a pond has been waited for.
-            _ => BTreeMap::new(),
-        };
+        // What comes through a pond has been waited for.
+        if let (None, Some(positions), true) = (&source.pond, &state.positions, self.barren.is_due(Instant::now())) {
+            let progress = self.region.progress();
+            let seen = progress.seen.get(&self.region.node(source.node).name);
+            let newest = |partition: &str| seen.and_then(|seen| seen.get(partition)).copied();
+            self.barren.look(positions, newest, Instant::now());
+        }
+        let barren = self.barren.found().iter().map(|(partition, silence)| (partition.clone(), *silence));
         for (partition, silence) in stuck.into_iter().flatten().chain(barren) {
             let known = state.silent.entry(partition).or_default();
             *known = silence.max(*known);

@@ -6,19 +6,18 @@
 //! effects are done. Between the two a crash leaves the request: the stage is asked once more, and knows the id.
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::FlockOperation;
 use tidemill_core::Request;
 use tokio::time::Instant;
 
 use crate::error::RunError;
 use crate::host::{Host, System};
 use crate::logs::{ACCEPTED, STAGED, make_dirs, sync_all};
-use crate::state_dir::{StateDir, is_of, staging, write_new};
+use crate::state_dir::{StateDir, is_of, locked, staging, write_new};
 
 /// Where files of requests lie that were not taken over, beside the staging directories of stages. No stage has such a name.
 pub(crate) const GIVEN: &str = "@given";
@@ -82,13 +81,7 @@ impl Requesting {
             make_dirs(&System, dir)?;
         }
         let path = dir.join("lock");
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let lock = lock.map_err(RunError::io("open", &path))?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(RequestError::Busy { path }),
-            Err(error) => return Err(RunError::io("lock", path)(error.into()).into()),
-        }
+        let lock = locked(&path)?.ok_or(RequestError::Busy { path })?;
         let requesting = Self { state_root, output_root, _lock: lock };
         requesting.clear()?;
         Ok(requesting)

@@ -270,6 +270,17 @@ fn claim(host: &dyn Host, output: &Path, root: &Path, id: &str) -> Result<(), Ru
     }
 }
 
+/// Locks a file, making it if need be; `None` when another process has it. The lock ends when the file is dropped.
+pub(crate) fn locked(path: &Path) -> Result<Option<File>, RunError> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
+    let file = file.map_err(RunError::io("open", path))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(RunError::io("lock", path)(error.into())),
+    }
+}
+
 /// Writes a small file so that it is there whole or not at all; `false` when one is there already.
 pub(crate) fn write_new(host: &dyn Host, path: &Path, bytes: &[u8]) -> Result<bool, RunError> {
     let temporary = path.with_extension(format!("new-{}", std::process::id()));

@@ -37,8 +37,7 @@ impl<'a> Revisions<'a> {
         if latest.revision != last {
             return Some(format!("it says that revision {} is the last one, and there is {last}", latest.revision));
         }
-        let is_whole = |mode: &Mode| matches!(mode, Mode::Complete | Mode::Replace);
-        let first = revisions.iter().rev().find(|(_, mode)| is_whole(mode)).map(|(number, _)| *number);
+        let first = revisions.iter().rev().find(|(_, mode)| mode.is_whole()).map(|(number, _)| *number);
         let is_right = match first {
             Some(first) => latest.first == first,
             // Nothing of the hour had come when it was sealed.

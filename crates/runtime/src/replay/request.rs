@@ -1,10 +1,8 @@
 //! Asking for a replay: files of letters, and which letters there are in those that were asked for before.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::path::{Path, PathBuf};
-
-use rustix::fs::FlockOperation;
 
 use super::reader::number_in;
 use super::{LetterError, MAGIC, ReplayedLetter, directory, letter_at, number_of, path_of, push};
@@ -12,7 +10,7 @@ use crate::error::RunError;
 use crate::host::{Host, System};
 use crate::ledger::Ledger;
 use crate::logs::make_dirs;
-use crate::state_dir::write_new;
+use crate::state_dir::{locked, write_new};
 
 /// A file is closed when it has so many bytes: who reads it holds all of it.
 const FILE_BYTES: usize = 16 << 20;
@@ -73,13 +71,7 @@ impl Requests {
         let dir = directory(state_root);
         make_dirs(&System, &dir)?;
         let path = dir.join("lock");
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let lock = lock.map_err(RunError::io("open", &path))?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(ReplayError::Busy { path }),
-            Err(error) => return Err(RunError::io("lock", path)(error.into()).into()),
-        }
+        let lock = locked(&path)?.ok_or(ReplayError::Busy { path })?;
         let committed = Ledger::peek(&System, state_root)?;
         let mut last = committed.map_or(0, |(committed, _)| number_in(&committed.last.positions));
         let mut before = HashMap::new();
