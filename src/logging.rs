@@ -1,6 +1,6 @@
 //! Logs, on standard error.
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::settings::{Log, LogFormat, LogLevel};
 use crate::terminal::LogLines;
@@ -8,13 +8,13 @@ use crate::terminal::LogLines;
 /// Starts logging. A second call does nothing.
 pub(crate) fn start(log: &Log) {
     let level = match log.level {
-        LogLevel::Error => "error",
-        LogLevel::Warn => "warn",
-        LogLevel::Info => "info",
-        LogLevel::Debug => "debug",
-        LogLevel::Trace => "trace",
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
     };
-    let subscriber = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(level)).with_writer(|| LogLines);
+    let subscriber = tracing_subscriber::fmt().with_max_level(level).with_writer(|| LogLines);
     let _ = match log.format {
         LogFormat::Text => {
             subscriber.with_target(false).with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()

@@ -3,14 +3,16 @@
 use std::error::Error;
 use std::process::{Command, Stdio};
 
-use crate::measure::{Measured, binary, home, median, run as run_once, topology};
+use tidemill_harness::program;
+
+use crate::measure::{Measured, home, median, run as run_once, topology};
 
 const CODECS: [(&str, &str); 3] =
     [("null", "codec = \"null\""), ("snappy", "codec = \"snappy\""), ("zstd 1", "codec = \"zstandard\"\nlevel = 1")];
 
 pub(crate) fn run(events: u64, runs: usize) -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
-    let binary = binary()?;
+    let binary = program();
     let data = dir.path().join("data");
     let generated = Command::new(&binary)
         .args(["generate", "--events", &events.to_string(), "--out"])

@@ -7,14 +7,16 @@ use std::time::{Duration, Instant, SystemTime};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
-use crate::measure::{Measured, binary, cpu_ticks_of, home, median, run as run_once, topology};
+use tidemill_harness::{cpu_ticks, program};
+
+use crate::measure::{Measured, home, median, run as run_once, topology};
 
 const PARTITIONS: i32 = 3;
 const CODEC: &str = "codec = \"zstandard\"\nlevel = 1";
 
 pub(crate) fn run(bootstrap: &str, events: u64, runs: usize, broker: Option<u32>) -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
-    let binary = binary()?;
+    let binary = program();
     let data = dir.path().join("data");
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
     let topic = format!("benchmark-{}", since.as_millis());
@@ -29,7 +31,7 @@ pub(crate) fn run(bootstrap: &str, events: u64, runs: usize, broker: Option<u32>
         return Err("tidemill generate failed".into());
     }
     println!("{events} events from {PARTITIONS} partitions, {runs} runs each, in turns, the median shown");
-    let ticks = || broker.and_then(cpu_ticks_of).unwrap_or(0);
+    let ticks = || broker.and_then(cpu_ticks).unwrap_or(0);
     let (mut bare, mut jobs): (Vec<Measured>, Vec<Measured>) = (Vec::new(), Vec::new());
     let mut broker_seconds = [0.0, 0.0];
     for _ in 0..runs {
@@ -59,7 +61,7 @@ pub(crate) fn run(bootstrap: &str, events: u64, runs: usize, broker: Option<u32>
 /// Polls all messages, and looks at their lengths.
 fn consume(bootstrap: &str, topic: &str, events: u64) -> Result<Measured, Box<dyn Error>> {
     let begin = Instant::now();
-    let ticks = cpu_ticks_of(std::process::id()).unwrap_or(0);
+    let ticks = cpu_ticks(std::process::id()).unwrap_or(0);
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
         .set("group.id", "benchmark")
@@ -84,7 +86,7 @@ fn consume(bootstrap: &str, topic: &str, events: u64) -> Result<Measured, Box<dy
         }
     }
     std::hint::black_box(bytes);
-    let cpu_seconds = (cpu_ticks_of(std::process::id()).unwrap_or(0) - ticks) as f64 / 100.0;
+    let cpu_seconds = (cpu_ticks(std::process::id()).unwrap_or(0) - ticks) as f64 / 100.0;
     let rate = events as f64 / begin.elapsed().as_secs_f64();
     Ok(Measured { rate, cpu_seconds, peak_mib: 0.0, cuts: 0, stages: Vec::new() })
 }

@@ -3,9 +3,10 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
+use tidemill_harness::{Process, Usage};
 
 /// What a run came to.
 pub(crate) struct Measured {
@@ -43,14 +44,6 @@ impl Measured {
     }
 }
 
-/// The release binary in the directory above the one that examples are built into.
-pub(crate) fn binary() -> Result<PathBuf, Box<dyn Error>> {
-    let exe = std::env::current_exe()?;
-    let dir = exe.parent().and_then(Path::parent).ok_or("the example has no directory")?;
-    let binary = dir.join("tidemill");
-    if binary.exists() { Ok(binary) } else { Err(format!("{} is not there: build it first", binary.display()).into()) }
-}
-
 /// Runs a topology of `events` events to its end, with state and output of its own below `home`.
 pub(crate) fn run(
     binary: &Path,
@@ -62,7 +55,8 @@ pub(crate) fn run(
     // What earlier runs wrote is not this run's to wait for.
     Command::new("sync").status()?;
     let begin = Instant::now();
-    let mut child = Command::new(binary)
+    let mut command = Command::new(binary);
+    command
         .args(["run", "--until-end", "--progress", "json", "--set", "admin.listen=", "--set", "log.level=warn"])
         .arg("--set")
         .arg(format!("state.root={}", home.join("state").display()))
@@ -71,17 +65,8 @@ pub(crate) fn run(
         .args(more)
         .arg(topology)
         .stdout(Stdio::from(std::fs::File::create(home.join("status"))?))
-        .stderr(Stdio::null())
-        .spawn()?;
-    let (mut peak_kib, mut cpu_ticks) = (0, 0);
-    let status = loop {
-        peak_kib = peak(child.id()).unwrap_or(peak_kib).max(peak_kib);
-        cpu_ticks = cpu_ticks_of(child.id()).unwrap_or(cpu_ticks);
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    };
+        .stderr(Stdio::null());
+    let Usage { status, peak_kib, cpu_ticks } = Process::start(&mut command).measure();
     let elapsed = begin.elapsed().as_secs_f64();
     if !status.success() {
         return Err(format!("the run ended with {status}").into());
@@ -154,18 +139,4 @@ pub(crate) fn home(dir: &Path, data: &Path) -> Result<PathBuf, Box<dyn Error>> {
     std::fs::create_dir_all(&home)?;
     std::fs::copy(data.join("listening.avsc"), home.join("listening.avsc"))?;
     Ok(home)
-}
-
-/// Highest resident memory of a process so far, in KiB.
-fn peak(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    line.split_whitespace().nth(1)?.parse().ok()
-}
-
-/// CPU time of a process so far, in hundredths of a second.
-pub(crate) fn cpu_ticks_of(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
 }

@@ -5,7 +5,7 @@
 
 Rows may be run one by one; `--write` writes all that were run here.
 
-Needs what the tests need (Java, Python packages of `tests/audit/requirements.txt`), and a build: `cargo build --workspace --all-targets`; run
+Needs what the tests need (Java, Python packages of `tests/readers/requirements.txt`), and a build: `cargo build --workspace --all-targets`; run
 `cargo test --workspace` once, which fetches the rest. Exits with 1 when anything was lost or doubled.
 """
 

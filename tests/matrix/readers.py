@@ -16,7 +16,7 @@ import sys
 import venv
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "audit"))
+sys.path.insert(0, str(ROOT / "tests" / "readers"))
 from page import example  # noqa: E402 - it lies there
 
 PAGE = (ROOT / "docs" / "hours.md").read_text(encoding="utf-8")

@@ -1,13 +1,12 @@
 //! The stage over events of producers, seals and restarts.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringViewArray, TimestampMillisecondArray};
+use arrow_array::{ArrayRef, Int64Array, StringViewArray, TimestampMillisecondArray};
 use tidemill_core::{
-    Account, Batch, Effects, EventType, Horizon, Input, Late, Limits, LogName, LogReader, Origin, Producers,
-    RowOrigins, SealReason, Seals, Stage, StageContext, StageInput, StageKind,
+    Account, Batch, Effects, EventType, Horizon, Input, Late, Limits, Producers, SealReason, Seals, Stage, StageInput,
 };
+use tidemill_testkit::Start;
 
 use super::kind::Accounts;
 
@@ -35,36 +34,16 @@ fn batch(event_type: &Arc<EventType>, rows: &[(i64, &str, i64)]) -> Batch {
         Arc::new(StringViewArray::from_iter_values(rows.iter().map(|row| row.1))),
         Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.2))),
     ];
-    Batch {
-        event_type: event_type.clone(),
-        records: RecordBatch::try_new(event_type.arrow.clone(), columns).expect("as in the schema"),
-        selection: None,
-        rows: RowOrigins::default(),
-        origin: Arc::new(Origin { source: "s".into(), partition: "p".into(), first: 0, next: 1, enters: None }),
-        arrived_at_ms: 0,
-        payload_bytes: 0,
-        counts: None,
-    }
-}
-
-struct NoLogs;
-
-impl LogReader for NoLogs {
-    fn open(&self, _: &LogName) -> std::io::Result<Box<dyn std::io::Read>> {
-        Err(std::io::Error::other("it has none"))
-    }
+    Batch { payload_bytes: 0, ..tidemill_testkit::batch(event_type, columns) }
 }
 
 fn build(types: &[Arc<EventType>], snapshot: Option<&[u8]>) -> Box<dyn Stage> {
     let limits = Limits {
         bucket_ms: 100,
-        allowed_lateness_ms: 0,
         hold_at_most_ms: 1_000,
         max_ahead_ms: 0,
         max_open_hours: 10,
-        max_groups: 1,
-        max_path_values: 1,
-        max_event_bytes: 1 << 20,
+        ..tidemill_testkit::limits()
     };
     let input = StageInput {
         name: "accounts".into(),
@@ -72,32 +51,13 @@ fn build(types: &[Arc<EventType>], snapshot: Option<&[u8]>) -> Box<dyn Stage> {
         types: types.to_vec(),
         limits: Arc::new(limits),
     };
-    let context = StageContext {
-        input,
-        outputs: types.to_vec(),
-        state_id: "0".into(),
-        topology: "t".into(),
-        sealed_before_ms: BTreeMap::new(),
-        snapshot,
-        gives_way: 0,
-        logs: &NoLogs,
-    };
-    Accounts.build(&context).expect("a stage")
+    tidemill_testkit::build(&Accounts, &input, Start { snapshot, ..Start::default() }).expect("a stage")
 }
 
 /// What is told when the hours of `play` up to there are sealed: hour, producer, events, missing, found.
 fn seal(stage: &mut dyn Stage, before_ms: i64) -> Vec<(i64, String, u64, u64, u64)> {
     let horizon = Horizon { event_type: "play".into(), sealed_before_ms: before_ms, reason: SealReason::Watermark };
-    let seals = Seals {
-        cut: 1,
-        at_ms: 0,
-        horizons: vec![horizon],
-        revised: Vec::new(),
-        without: Default::default(),
-        positions: Default::default(),
-        consumed: BTreeMap::new(),
-        request: None,
-    };
+    let seals = Seals { horizons: vec![horizon], ..tidemill_testkit::seals() };
     let mut effects = Effects::default();
     stage.seal(&seals, &mut effects).expect("a seal");
     let missing: u64 = effects.missing.iter().map(|(_, missing)| missing).sum();

@@ -6,23 +6,16 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, TimestampMillisecondType};
 use tidemill_core::{
-    Counted, Effects, EventType, Horizon, Hour, HourNote, IdSum, Input, Late, LatePolicy, Limits, LogName, LogReader,
-    RevisionMode, SealReason, Seals, Stage, StageContext, StageInput, StageKind, Totals,
+    Counted, Effects, EventType, Horizon, Hour, HourNote, IdSum, Input, Late, LatePolicy, Limits, RevisionMode,
+    SealReason, Seals, Stage, StageInput, Totals,
 };
+use tidemill_testkit::Start;
 
 use super::kind::Audit;
 
 const SCHEMA: &str = r#"{"type": "record", "name": "R", "fields": [
     {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}}, {"name": "id", "type": "string"}
 ]}"#;
-
-struct NoLogs;
-
-impl LogReader for NoLogs {
-    fn open(&self, _: &LogName) -> std::io::Result<Box<dyn std::io::Read>> {
-        Err(std::io::Error::other("it has none"))
-    }
-}
 
 fn event_type(name: &str, id: &[&str], policy: LatePolicy) -> Arc<EventType> {
     let id: Vec<String> = id.iter().map(|field| (*field).to_owned()).collect();
@@ -44,13 +37,10 @@ impl Rig {
     fn new(types: &[Arc<EventType>]) -> Self {
         let limits = Limits {
             bucket_ms: 100,
-            allowed_lateness_ms: 0,
             hold_at_most_ms: 0,
             max_ahead_ms: 0,
             max_open_hours: 3,
-            max_groups: 1,
-            max_path_values: 1,
-            max_event_bytes: 1,
+            ..tidemill_testkit::limits()
         };
         let input = StageInput {
             name: "counted".into(),
@@ -86,10 +76,7 @@ impl Rig {
             at_ms: 77,
             horizons: horizons.iter().map(horizon).collect(),
             revised: revised.iter().map(|name| Arc::from(*name)).collect(),
-            without: Default::default(),
-            positions: BTreeMap::new(),
-            consumed: BTreeMap::new(),
-            request: None,
+            ..tidemill_testkit::seals()
         };
         let mut effects = Effects::default();
         self.stage.seal(&seals, &mut effects).expect("sealed");
@@ -117,18 +104,8 @@ impl Rig {
 }
 
 fn build(input: &StageInput, snapshot: Option<&[u8]>, sealed: &BTreeMap<Arc<str>, i64>) -> Box<dyn Stage> {
-    let outputs = Audit.plan(input).expect("it is planned");
-    let context = StageContext {
-        input: input.clone(),
-        outputs,
-        state_id: "x".into(),
-        topology: "t".into(),
-        sealed_before_ms: sealed.clone(),
-        snapshot,
-        logs: &NoLogs,
-        gives_way: 0,
-    };
-    Audit.build(&context).expect("it is built")
+    let start = Start { sealed_before_ms: sealed.clone(), snapshot, ..Start::default() };
+    tidemill_testkit::build(&Audit, input, start).expect("it is built")
 }
 
 fn ids(events: u64) -> Option<String> {

@@ -1,17 +1,18 @@
 //! What the tests of keyed stages and filters share.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io::Read;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, RecordBatch};
+use arrow_array::ArrayRef;
 use serde_json::Value;
 use tidemill_core::{
-    Batch, Effects, EventType, Horizon, Late, LatePolicy, Limits, LogName, LogReader, Options, Origin, RevisionMode,
-    RowOrigins, SealReason, Seals, Stage, StageContext, StageInput, StageKind,
+    Batch, Effects, EventType, Horizon, Late, LatePolicy, Limits, LogName, LogReader, Options, RevisionMode,
+    SealReason, Seals, Stage, StageInput, StageKind,
 };
+use tidemill_testkit::Start;
 
-pub(crate) const HOUR: i64 = 3_600_000;
+pub(crate) use tidemill_testkit::HOUR_MS as HOUR;
 
 /// Logs in memory.
 #[derive(Clone, Default)]
@@ -33,16 +34,7 @@ impl LogReader for Logs {
 }
 
 pub(crate) fn limits() -> Limits {
-    Limits {
-        bucket_ms: HOUR,
-        allowed_lateness_ms: 600_000,
-        hold_at_most_ms: 6 * 3_600_000,
-        max_ahead_ms: HOUR,
-        max_open_hours: 1_000,
-        max_groups: 100_000,
-        max_path_values: 1_000,
-        max_event_bytes: 1 << 20,
-    }
+    Limits { allowed_lateness_ms: 600_000, max_ahead_ms: HOUR, ..tidemill_testkit::limits() }
 }
 
 pub(crate) fn input(name: &str, options: Value, types: &[Arc<EventType>], limits: Limits) -> StageInput {
@@ -56,18 +48,7 @@ pub(crate) fn build(
     snapshot: Option<&[u8]>,
     logs: &Logs,
 ) -> Result<Box<dyn Stage>, String> {
-    let outputs = kind.plan(input).map_err(|findings| format!("{findings:?}"))?;
-    let context = StageContext {
-        input: input.clone(),
-        outputs,
-        state_id: "5eed".into(),
-        topology: "t".into(),
-        sealed_before_ms: BTreeMap::new(),
-        snapshot,
-        gives_way: 0,
-        logs,
-    };
-    kind.build(&context).map_err(|error| error.to_string())
+    tidemill_testkit::build(kind, input, Start { snapshot, logs, ..Start::default() })
 }
 
 pub(crate) fn event_type(name: &str, fields: &str, id: &[&str]) -> Arc<EventType> {
@@ -78,16 +59,8 @@ pub(crate) fn event_type(name: &str, fields: &str, id: &[&str]) -> Arc<EventType
 }
 
 pub(crate) fn batch(of: &Arc<EventType>, columns: Vec<ArrayRef>) -> Batch {
-    Batch {
-        event_type: of.clone(),
-        records: RecordBatch::try_new(of.arrow.clone(), columns).unwrap(),
-        selection: None,
-        rows: RowOrigins::default(),
-        origin: Arc::new(Origin { source: "s".into(), partition: "p".into(), first: 0, next: 100, enters: None }),
-        arrived_at_ms: 0,
-        payload_bytes: 1_000,
-        counts: None,
-    }
+    let origin = Arc::new(tidemill_testkit::origin(0, 100));
+    Batch { origin, payload_bytes: 1_000, ..tidemill_testkit::batch(of, columns) }
 }
 
 /// The same type with late events as revisions, of hours that ended so long ago at most.
@@ -100,16 +73,7 @@ pub(crate) fn revised(of: &EventType, within_ms: i64) -> Arc<EventType> {
 
 pub(crate) fn seals(event_type: &str, sealed_before_ms: i64) -> Seals {
     let horizon = Horizon { event_type: event_type.into(), sealed_before_ms, reason: SealReason::Watermark };
-    Seals {
-        cut: 1,
-        at_ms: 77,
-        horizons: vec![horizon],
-        revised: Vec::new(),
-        without: Default::default(),
-        positions: BTreeMap::new(),
-        consumed: BTreeMap::new(),
-        request: None,
-    }
+    Seals { at_ms: 77, horizons: vec![horizon], ..tidemill_testkit::seals() }
 }
 
 /// Calls the stage with a batch and checks that no record is lost.

@@ -24,7 +24,7 @@ impl Bound {
     pub(super) fn of_time(text: &str, unit_ns: i128) -> Option<Self> {
         let civil = |text: &str| {
             let civil: jiff::civil::DateTime = text.parse().ok()?;
-            Some(civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
+            Some(civil.to_zoned_datetime(jiff::tz::TimeZone::UTC).ok()?.timestamp())
         };
         let time: jiff::Timestamp = text.parse().ok().or_else(|| civil(text))?;
         let ns = time.as_nanosecond();
@@ -34,7 +34,7 @@ impl Bound {
     /// A date such as `2024-02-29`, in days since 1970.
     pub(super) fn of_date(text: &str) -> Option<Self> {
         let date: jiff::civil::Date = text.parse().ok()?;
-        let midnight = date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
+        let midnight = date.to_zoned_datetime(jiff::tz::TimeZone::UTC).ok()?.timestamp();
         Some(Self::of_integer(midnight.as_second().div_euclid(86_400)))
     }
 

@@ -245,7 +245,6 @@ impl Source for Generate {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use tidemill_core::Limits;
 
     use super::*;
 
@@ -256,16 +255,7 @@ mod tests {
         }) else {
             unreachable!()
         };
-        let limits = Limits {
-            bucket_ms: 3_600_000,
-            allowed_lateness_ms: 0,
-            hold_at_most_ms: 6 * 3_600_000,
-            max_ahead_ms: 0,
-            max_open_hours: 1,
-            max_groups: 1,
-            max_path_values: 1,
-            max_event_bytes: 1,
-        };
+        let limits = tidemill_testkit::limits();
         SourceContext {
             topology: "t".into(),
             name: "made".into(),

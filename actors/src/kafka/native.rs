@@ -7,6 +7,8 @@
 //! The only module of the crate with `unsafe` beside `parse::views`. Each block says why it is sound. They call a C library,
 //! so Miri can't run them; the tests against a real broker do.
 
+#![expect(unsafe_code, reason = "a C library is called")]
+
 use std::ffi::{CStr, CString, c_char};
 use std::ptr::{NonNull, null_mut, slice_from_raw_parts};
 use std::time::Duration;

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tidemill_core::{Clusters, UnknownCluster};
 use ureq::Agent;
-use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 
 use super::client::REGISTRY_PREFIX;
 use super::references;
@@ -78,16 +78,23 @@ impl Registry {
         if let Some(url) = urls.iter().find(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
             return Err(wrong("schema_registry_url", format!("`{url}` does not begin with http:// or https://")));
         }
-        let mut tls = TlsConfig::builder();
+        // OpenSSL, which librdkafka needs anyway, and the system's certificates unless others are named.
+        let mut tls = TlsConfig::builder().provider(TlsProvider::NativeTls).root_certs(RootCerts::PlatformVerifier);
         if let Some(path) = property("ssl.ca.location") {
             let name = "schema_registry_ssl_ca_location";
             let pem = fs::read(path).map_err(|error| wrong(name, format!("{path}: {error}")))?;
             let items: Vec<_> =
                 parse_pem(&pem).collect::<Result<_, _>>().map_err(|error| wrong(name, format!("{path}: {error}")))?;
-            let authorities = items.into_iter().filter_map(|item| match item {
-                PemItem::Certificate(certificate) => Some(certificate),
-                _ => None,
-            });
+            let authorities: Vec<_> = items
+                .into_iter()
+                .filter_map(|item| match item {
+                    PemItem::Certificate(certificate) => Some(certificate),
+                    _ => None,
+                })
+                .collect();
+            if authorities.is_empty() {
+                return Err(wrong(name, format!("{path} holds no certificate")));
+            }
             tls = tls.root_certs(RootCerts::from(authorities));
         }
         let agent = Agent::config_builder()
@@ -211,5 +218,9 @@ mod tests {
         assert_eq!(of(&[url]), None);
         assert!(of(&[url, ("schema.registry.urls", "")]).unwrap().contains("schema.registry.urls"));
         assert!(of(&[url, ("schema.registry.ssl.ca.location", "/nowhere.pem")]).unwrap().contains("/nowhere.pem"));
+        let empty = tempfile::NamedTempFile::new().unwrap();
+        let path = empty.path().to_str().unwrap();
+        let error = of(&[url, ("schema.registry.ssl.ca.location", path)]).unwrap();
+        assert!(error.contains(&format!("{path} holds no certificate")), "{error}");
     }
 }

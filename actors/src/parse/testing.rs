@@ -1,27 +1,19 @@
 //! What the tests of the three stages have in common.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::sync::Arc;
 
 use arrow_array::Array;
 use arrow_buffer::Buffer;
 use serde_json::{Map, Value};
 use tidemill_core::{
-    Effects, EventType, Finding, Framing, Input, Limits, LogName, LogReader, MessageTable, MessageTime, Messages,
-    Options, Origin, RawChunk, Reason, Span, Stage, StageContext, StageInput, StageKind,
+    Effects, EventType, Finding, Framing, Input, Limits, MessageTable, MessageTime, Messages, Options, RawChunk,
+    Reason, Span, Stage, StageInput, StageKind,
 };
+use tidemill_testkit::Start;
 
 /// When chunks arrive: 2013-01-02T00:00:00Z.
 pub(super) const ARRIVED: i64 = 1_357_084_800_000;
-
-pub(super) struct NoLogs;
-
-impl LogReader for NoLogs {
-    fn open(&self, _: &LogName) -> std::io::Result<Box<dyn Read>> {
-        Err(std::io::ErrorKind::NotFound.into())
-    }
-}
 
 /// A type of these fields (JSON of Avro fields) whose time is `at`.
 pub(super) fn event_type(name: &str, fields: &str) -> Arc<EventType> {
@@ -41,33 +33,12 @@ pub(super) fn input(kind: &dyn StageKind, options: Value, types: &[Arc<EventType
     }
     let Value::Object(given) = options else { panic!("options are a table") };
     all.extend(given);
-    let limits = Limits {
-        bucket_ms: 3_600_000,
-        allowed_lateness_ms: 0,
-        hold_at_most_ms: 6 * 3_600_000,
-        max_ahead_ms: 600_000,
-        max_open_hours: 10,
-        max_groups: 10,
-        max_path_values: 10,
-        max_event_bytes: 200,
-    };
+    let limits = Limits { max_event_bytes: 200, ..tidemill_testkit::limits() };
     StageInput { name: "parse".into(), options: Options(all), types: types.to_vec(), limits: Arc::new(limits) }
 }
 
 pub(super) fn build(kind: &dyn StageKind, options: Value, types: &[Arc<EventType>]) -> Box<dyn Stage> {
-    let input = input(kind, options, types);
-    let outputs = kind.plan(&input).unwrap();
-    let context = StageContext {
-        input,
-        outputs,
-        state_id: "0".into(),
-        topology: "t".into(),
-        sealed_before_ms: BTreeMap::new(),
-        snapshot: None,
-        gives_way: 0,
-        logs: &NoLogs,
-    };
-    kind.build(&context).unwrap()
+    tidemill_testkit::build(kind, &input(kind, options, types), Start::default()).unwrap()
 }
 
 pub(super) fn findings(kind: &dyn StageKind, options: Value, types: &[Arc<EventType>]) -> Vec<Finding> {
@@ -75,8 +46,7 @@ pub(super) fn findings(kind: &dyn StageKind, options: Value, types: &[Arc<EventT
 }
 
 pub(super) fn chunk(bytes: &[u8], first: u64, framing: Framing) -> RawChunk {
-    let origin =
-        Origin { source: "s".into(), partition: "p".into(), first, next: first + bytes.len() as u64, enters: None };
+    let origin = tidemill_testkit::origin(first, first + bytes.len() as u64);
     RawChunk { origin: Arc::new(origin), bytes: Buffer::from(bytes), framing, arrived_at_ms: ARRIVED }
 }
 

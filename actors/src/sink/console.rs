@@ -140,8 +140,8 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::task::{Context, Poll, Waker};
 
-    use arrow_array::{ArrayRef, RecordBatch, StringViewArray, TimestampMillisecondArray};
-    use tidemill_core::{EventType, Origin, RowOrigins};
+    use arrow_array::{ArrayRef, StringViewArray, TimestampMillisecondArray};
+    use tidemill_core::EventType;
 
     use super::*;
     use crate::sink::BlackholeSink;
@@ -175,16 +175,7 @@ mod tests {
             Arc::new(StringViewArray::from_iter_values(["a", "b", "c"])),
             Arc::new(TimestampMillisecondArray::from_iter_values([0, 1, 2]).with_timezone("UTC")),
         ];
-        Batch {
-            records: RecordBatch::try_new(event_type.arrow.clone(), columns).unwrap(),
-            event_type,
-            selection: None,
-            rows: RowOrigins::default(),
-            origin: Arc::new(Origin { source: "s".into(), partition: "p".into(), first: 0, next: 1, enters: None }),
-            arrived_at_ms: 0,
-            payload_bytes: 3,
-            counts: None,
-        }
+        Batch { payload_bytes: 3, ..tidemill_testkit::batch(&event_type, columns) }
     }
 
     fn id() -> DeliveryId {

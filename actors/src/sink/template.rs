@@ -145,7 +145,7 @@ impl Template {
         hour: Hour,
         value: impl Fn(&str) -> Option<&'v str>,
     ) -> Option<String> {
-        let start = Timestamp::from_millisecond(hour.start_ms).ok()?.to_zoned(TimeZone::UTC);
+        let start = Timestamp::from_millisecond(hour.start_ms).ok()?.to_zoned_datetime(TimeZone::UTC);
         if start.year() < 1 {
             return None;
         }

@@ -118,7 +118,6 @@ impl EventType {
         let json = serde_json::from_str(schema_json).map_err(|error| Box::new(Details::ParseSchemaJson(error).into()));
         let schema = json.and_then(|json| parse_avro_schema(&json));
         let schema = schema.map_err(|error| vec![SchemaError::Avro(error).into()])?;
-        refuse_fixed_uuid(schema_json).map_err(|error| vec![error.into()])?;
         let fields = fields_of(&schema).map_err(|error| vec![error.into()])?;
         let describe =
             |field: &Field| format!("{}{}", if field.is_nullable() { "a nullable " } else { "a " }, field.kind.name());
@@ -195,28 +194,6 @@ pub fn schema_fingerprint(schema: &Schema) -> String {
     fingerprint.bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// apache-avro shows a uuid kept in a `fixed` like one kept in a string, so that the difference has to be looked for in the text.
-fn refuse_fixed_uuid(schema_json: &str) -> Result<(), SchemaError> {
-    fn holds(value: &serde_json::Value) -> bool {
-        match value {
-            serde_json::Value::Object(object) => {
-                let is = |key: &str, text: &str| object.get(key).and_then(|value| value.as_str()) == Some(text);
-                (is("type", "fixed") && is("logicalType", "uuid")) || object.values().any(holds)
-            }
-            serde_json::Value::Array(items) => items.iter().any(holds),
-            _ => false,
-        }
-    }
-    match serde_json::from_str(schema_json) {
-        Ok(value) if holds(&value) => Err(SchemaError::Unsupported {
-            field: "uuid".to_owned(),
-            found: "fixed".to_owned(),
-            help: "keep the uuid in a string, or the fixed without its logical type",
-        }),
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,5 +223,16 @@ mod tests {
         assert!(refused(r#"{"type":"fixed","name":"u16","size":16,"logicalType":"uuid"}"#));
         assert!(!refused(r#"{"type":"string","logicalType":"uuid"}"#));
         assert!(!refused(r#"{"type":"fixed","name":"u16","size":16}"#));
+    }
+
+    #[test]
+    fn a_logical_type_that_does_not_fit_is_ignored() {
+        let kind = |uuid: &str| {
+            let time = r#"{"name":"t","type":{"type":"long","logicalType":"timestamp-millis"}}"#;
+            let schema = format!(r#"{{"type":"record","name":"R","fields":[{time},{{"name":"u","type":{uuid}}}]}}"#);
+            EventType::new("r", &schema, "t", &[], None).unwrap().fields[1].kind.clone()
+        };
+        assert_eq!(kind(r#"{"type":"bytes","logicalType":"uuid"}"#), crate::FieldKind::Bytes);
+        assert_eq!(kind(r#"{"type":"fixed","name":"u8","size":8,"logicalType":"uuid"}"#), crate::FieldKind::Fixed(8));
     }
 }

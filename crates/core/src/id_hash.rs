@@ -218,7 +218,7 @@ mod tests {
         sum.to_string()
     }
 
-    /// The published test vectors; `tests/audit/id_hash.py` checks them against the xxhash package of Python.
+    /// The published test vectors; `tests/readers/id_hash.py` checks them against the xxhash package of Python.
     #[test]
     fn the_id_hash_has_its_published_values() {
         let vectors: Vec<(Vec<String>, String)> =

@@ -16,7 +16,9 @@
 use std::sync::Arc;
 
 use apache_avro::Schema;
-use apache_avro::schema::{ArraySchema, DecimalSchema, EnumSchema, FixedSchema, MapSchema, RecordSchema};
+use apache_avro::schema::{
+    ArraySchema, DecimalSchema, EnumSchema, FixedSchema, InnerDecimalSchema, MapSchema, RecordSchema, UuidSchema,
+};
 use arrow_array::{Array, RecordBatch, TimestampMicrosecondArray, TimestampMillisecondArray};
 use arrow_schema::{DataType, TimeUnit};
 
@@ -223,19 +225,23 @@ fn kind_of(schema: &Schema, path: &str) -> Result<FieldKind, SchemaError> {
         Schema::Long => FieldKind::Long,
         Schema::Float => FieldKind::Float,
         Schema::Double => FieldKind::Double,
-        Schema::Bytes => FieldKind::Bytes,
+        // The specification knows no uuid in bytes: a logical type that does not fit is to be ignored.
+        Schema::Bytes | Schema::Uuid(UuidSchema::Bytes) => FieldKind::Bytes,
         Schema::String => FieldKind::String,
-        Schema::Uuid => FieldKind::Uuid,
+        Schema::Uuid(UuidSchema::String) => FieldKind::Uuid,
+        Schema::Uuid(UuidSchema::Fixed(_)) => {
+            return Err(unsupported("keep the uuid in a string, or the fixed without its logical type"));
+        }
         Schema::TimestampMillis => FieldKind::TimestampMillis,
         Schema::TimestampMicros => FieldKind::TimestampMicros,
         Schema::Date => FieldKind::Date,
         Schema::Enum(EnumSchema { symbols, .. }) => FieldKind::Enum(symbols.clone().into()),
         Schema::Fixed(FixedSchema { size, .. }) => FieldKind::Fixed(*size),
         Schema::Decimal(DecimalSchema { precision, scale, inner }) => {
-            let repr = match &**inner {
-                Schema::Fixed(fixed) if fixed.size <= 16 => DecimalRepr::Fixed(fixed.size),
-                Schema::Bytes => DecimalRepr::Bytes,
-                _ => return Err(unsupported("a decimal's fixed holds at most 16 bytes")),
+            let repr = match inner {
+                InnerDecimalSchema::Fixed(fixed) if fixed.size <= 16 => DecimalRepr::Fixed(fixed.size),
+                InnerDecimalSchema::Bytes => DecimalRepr::Bytes,
+                InnerDecimalSchema::Fixed(_) => return Err(unsupported("a decimal's fixed holds at most 16 bytes")),
             };
             match (u8::try_from(*precision), i8::try_from(*scale)) {
                 (Ok(precision @ 1..=38), Ok(scale)) => FieldKind::Decimal { precision, scale, repr },

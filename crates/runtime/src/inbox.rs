@@ -270,16 +270,7 @@ mod tests {
 
     fn barrier(cut: CutId, source: &str) -> Item {
         let positions = BTreeMap::from([(source.into(), BTreeMap::new())]);
-        Item::Barrier(Arc::new(Seals {
-            cut,
-            at_ms: 0,
-            horizons: Vec::new(),
-            revised: Vec::new(),
-            without: Default::default(),
-            positions,
-            consumed: BTreeMap::new(),
-            request: None,
-        }))
+        Item::Barrier(Arc::new(Seals { cut, positions, ..tidemill_testkit::seals() }))
     }
 
     #[test]

@@ -158,18 +158,8 @@ mod tests {
             counted: None,
             accounts: None,
         };
-        let seals = Seals {
-            cut: 1,
-            at_ms: 0,
-            horizons: Vec::new(),
-            revised: Vec::new(),
-            without: Default::default(),
-            positions: Default::default(),
-            consumed: Default::default(),
-            request: None,
-        };
         outlet.send(7, vec![Part::Live(Input::Note(note))], None).await;
-        outlet.send_barrier(7, &Arc::new(seals));
+        outlet.send_barrier(7, &Arc::new(tidemill_testkit::seals()));
         assert!(matches!(inbox.lease().await.item, Item::Data(_)));
         inbox.complete(0, tidemill_core::Tally::default());
         assert!(matches!(inbox.lease().await.item, Item::Barrier(_)));
@@ -187,8 +177,7 @@ mod tests {
         };
         let outlet: Outlet<()> =
             Outlet::new(vec![target("near"), target("far"), Target { leads_to: Arc::default(), ..target("beside") }]);
-        let origin =
-            |enters| tidemill_core::Origin { source: "s".into(), partition: "p".into(), first: 0, next: 1, enters };
+        let origin = |enters| tidemill_core::Origin { enters, ..tidemill_testkit::origin(0, 1) };
         let letter = tidemill_core::DeadLetter {
             origin: Arc::new(origin(None)),
             position: 0,

@@ -1,7 +1,9 @@
-//! Doubles and faults for tests of topologies.
+//! Fixtures for tests of single parts; doubles and faults for tests of topologies.
 
 mod fault;
+mod fixtures;
 mod valve;
 
 pub use fault::{Fault, Faulty, Trigger, holds};
+pub use fixtures::{HOUR_MS, NoLogs, Start, batch, build, limits, origin, seals};
 pub use valve::{Kept, Valve};

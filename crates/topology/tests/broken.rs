@@ -53,7 +53,7 @@ fn every_code_of_the_list_is_shown_by_a_broken_topology() {
     let shown: BTreeSet<&str> =
         fixtures().iter().flat_map(|path| diagnostics(path).1).map(|found| found.code).collect();
     let all: BTreeSet<&str> = CODES.iter().map(|(code, _)| *code).collect();
-    // Those that no text can have: tests of `unread.rs`, of `tests/cli.rs` and of kinds show them.
+    // Those that no text can have: tests of `unread.rs`, of `tests/promises/cli.rs` and of kinds show them.
     let without_text = ["kind-at-fault", "not-utf8", "topology-unreadable"];
     let missing: Vec<&&str> = all.difference(&shown).filter(|code| !without_text.contains(code)).collect();
     assert!(missing.is_empty(), "no fixture shows {missing:?}");

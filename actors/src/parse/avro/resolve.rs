@@ -1,7 +1,10 @@
 //! A file's schema and a type's schema come to a plan: what to read, what to skip, what to fill in.
 
 use apache_avro::Schema;
-use apache_avro::schema::{EnumSchema, Name, NamesRef, Namespace, RecordField, RecordSchema, ResolvedSchema};
+use apache_avro::schema::{
+    EnumSchema, InnerDecimalSchema, Name, NamesRef, Namespace, NamespaceRef, RecordField, RecordSchema, ResolvedSchema,
+    UuidSchema,
+};
 use serde_json::Value;
 use tidemill_core::{DecimalRepr, Field, FieldKind};
 
@@ -113,7 +116,7 @@ pub(super) fn resolve(
     let resolved = ResolvedSchema::try_from(file).map_err(|error| error.to_string())?;
     let Schema::Record(record) = file else { return Err("it is no record".into()) };
     let mut resolver = Resolver { names: resolved.get_names(), open: Vec::new() };
-    resolver.record(record, &None, own, fields, from_message)
+    resolver.record(record, None, own, fields, from_message)
 }
 
 struct Resolver<'s> {
@@ -123,12 +126,12 @@ struct Resolver<'s> {
 }
 
 impl<'s> Resolver<'s> {
-    fn enter(&mut self, record: &RecordSchema, space: &Namespace) -> Result<Namespace, String> {
-        let name = record.name.fully_qualified_name(space);
+    fn enter(&mut self, record: &RecordSchema, space: NamespaceRef<'_>) -> Result<Namespace, String> {
+        let name = record.name.fully_qualified_name(space).into_owned();
         if self.open.contains(&name) {
             return Err(format!("record `{}` refers to itself", name.fullname(None)));
         }
-        let space = name.namespace.clone();
+        let space = name.namespace().map(str::to_owned);
         self.open.push(name);
         Ok(space)
     }
@@ -136,7 +139,7 @@ impl<'s> Resolver<'s> {
     fn record(
         &mut self,
         file: &'s RecordSchema,
-        space: &Namespace,
+        space: NamespaceRef<'_>,
         own: &RecordSchema,
         fields: &[Field],
         from_message: &MessageFields,
@@ -152,10 +155,10 @@ impl<'s> Resolver<'s> {
         }
         for (at, from) in file.fields.iter().enumerate() {
             steps.push(match matching.iter().position(|matched| *matched == Some(at)) {
-                None => Step::Skip(self.skip(&from.schema, &space)?),
+                None => Step::Skip(self.skip(&from.schema, space.as_deref())?),
                 Some(number) => {
                     let (field, own) = (&fields[number], &own.fields[number]);
-                    let read = self.read(&from.schema, &space, strip(&own.schema), field);
+                    let read = self.read(&from.schema, space.as_deref(), strip(&own.schema), field);
                     let read = read.map_err(|error| format!("field `{}`: {error}", field.name))?;
                     defaults[number] = Some(Cell::Null);
                     Step::Read(number, field.name.clone(), read)
@@ -174,13 +177,13 @@ impl<'s> Resolver<'s> {
         Ok(RecordPlan { defaults: filled.collect::<Result<_, _>>()?, steps })
     }
 
-    fn read(&mut self, file: &'s Schema, space: &Namespace, own: &Schema, field: &Field) -> Result<Read, String> {
+    fn read(&mut self, file: &'s Schema, space: NamespaceRef<'_>, own: &Schema, field: &Field) -> Result<Read, String> {
         let number = |number| Ok(Read::Long(number));
         let mismatch = || Err(format!("it has {}, the type {}", name(file), field.kind.name()));
         match (file, &field.kind) {
             (Schema::Ref { name }, _) => {
                 let (schema, space) = self.named(name, space)?;
-                self.read(schema, &space, own, field)
+                self.read(schema, space.as_deref(), own, field)
             }
             (Schema::Union(union), _) => {
                 let branches = union.variants().iter().map(|branch| match self.read(branch, space, own, field) {
@@ -215,35 +218,31 @@ impl<'s> Resolver<'s> {
             (Schema::Float, FieldKind::Float) => Ok(Read::Float),
             (Schema::Float, FieldKind::Double) => Ok(Read::FloatAsDouble),
             (Schema::Double, FieldKind::Double) => Ok(Read::Double),
-            (Schema::Bytes | Schema::String | Schema::Uuid | Schema::BigDecimal, kind) => match kind {
-                FieldKind::String => Ok(Read::Bytes(Blob::Text)),
-                FieldKind::Bytes => Ok(Read::Bytes(Blob::Bytes)),
-                FieldKind::Uuid if !matches!(file, Schema::Bytes | Schema::BigDecimal) => Ok(Read::Bytes(Blob::Uuid)),
-                FieldKind::Decimal { precision, .. } if matches!(file, Schema::Bytes) => {
-                    Ok(Read::Bytes(Blob::Decimal(*precision)))
-                }
-                _ => mismatch(),
-            },
+            (Schema::String | Schema::Uuid(UuidSchema::String), FieldKind::Uuid) => Ok(Read::Bytes(Blob::Uuid)),
+            (Schema::Bytes | Schema::Uuid(UuidSchema::Bytes), FieldKind::Decimal { precision, .. }) => {
+                Ok(Read::Bytes(Blob::Decimal(*precision)))
+            }
+            (file, kind) if is_blob(file) => blob(kind).map_or_else(mismatch, Ok),
             (Schema::Decimal(decimal), FieldKind::Decimal { precision, scale, .. }) => {
                 if i128::from(*scale) != decimal.scale as i128 {
                     return Err(format!("it has a decimal of scale {}, the type one of {scale}", decimal.scale));
                 }
-                match &*decimal.inner {
-                    Schema::Fixed(fixed) => Ok(Read::Fixed(fixed.size, Blob::Decimal(*precision))),
-                    _ => Ok(Read::Bytes(Blob::Decimal(*precision))),
+                match &decimal.inner {
+                    InnerDecimalSchema::Fixed(fixed) => Ok(Read::Fixed(fixed.size, Blob::Decimal(*precision))),
+                    InnerDecimalSchema::Bytes => Ok(Read::Bytes(Blob::Decimal(*precision))),
                 }
             }
-            (Schema::Decimal(decimal), _) => self.read(&decimal.inner, space, own, field),
-            (Schema::Fixed(fixed), FieldKind::Fixed(size)) if fixed.size == *size => {
-                Ok(Read::Fixed(*size, Blob::Bytes))
+            (Schema::Decimal(decimal), kind) => {
+                let read = match &decimal.inner {
+                    InnerDecimalSchema::Fixed(inner) => fixed(inner.size, kind),
+                    InnerDecimalSchema::Bytes => blob(kind),
+                };
+                read.map_or_else(mismatch, Ok)
             }
-            (Schema::Fixed(fixed), FieldKind::Uuid) if fixed.size == 16 => Ok(Read::Fixed(16, Blob::Uuid)),
-            (Schema::Fixed(fixed), FieldKind::Decimal { precision, repr: DecimalRepr::Fixed(size), .. })
-                if fixed.size == *size =>
-            {
-                Ok(Read::Fixed(*size, Blob::Decimal(*precision)))
+            (Schema::Fixed(inner) | Schema::Uuid(UuidSchema::Fixed(inner)), kind) => {
+                fixed(inner.size, kind).map_or_else(mismatch, Ok)
             }
-            (Schema::Duration, FieldKind::Fixed(12)) => Ok(Read::Fixed(12, Blob::Bytes)),
+            (Schema::Duration(_), FieldKind::Fixed(12)) => Ok(Read::Fixed(12, Blob::Bytes)),
             (Schema::Enum(symbols), FieldKind::Enum(own_symbols)) => {
                 Ok(Read::Enum(enumerate(symbols, own_symbols, own)))
             }
@@ -263,17 +262,21 @@ impl<'s> Resolver<'s> {
         }
     }
 
-    fn skip(&mut self, file: &'s Schema, space: &Namespace) -> Result<Skip, String> {
+    fn skip(&mut self, file: &'s Schema, space: NamespaceRef<'_>) -> Result<Skip, String> {
         Ok(match file {
             Schema::Null => Skip::Bytes(0),
             Schema::Boolean => Skip::Bytes(1),
             Schema::Float => Skip::Bytes(4),
             Schema::Double => Skip::Bytes(8),
-            Schema::Duration => Skip::Bytes(12),
-            Schema::Fixed(fixed) => Skip::Bytes(fixed.size),
+            Schema::Duration(fixed) | Schema::Fixed(fixed) | Schema::Uuid(UuidSchema::Fixed(fixed)) => {
+                Skip::Bytes(fixed.size)
+            }
             Schema::Int | Schema::Date | Schema::TimeMillis | Schema::Enum(_) => Skip::Number,
-            Schema::Bytes | Schema::String | Schema::Uuid | Schema::BigDecimal => Skip::Blob,
-            Schema::Decimal(decimal) => self.skip(&decimal.inner, space)?,
+            Schema::Decimal(decimal) => match &decimal.inner {
+                InnerDecimalSchema::Fixed(fixed) => Skip::Bytes(fixed.size),
+                InnerDecimalSchema::Bytes => Skip::Blob,
+            },
+            blob if is_blob(blob) => Skip::Blob,
             Schema::Array(array) => Skip::Items(Box::new(self.skip(&array.items, space)?)),
             Schema::Map(map) => Skip::Items(Box::new(Skip::All(vec![Skip::Blob, self.skip(&map.types, space)?]))),
             Schema::Union(union) => {
@@ -281,31 +284,31 @@ impl<'s> Resolver<'s> {
             }
             Schema::Record(record) => {
                 let space = self.enter(record, space)?;
-                let parts = record.fields.iter().map(|field| self.skip(&field.schema, &space));
+                let parts = record.fields.iter().map(|field| self.skip(&field.schema, space.as_deref()));
                 let parts = parts.collect::<Result<_, _>>()?;
                 self.open.pop();
                 Skip::All(parts)
             }
             Schema::Ref { name } => {
                 let (schema, space) = self.named(name, space)?;
-                self.skip(schema, &space)?
+                self.skip(schema, space.as_deref())?
             }
             schema if is_long(schema) => Skip::Number,
             schema => return Err(format!("it has {}, which can't be read", name(schema))),
         })
     }
 
-    fn named(&self, name: &Name, space: &Namespace) -> Result<(&'s Schema, Namespace), String> {
+    fn named(&self, name: &Name, space: NamespaceRef<'_>) -> Result<(&'s Schema, Namespace), String> {
         let name = name.fully_qualified_name(space);
-        let schema = self.names.get(&name).ok_or_else(|| format!("it has no type `{}`", name.fullname(None)))?;
-        Ok((schema, name.namespace))
+        let schema = self.names.get(&*name).ok_or_else(|| format!("it has no type `{}`", name.fullname(None)))?;
+        Ok((schema, name.namespace().map(str::to_owned)))
     }
 }
 
 /// Number of the file's field for one of the type: that of its name, else that of an alias.
 fn source(file: &RecordSchema, own: &RecordField) -> Option<usize> {
     let named = |name: &str| file.fields.iter().position(|field| field.name == name);
-    named(&own.name).or_else(|| own.aliases.iter().flatten().find_map(|alias| named(alias)))
+    named(&own.name).or_else(|| own.aliases.iter().find_map(|alias| named(alias)))
 }
 
 /// What a nullable field holds when it is not null.
@@ -316,6 +319,36 @@ fn strip(schema: &Schema) -> &Schema {
         }
         schema => schema,
     }
+}
+
+/// Whether it is written as a length and so many bytes.
+fn is_blob(schema: &Schema) -> bool {
+    matches!(
+        schema,
+        Schema::Bytes | Schema::String | Schema::Uuid(UuidSchema::Bytes | UuidSchema::String) | Schema::BigDecimal
+    )
+}
+
+/// How such a value is read where its own type asks for nothing else.
+fn blob(kind: &FieldKind) -> Option<Read> {
+    match kind {
+        FieldKind::String => Some(Read::Bytes(Blob::Text)),
+        FieldKind::Bytes => Some(Read::Bytes(Blob::Bytes)),
+        _ => None,
+    }
+}
+
+/// How a fixed of so many bytes is read.
+fn fixed(size: usize, kind: &FieldKind) -> Option<Read> {
+    let blob = match kind {
+        FieldKind::Fixed(own) if *own == size => Blob::Bytes,
+        FieldKind::Uuid if size == 16 => Blob::Uuid,
+        FieldKind::Decimal { precision, repr: DecimalRepr::Fixed(own), .. } if *own == size => {
+            Blob::Decimal(*precision)
+        }
+        _ => return None,
+    };
+    Some(Read::Fixed(size, blob))
 }
 
 fn is_long(schema: &Schema) -> bool {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use apache_avro::Schema;
 use apache_avro::schema::RecordSchema;
 use arrow_buffer::Buffer;
-use serde_json::Value;
 use tidemill_core::{
     Effects, EventType, Framing, Input, Limits, Message, RawChunk, Reason, Stage, StageError, parse_avro_schema,
 };
@@ -229,12 +228,12 @@ impl AvroStage {
         if matches!(self.type_from, Some(TypeFrom::Const(_))) {
             return Ok(0);
         }
-        let (full, short) = (record.name.fullname(None), record.name.name.as_str());
+        let (full, short) = (record.name.fullname(None), record.name.name());
         let find = |test: &dyn Fn(&Known) -> bool| self.types.iter().position(test);
         find(&|known| known.schema.name.fullname(None) == full)
             .or_else(|| find(&|known| *known.event_type.name == *full))
             .or_else(|| find(&|known| *known.event_type.name == *short))
-            .or_else(|| find(&|known| known.schema.name.name == short))
+            .or_else(|| find(&|known| known.schema.name.name() == short))
             .or_else(|| (self.types.len() == 1).then_some(0))
             .ok_or_else(|| {
                 let message = format!("the writer's record is `{full}`, and no type declared here has that name");
@@ -243,23 +242,9 @@ impl AvroStage {
     }
 }
 
-/// A writer's schema. A UUID in a fixed is taken as the fixed that it is: the library would read it as a string.
+/// A writer's schema.
 fn parse(schema: &str) -> Result<Schema, String> {
-    fn without_fixed_uuid(json: &mut Value) {
-        match json {
-            Value::Array(items) => items.iter_mut().for_each(without_fixed_uuid),
-            Value::Object(members) => {
-                let is = |key: &str, text: &str| members.get(key).and_then(Value::as_str) == Some(text);
-                if is("type", "fixed") && is("logicalType", "uuid") {
-                    members.remove("logicalType");
-                }
-                members.values_mut().for_each(without_fixed_uuid);
-            }
-            _ => {}
-        }
-    }
-    let mut json = serde_json::from_str(schema).map_err(|error| error.to_string())?;
-    without_fixed_uuid(&mut json);
+    let json = serde_json::from_str(schema).map_err(|error| error.to_string())?;
     parse_avro_schema(&json).map_err(|error| error.to_string())
 }
 

@@ -2,7 +2,8 @@ use std::io::Write;
 use std::sync::Arc;
 
 use apache_avro::types::Value;
-use apache_avro::{Codec, Schema, Writer, to_avro_datum};
+use apache_avro::writer::datum::GenericDatumWriter;
+use apache_avro::{Codec, Schema, Writer};
 use arrow_buffer::Buffer;
 use serde_json::json;
 use tidemill_core::{Effects, EventType, Framing, Reason};
@@ -13,8 +14,12 @@ use crate::parse::testing::*;
 const AT_MS: i64 = 1_357_035_300_000;
 const SYNC: [u8; 16] = *b"0123456789abcdef";
 
+fn written(schema: &Schema, value: Value) -> Vec<u8> {
+    GenericDatumWriter::builder(schema).build().unwrap().write_value_to_vec(value).unwrap()
+}
+
 fn long(number: i64) -> Vec<u8> {
-    to_avro_datum(&Schema::Long, Value::Long(number)).unwrap()
+    written(&Schema::Long, Value::Long(number))
 }
 
 fn blob(bytes: &[u8]) -> Vec<u8> {
@@ -36,7 +41,7 @@ fn schema(name: &str, fields: &str) -> String {
 
 fn datum(schema: &str, fields: Vec<(&str, Value)>) -> Vec<u8> {
     let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    to_avro_datum(&Schema::parse_str(schema).unwrap(), Value::Record(fields)).unwrap()
+    written(&Schema::parse_str(schema).unwrap(), Value::Record(fields))
 }
 
 fn parse(types: &[Arc<EventType>], header: &[u8], blocks: &[u8]) -> Effects {
@@ -96,13 +101,13 @@ fn blocks_of_every_codec_are_read() {
 fn files_of_another_writer_are_read() {
     let text = schema("play", PLAY);
     let own = Schema::parse_str(&text).unwrap();
-    let mut writer = Writer::with_codec(&own, Vec::new(), Codec::Deflate(Default::default()));
+    let mut writer = Writer::with_codec(&own, Vec::new(), Codec::Deflate(Default::default())).unwrap();
     for at in 0..1_000 {
         let fields = vec![
             ("at".into(), Value::TimestampMillis(AT_MS + at)),
             ("user".into(), Value::String(format!("user number {at}"))),
         ];
-        writer.append(Value::Record(fields)).unwrap();
+        writer.append_value(Value::Record(fields)).unwrap();
         if at % 100 == 99 {
             writer.flush().unwrap();
         }

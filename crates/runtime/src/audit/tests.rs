@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, RecordBatch, StringViewArray, TimestampMillisecondArray};
-use tidemill_core::{Batch, Counts, EventType, Hour, IdSum, Origin, RowOrigins, Totals};
+use arrow_array::{ArrayRef, StringViewArray, TimestampMillisecondArray};
+use tidemill_core::{Batch, Counts, EventType, Hour, IdSum, Totals};
+use tidemill_testkit::{HOUR_MS, origin};
 
 use super::{ByHour, add, compare, wrong_row};
 
@@ -11,7 +12,6 @@ const SCHEMA: &str = r#"{"type": "record", "name": "R", "fields": [
     {"name": "id", "type": "string"},
     {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}}
 ]}"#;
-const HOUR_MS: i64 = 3_600_000;
 
 /// Events with these ids, an hour apart.
 fn batch(ids: &[&str]) -> Batch {
@@ -21,16 +21,8 @@ fn batch(ids: &[&str]) -> Batch {
         Arc::new(StringViewArray::from(ids.to_vec())),
         Arc::new(TimestampMillisecondArray::from_iter_values(times).with_timezone("UTC")),
     ];
-    let mut batch = Batch {
-        records: RecordBatch::try_new(event_type.arrow.clone(), columns).expect("as in the schema"),
-        event_type,
-        selection: None,
-        rows: RowOrigins::default(),
-        origin: Arc::new(Origin { source: "s".into(), partition: "p".into(), first: 7, next: 8, enters: None }),
-        arrived_at_ms: 0,
-        payload_bytes: 0,
-        counts: None,
-    };
+    let mut batch =
+        Batch { origin: Arc::new(origin(7, 8)), payload_bytes: 0, ..tidemill_testkit::batch(&event_type, columns) };
     batch.counts = Some(Counts::of(&batch, HOUR_MS));
     batch
 }

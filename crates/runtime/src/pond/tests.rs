@@ -12,9 +12,10 @@ use arrow_schema::DataType;
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use tidemill_core::{
-    Batch, Effects, EventType, Horizon, Hour, HourNote, Input, LogName, LogReader, Origin, PartitionPosition,
-    RowOrigins, SealReason, Seals, Stage, StageContext, StageInput, StageKind,
+    Batch, Effects, EventType, Horizon, Hour, HourNote, Input, LogName, Origin, PartitionPosition, RowOrigins,
+    SealReason, Seals, Stage, StageInput,
 };
+use tidemill_testkit::{Start, build, origin, seals};
 use tidemill_topology::{Pond, PondOptions, WhenFull};
 
 use super::reader::{PARTITION, PondReader};
@@ -73,7 +74,7 @@ fn batch(event_type: &Arc<EventType>) -> Batch {
             lens: [5, 6, 5].into(),
             positions: None,
         },
-        origin: Arc::new(Origin { source: "s".into(), partition: "p".into(), first: 100, next: 119, enters: None }),
+        origin: Arc::new(origin(100, 119)),
         arrived_at_ms: 77,
         payload_bytes: 16,
         counts: None,
@@ -175,42 +176,15 @@ fn a_record_that_counts_more_bytes_than_a_chunk_can_have_is_refused() {
     assert!(matches!(read(&damaged, &[event_type]), Err(RecordError::Malformed(_))));
 }
 
-struct NoLogs;
-
-impl LogReader for NoLogs {
-    fn open(&self, log: &LogName) -> std::io::Result<Box<dyn std::io::Read>> {
-        Err(std::io::Error::other(format!("{} is not read", log.name)))
-    }
-}
-
 fn writer(event_type: &Arc<EventType>, options: PondOptions, snapshot: Option<&[u8]>) -> Box<dyn Stage> {
-    let limits = tidemill_core::Limits {
-        bucket_ms: 3_600_000,
-        allowed_lateness_ms: 0,
-        hold_at_most_ms: 6 * 3_600_000,
-        max_ahead_ms: 0,
-        max_open_hours: 1,
-        max_groups: 1,
-        max_path_values: 1,
-        max_event_bytes: 1 << 20,
-    };
+    let limits = tidemill_testkit::limits();
     let input = StageInput {
         name: "out.main".into(),
         options: Default::default(),
         types: vec![event_type.clone()],
         limits: Arc::new(limits),
     };
-    let context = StageContext {
-        input,
-        outputs: Vec::new(),
-        state_id: "0".into(),
-        topology: "t".into(),
-        sealed_before_ms: BTreeMap::new(),
-        snapshot,
-        gives_way: 0,
-        logs: &NoLogs,
-    };
-    PondKind(options).build(&context).expect("a writer")
+    build(&PondKind(options), &input, Start { snapshot, ..Start::default() }).expect("a writer")
 }
 
 /// Snapshot, model and files at a barrier.
@@ -261,13 +235,9 @@ fn segments_hold_the_end_of_what_was_written_over_random_barriers_restarts_and_c
                     consumed += below(committed.saturating_sub(consumed) + 1);
                     let seals = Seals {
                         cut: step,
-                        revised: Vec::new(),
-                        without: Default::default(),
-                        at_ms: 0,
                         horizons: if choice == 7 { vec![horizon] } else { Vec::new() },
-                        positions: Default::default(),
                         consumed: BTreeMap::from([("out.main".into(), consumed)]),
-                        request: None,
+                        ..seals()
                     };
                     stage.seal(&seals, &mut effects).expect("a barrier");
                 }
@@ -319,16 +289,7 @@ fn segments_hold_the_end_of_what_was_written_over_random_barriers_restarts_and_c
 fn a_barrier_is_recorded_with_positions_behind_what_came_and_not_again_when_nothing_came() {
     let event_type = event_type(SCHEMA);
     let mut stage = writer(&event_type, PondOptions::default(), None);
-    let seals = Seals {
-        cut: 1,
-        revised: Vec::new(),
-        without: Default::default(),
-        at_ms: 0,
-        horizons: Vec::new(),
-        positions: BTreeMap::from([("s".into(), BTreeMap::new())]),
-        consumed: BTreeMap::new(),
-        request: None,
-    };
+    let seals = Seals { positions: BTreeMap::from([("s".into(), BTreeMap::new())]), ..seals() };
     let mut effects = Effects::default();
     stage.seal(&seals, &mut effects).unwrap();
     assert!(effects.appends.is_empty(), "nothing came");
@@ -415,17 +376,7 @@ fn a_record_that_is_not_read_or_read_twice_is_noticed_at_the_next_barrier_of_a_p
     for _ in 0..2 {
         stage.process(&Input::Rows(batch(&event_type)), &mut effects).unwrap();
     }
-    let seals = Seals {
-        cut: 1,
-        revised: Vec::new(),
-        without: Default::default(),
-        at_ms: 0,
-        horizons: Vec::new(),
-        positions: Default::default(),
-        consumed: BTreeMap::new(),
-        request: None,
-    };
-    stage.seal(&seals, &mut effects).unwrap();
+    stage.seal(&seals(), &mut effects).unwrap();
     let records: Vec<&[u8]> = effects.appends.iter().map(|(_, bytes)| bytes.as_slice()).collect();
     let [first, second, barrier] = records[..] else { panic!("two of events, and a barrier") };
     assert_eq!(damage_of(&[first, second, barrier], None), Vec::<String>::new());

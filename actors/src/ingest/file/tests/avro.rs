@@ -11,9 +11,9 @@ const SCHEMA: &str = r#"{"type": "record", "name": "R", "fields": [{"name": "n",
 
 fn container(records: i64, codec: Codec) -> Vec<u8> {
     let schema = Schema::parse_str(SCHEMA).unwrap();
-    let mut writer = Writer::builder().schema(&schema).codec(codec).block_size(500).writer(Vec::new()).build();
+    let mut writer = Writer::builder().schema(&schema).codec(codec).block_size(500).writer(Vec::new()).build().unwrap();
     for number in 0..records {
-        writer.append(Avro::Record(vec![("n".into(), Avro::Long(number))])).unwrap();
+        writer.append_value(Avro::Record(vec![("n".into(), Avro::Long(number))])).unwrap();
     }
     writer.into_inner().unwrap()
 }
@@ -64,9 +64,9 @@ fn chunks_are_whole_blocks_and_reading_goes_on_at_any_of_them() {
 #[test]
 fn a_block_longer_than_a_read_is_taken_whole() {
     let schema = Schema::parse_str(SCHEMA).unwrap();
-    let mut writer = Writer::builder().schema(&schema).block_size(200_000).writer(Vec::new()).build();
+    let mut writer = Writer::builder().schema(&schema).block_size(200_000).writer(Vec::new()).build().unwrap();
     for number in 0..100_000 {
-        writer.append(Avro::Record(vec![("n".into(), Avro::Long(number))])).unwrap();
+        writer.append_value(Avro::Record(vec![("n".into(), Avro::Long(number))])).unwrap();
     }
     let bench = bench("a.avro");
     bench.write("a.avro", writer.into_inner().unwrap());

@@ -54,16 +54,7 @@ impl Bench {
 
     fn open(&self, until_end: bool, positions: &Positions) -> Result<Box<dyn Source>, SourceError> {
         let Value::Object(options) = self.options.clone() else { unreachable!() };
-        let limits = Limits {
-            bucket_ms: 3_600_000,
-            allowed_lateness_ms: 0,
-            hold_at_most_ms: 6 * 3_600_000,
-            max_ahead_ms: 0,
-            max_open_hours: 1,
-            max_groups: 1,
-            max_path_values: 1,
-            max_event_bytes: self.max_event,
-        };
+        let limits = Limits { max_event_bytes: self.max_event, ..tidemill_testkit::limits() };
         FileKind.open(&SourceContext {
             topology: "t".into(),
             name: "files".into(),

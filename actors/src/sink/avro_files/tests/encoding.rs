@@ -13,7 +13,7 @@ use arrow_schema::DataType;
 use serde_json::{Value, json};
 use tidemill_core::{Batch, EventType, Field, FieldKind};
 
-use super::{HOUR, Rig, Root, input, limits, of_columns, typed};
+use super::{HOUR, Rig, Root, input, limits, typed};
 use crate::sink::cat::cat;
 use crate::sink::json::json_of;
 
@@ -199,7 +199,7 @@ fn random_batch(event_type: &Arc<EventType>, rows: usize, random: &mut Random) -
     let mut columns: Vec<ArrayRef> = event_type.fields.iter().map(|field| column(field, rows, random)).collect();
     let times = (0..rows as i64).map(|row| row % HOUR);
     columns[0] = Arc::new(TimestampMillisecondArray::from_iter_values(times).with_timezone("UTC"));
-    of_columns(event_type, columns)
+    tidemill_testkit::batch(event_type, columns)
 }
 
 #[test]

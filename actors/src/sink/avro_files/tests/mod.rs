@@ -8,16 +8,14 @@ mod restart;
 mod verifying;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, RecordBatch, StringViewArray, TimestampMillisecondArray};
+use arrow_array::{ArrayRef, StringViewArray, TimestampMillisecondArray};
 use serde_json::{Value, json};
 use tidemill_core::{
-    Batch, DeadLetter, Effects, EventType, Horizon, Hour, HourNote, Input, Limits, LogName, LogReader, Options, Origin,
-    PartitionPosition, Request, RowOrigins, SealReason, Seals, Stage, StageContext, StageError, StageInput, StageKind,
-    Tally,
+    Batch, DeadLetter, Effects, EventType, Horizon, Hour, HourNote, Input, Limits, Options, PartitionPosition, Request,
+    SealReason, Seals, Stage, StageContext, StageError, StageInput, StageKind, Tally,
 };
 
 use super::AvroFiles;
@@ -46,20 +44,7 @@ pub(super) fn batch_of(event_type: &Arc<EventType>, rows: &[(String, i64, Option
         Arc::new(TimestampMillisecondArray::from_iter_values(rows.iter().map(|row| row.1)).with_timezone("UTC")),
         Arc::new(StringViewArray::from_iter(rows.iter().map(|row| row.2))),
     ];
-    of_columns(event_type, columns)
-}
-
-pub(super) fn of_columns(event_type: &Arc<EventType>, columns: Vec<ArrayRef>) -> Batch {
-    Batch {
-        event_type: event_type.clone(),
-        records: RecordBatch::try_new(event_type.arrow.clone(), columns).unwrap(),
-        selection: None,
-        rows: RowOrigins::default(),
-        origin: Arc::new(Origin { source: "s".into(), partition: "p".into(), first: 0, next: 1, enters: None }),
-        arrived_at_ms: 0,
-        payload_bytes: 100,
-        counts: None,
-    }
+    tidemill_testkit::batch(event_type, columns)
 }
 
 /// `count` plays with ids from `first` on, one each 100 ms from `start` on.
@@ -113,25 +98,8 @@ impl Disk {
     }
 }
 
-struct NoLogs;
-
-impl LogReader for NoLogs {
-    fn open(&self, log: &LogName) -> std::io::Result<Box<dyn Read>> {
-        Err(std::io::Error::new(std::io::ErrorKind::NotFound, log.name.clone()))
-    }
-}
-
 pub(super) fn limits(bucket_ms: i64) -> Limits {
-    Limits {
-        bucket_ms,
-        allowed_lateness_ms: 600_000,
-        hold_at_most_ms: 6 * 3_600_000,
-        max_ahead_ms: HOUR,
-        max_open_hours: 1_000,
-        max_groups: 1_000,
-        max_path_values: 1_000,
-        max_event_bytes: 1 << 20,
-    }
+    Limits { bucket_ms, allowed_lateness_ms: 600_000, max_ahead_ms: HOUR, ..tidemill_testkit::limits() }
 }
 
 /// The options of the kind with its defaults, `changes` put over them.
@@ -157,7 +125,7 @@ pub(super) fn build(input: &StageInput, snapshot: Option<&[u8]>) -> Result<Box<d
         topology: "test".into(),
         sealed_before_ms: BTreeMap::new(),
         snapshot,
-        logs: &NoLogs,
+        logs: &tidemill_testkit::NoLogs,
         gives_way: 0,
     })
 }
@@ -232,10 +200,9 @@ impl Rig {
             at_ms: 1_700_000_000_000,
             horizons: horizons.iter().map(horizon).collect(),
             revised: std::mem::take(&mut self.revised),
-            without: Default::default(),
             positions: BTreeMap::from([("s".into(), BTreeMap::from([("p".into(), position)]))]),
-            consumed: BTreeMap::new(),
             request: self.request.clone(),
+            ..tidemill_testkit::seals()
         };
         let mut effects = Effects::default();
         self.stage.seal(&seals, &mut effects).unwrap();

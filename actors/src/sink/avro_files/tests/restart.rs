@@ -84,13 +84,13 @@ fn a_changed_schema_or_codec_begins_a_new_part() {
     let narrow = plays(3_000, 10, 0);
     let mut columns = narrow.records.columns().to_vec();
     columns.push(std::sync::Arc::new(arrow_array::Int64Array::from(vec![Some(1); 10])));
-    rig.write(super::of_columns(&wide, columns));
+    rig.write(tidemill_testkit::batch(&wide, columns));
     let snapshot = rig.barrier(&[]);
     rig.input = super::input(json!({"codec": "deflate"}), std::slice::from_ref(&wide), super::limits(HOUR));
     rig.restart(&snapshot);
     let mut columns = plays(4_000, 10, 0).records.columns().to_vec();
     columns.push(std::sync::Arc::new(arrow_array::Int64Array::from(vec![None; 10])));
-    rig.write(super::of_columns(&wide, columns));
+    rig.write(tidemill_testkit::batch(&wide, columns));
     assert_eq!(rig.verified().files, 3);
     let manifest = rig.disk.manifest("hour=00");
     let files = manifest["files"].as_array().unwrap();

@@ -1,0 +1,27 @@
+//! What Tidemill promises, seen from outside: the real binary, real files, readers that share no code. Needs Rust
+//! and Python.
+
+mod audit;
+mod bad_input;
+mod broken_topologies;
+mod cli;
+mod closing;
+mod custom_sink;
+mod dead_letters;
+mod display;
+mod docs;
+mod draining;
+mod faults;
+mod following;
+mod hours;
+mod index;
+mod late;
+mod ponds;
+mod producers;
+mod replay;
+mod reprocess;
+mod small_buckets;
+mod suspects;
+mod take_over;
+mod terminal;
+mod tiers;
