@@ -1,16 +1,16 @@
 //! What the targets have in common: types of events, and stages as a topology would build them.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::sync::Arc;
 
 use arrow_array::Array;
 use arrow_buffer::Buffer;
 use serde_json::{Map, Value};
 use tidemill_core::{
-    DefaultValue, Effects, EventType, Framing, Input, Limits, LogName, LogReader, MessageTable, MessageTime, Messages,
-    Options, Origin, RawChunk, Span, Stage, StageContext, StageInput,
+    DefaultValue, Effects, EventType, Framing, Input, Limits, MessageTable, MessageTime, Messages, Options, RawChunk,
+    Span, Stage, StageInput,
 };
+use tidemill_testkit::Start;
 
 /// When chunks arrive: 2013-01-02T00:00:00Z.
 const ARRIVED: i64 = 1_357_084_800_000;
@@ -62,14 +62,6 @@ pub struct Layout {
     pub form: Form,
 }
 
-struct NoLogs;
-
-impl LogReader for NoLogs {
-    fn open(&self, _: &LogName) -> std::io::Result<Box<dyn Read>> {
-        Err(std::io::ErrorKind::NotFound.into())
-    }
-}
-
 impl Layout {
     fn stage(&self) -> Box<dyn Stage> {
         let kinds = tidemill_actors::stage_kinds();
@@ -81,29 +73,10 @@ impl Layout {
             }
         }
         options.extend(self.options.as_object().expect("a table").clone());
-        let limits = Limits {
-            bucket_ms: 3_600_000,
-            allowed_lateness_ms: 0,
-            hold_at_most_ms: 6 * 3_600_000,
-            max_ahead_ms: 600_000,
-            max_open_hours: 10,
-            max_groups: 10,
-            max_path_values: 10,
-            max_event_bytes: 200,
-        };
+        let limits = Limits { max_event_bytes: 200, ..tidemill_testkit::limits() };
         let (types, limits) = (self.types.clone(), Arc::new(limits));
         let input = StageInput { name: "parse".into(), options: Options(options), types, limits };
-        let outputs = kind.plan(&input).expect("right options");
-        let context = StageContext {
-            input,
-            outputs,
-            state_id: "0".into(),
-            topology: "t".into(),
-            sealed_before_ms: BTreeMap::new(),
-            snapshot: None,
-            logs: &NoLogs,
-        };
-        kind.build(&context).expect("right options")
+        tidemill_testkit::build(kind.as_ref(), &input, Start::default()).expect("right options")
     }
 
     fn chunk(&self, bytes: &[u8]) -> RawChunk {
@@ -120,7 +93,7 @@ impl Layout {
             }
         };
         let (first, next) = (first as u64, (first + bytes.len()) as u64);
-        let origin = Origin { source: "s".into(), partition: "p".into(), first, next, enters: None };
+        let origin = tidemill_testkit::origin(first, next);
         RawChunk { origin: Arc::new(origin), bytes: Buffer::from_vec(bytes), framing, arrived_at_ms: ARRIVED }
     }
 

@@ -1,0 +1,226 @@
+#!/usr/bin/env python3
+"""Measures what a build and the tests of a commit take, from a clean clone in an empty home.
+
+    tests/build/measure.py COMMIT [--only PART,PART] [--results FILE]
+    tests/build/measure.py --page docs/building.md BEFORE AFTER
+
+The first form runs the two commands of the README and an edit in crates/runtime, and adds what it finds to the results
+(target/tmp/build.json) under the commit's name. Whole processes are measured, children included: seconds of wall
+clock and of CPU.
+The second form writes the tables of two measured commits into the page, behind its mark.
+
+Takes about half an hour a commit on two cores. Nothing else should run meanwhile.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import platform
+import re
+import resource
+import shutil
+import subprocess
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+MARK = "<!-- measured -->"
+EDITED = "crates/runtime/src/backoff.rs"
+PARTS = ["release", "test_build", "tests", "fast", "edit", "edit_all"]
+
+# What was done about the crates that took longest.
+NOTES = {
+    "openssl-sys": "no longer built: the system has it",
+    "tidemill (link)": "no link-time optimisation",
+    "tidemill-actors": "one unit: events pass here, and 16 units without link-time optimisation cost half as much again",
+    "tidemill-runtime": "no link-time optimisation",
+    "tidemill": "level 1: the command line",
+    "tidemill-topology": "level 1: runs once, at the start",
+    "rdkafka-sys": "nothing: C",
+    "zstd-sys": "nothing: C, and a fifth of the time of an event",
+    "arrow-select": "for size: one of its functions is used, by ponds",
+    "arrow-cmp": "level 0: not used by what we use",
+    "arrow-array": "nothing: columns of events",
+    "rustls": "gone: one TLS library",
+    "ring": "gone, with rustls",
+    "regex-automata": "gone: log levels need no patterns",
+    "clap_builder": "level 0: runs once",
+}
+
+
+class Clone:
+    """A clone of a commit with a home of its own."""
+
+    def __init__(self, commit):
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="tidemill-build-"))
+        self.tree = self.dir / "tidemill"
+        subprocess.run(["git", "clone", "--quiet", ROOT, self.tree], check=True)
+        subprocess.run(["git", "checkout", "--quiet", commit], cwd=self.tree, check=True)
+        home = self.dir / "home"
+        home.mkdir()
+        rustup = os.environ.get("RUSTUP_HOME", pathlib.Path.home() / ".rustup")
+        self.environment = os.environ | {
+            "HOME": str(home),
+            "CARGO_HOME": str(home / ".cargo"),
+            "RUSTUP_HOME": str(rustup),
+            # Maven asks the system for the home, not the environment.
+            "MAVEN_OPTS": f"-Duser.home={home}",
+        }
+
+    def timed(self, command):
+        """Runs a command to its end; seconds of wall clock and CPU, and what it printed."""
+        before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+        done = subprocess.run(command, cwd=self.tree, env=self.environment, capture_output=True, text=True)
+        after, wall_s = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - begin
+        if done.returncode != 0:
+            printed = done.stdout[-4_000:] + done.stderr[-4_000:]
+            raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{printed}")
+        cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return {"wall_s": round(wall_s, 1), "cpu_s": round(cpu_s, 1)}, done.stdout + done.stderr
+
+    def crates(self):
+        """Seconds of the last build by crate, of its build script and of the compiler together."""
+        page = (self.tree / "target/cargo-timings/cargo-timing.html").read_text()
+        units = json.loads(re.search(r"const UNIT_DATA = (\[.*?\]);\n", page, re.DOTALL)[1])
+        seconds = {}
+        for unit in units:
+            name = unit["name"] + (" (link)" if '"bin"' in unit["target"] else "")
+            seconds[name] = seconds.get(name, 0) + unit["duration"]
+        return {name: round(took_s, 1) for name, took_s in seconds.items() if took_s >= 1}
+
+
+def passed(text):
+    return sum(int(count) for count in re.findall(r"test result: ok\. (\d+) passed", text))
+
+
+def release(clone):
+    took, _ = clone.timed(["cargo", "run", "--release", "--timings", "--", "run"])
+    size = (clone.tree / "target/release/tidemill").stat().st_size
+    return took | {"binary_mb": round(size / 1e6, 1), "crates": clone.crates()}
+
+
+def test_build(clone):
+    took, _ = clone.timed(["cargo", "test", "--workspace", "--no-run", "--timings"])
+    return took | {"crates": clone.crates()}
+
+
+def tests(clone):
+    took, text = clone.timed(["cargo", "test", "--workspace"])
+    return took | {"passed": passed(text)}
+
+
+def fast(clone):
+    """The tests that need Rust and Python only; what they build and fetch is there already."""
+    clone.timed(["cargo", "test-fast"])
+    took, text = clone.timed(["cargo", "test-fast"])
+    return took | {"passed": passed(text)}
+
+
+def edit(clone):
+    """From an edit of a function to the result of the unit tests."""
+    return edited(clone, ["cargo", "test", "-p", "tidemill-runtime", "--lib", "--quiet"])
+
+
+def edit_all(clone):
+    """From an edit of a function to the programs of all tests."""
+    return edited(clone, ["cargo", "test", "--workspace", "--no-run", "--quiet"])
+
+
+def edited(clone, command):
+    """The median of three."""
+    clone.timed(command)
+    took = []
+    for number in range(3):
+        with open(clone.tree / EDITED, "a", encoding="utf-8") as file:
+            file.write(f"\n#[allow(dead_code)]\nfn edit_{number}() -> usize {{\n    {number}\n}}\n")
+        took.append(clone.timed(command)[0])
+    subprocess.run(["git", "checkout", "--quiet", EDITED], cwd=clone.tree, check=True)
+    return sorted(took, key=lambda each: each["wall_s"])[1]
+
+
+def machine():
+    model = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**30
+    return f"{os.cpu_count()} cores ({model[1] if model else platform.machine()}), {memory} GiB"
+
+
+def git(*arguments):
+    return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def measure(commit, parts, path):
+    name = git("rev-parse", "--short", commit)
+    clone = Clone(commit)
+    try:
+        for part in parts:
+            if part == "fast" and not (clone.tree / ".cargo/config.toml").exists():
+                continue
+            took = globals()[part](clone)
+            results = json.loads(path.read_text()) if path.exists() else {}
+            rustc = subprocess.run(["rustc", "--version"], check=True, capture_output=True, text=True).stdout.strip()
+            when = {"when": datetime.date.today().isoformat(), "machine": machine(), "rustc": rustc}
+            results.setdefault(name, {})[part] = took | when
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(results, indent=1))
+            print(f"{name} {part}: {took['wall_s']} s, {took['cpu_s']} s of CPU", flush=True)
+    finally:
+        shutil.rmtree(clone.dir)
+
+
+def took(part):
+    return "" if part is None else f"{part['wall_s'] / 60:.1f} min, {part['cpu_s'] / 60:.1f} min of CPU"
+
+
+def seconds(part):
+    return "" if part is None else f"{part['wall_s']:.0f} s, {part['cpu_s']:.0f} s of CPU"
+
+
+def page(path, names, results):
+    before, after = (results[name] for name in names)
+    rows = [
+        ("`cargo run --release -- run`, from nothing", took, "release"),
+        ("`cargo test --workspace`: the build, behind that", took, "test_build"),
+        ("`cargo test --workspace`: the tests", took, "tests"),
+        ("`cargo test-fast`, once built", seconds, "fast"),
+        ("an edit in `crates/runtime`, to the result of its unit tests", seconds, "edit"),
+        ("an edit in `crates/runtime`, to the programs of all tests", seconds, "edit_all"),
+    ]
+    lines = [f"| what | at {names[0]} | at {names[1]} |", "| --- | --- | --- |"]
+    lines += [f"| {title} | {show(before.get(part))} | {show(after.get(part))} |" for title, show, part in rows]
+    sizes = [f"{each['release']['binary_mb']:.0f} MB" for each in (before, after)]
+    lines += [f"| size of the binary | {sizes[0]} | {sizes[1]} |", ""]
+    for name, each in zip(names, (before, after)):
+        release = each["release"]
+        lines.append(f"{name}: {release['when']}, {release['machine']}, {release['rustc']}. Shared machine.")
+    lines += ["", "Seconds of the release build by crate, 3 and more, with build scripts and waiting for a core:", ""]
+    lines += [f"| crate | at {names[0]} | at {names[1]} | what was done |", "| --- | --- | --- | --- |"]
+    crates = [each["release"]["crates"] for each in (before, after)]
+    largest = sorted(set(crates[0]) | set(crates[1]), key=lambda name: -max(crate.get(name, 0) for crate in crates))
+    lines += [
+        f"| `{name}` | " + " | ".join(f"{crate[name]:.1f}" if name in crate else "" for crate in crates)
+        + f" | {NOTES.get(name, '')} |"
+        for name in largest
+        if max(crate.get(name, 0) for crate in crates) >= 3
+    ]
+    text = path.read_text().split(MARK)[0]
+    path.write_text(f"{text}{MARK}\n\n" + "\n".join(lines) + "\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("commits", nargs="+", metavar="COMMIT")
+    parser.add_argument("--only", default=",".join(PARTS))
+    parser.add_argument("--results", type=pathlib.Path, default=ROOT / "target/tmp/build.json")
+    parser.add_argument("--page", type=pathlib.Path)
+    arguments = parser.parse_args()
+    if arguments.page:
+        page(arguments.page, arguments.commits, json.loads(arguments.results.read_text()))
+        return
+    for commit in arguments.commits:
+        measure(commit, arguments.only.split(","), arguments.results)
+
+
+if __name__ == "__main__":
+    main()
