@@ -46,7 +46,7 @@ fn main() -> ExitCode {
         eprintln!("\nThese tests need programs that are not here:");
         missing.iter().for_each(|missing| eprintln!("  {missing}"));
         eprintln!("On Debian: apt-get install {}", packages(&missing));
-        eprintln!("Without them: cargo test-fast (Rust, git and Python only)\n");
+        eprintln!("The tests of `cargo test-fast` need Rust, git and Python only\n");
         return ExitCode::FAILURE;
     }
     if let Some(servers) = silent_broker() {

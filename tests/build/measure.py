@@ -40,7 +40,7 @@ NOTES = {
     "tidemill-topology": "level 1: runs once, at the start",
     "rdkafka-sys": "nothing: C",
     "zstd-sys": "nothing: C, and a fifth of the time of an event",
-    "arrow-select": "for size: one of its functions is used, by ponds",
+    "arrow-select": "level 0: only Arrow's own reader calls it, for what ponds never hold",
     "arrow-cmp": "level 0: not used by what we use",
     "arrow-array": "nothing: columns of events",
     "rustls": "gone: one TLS library",
@@ -152,7 +152,7 @@ def git(*arguments):
 
 def measure(commit, parts, path):
     name = git("rev-parse", "--short", commit)
-    clone = Clone(commit)
+    clone = Clone(git("rev-parse", commit))
     try:
         for part in parts:
             if part == "fast" and not (clone.tree / ".cargo/config.toml").exists():
@@ -218,8 +218,12 @@ def main():
     if arguments.page:
         page(arguments.page, arguments.commits, json.loads(arguments.results.read_text()))
         return
+    parts = arguments.only.split(",")
+    unknown = sorted(set(parts) - set(PARTS))
+    if unknown:
+        parser.error(f"there is no part {', '.join(unknown)}; the parts are {', '.join(PARTS)}")
     for commit in arguments.commits:
-        measure(commit, arguments.only.split(","), arguments.results)
+        measure(commit, parts, arguments.results)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def read_kept():
 def page(kept):
     """All rows that were ever run here, each as of its last run."""
     runs = sorted({(run["when"], run["seed"], run["scale"]) for run in kept.values()})
-    told = "".join(f"Run on {when} with seed {seed} ({scale}): {machine()}; optimised build with debug information and fail points.\n" for when, seed, scale in runs)
+    told = "".join(f"Run on {when} with seed {seed} ({scale}): {machine()}; a build for tests, with fail points.\n" for when, seed, scale in runs)
     return told + "\n" + table([(name if kept[name]["scale"] == "full" else f"{name} (in short)", each) for name in ROWS if name in kept for each in kept[name]["lines"]])
 
 

@@ -1,9 +1,11 @@
 //! What moves through a topology: raw chunks as a source read them, then typed batches.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow_array::{BooleanArray, RecordBatch};
-use arrow_buffer::{BooleanBufferBuilder, Buffer};
+use arrow_array::{RecordBatch, make_array};
+use arrow_buffer::Buffer;
+use arrow_data::transform::MutableArrayData;
 
 use crate::effects::HourNote;
 use crate::event_type::EventType;
@@ -137,13 +139,16 @@ impl Batch {
     #[must_use]
     pub fn compact(&self) -> RecordBatch {
         let Some(selection) = &self.selection else { return self.records.clone() };
-        let mut mask = BooleanBufferBuilder::new(self.records.num_rows());
-        mask.append_n(self.records.num_rows(), false);
-        for row in selection.iter() {
-            mask.set_bit(*row as usize, true);
-        }
-        let mask = BooleanArray::new(mask.finish(), None);
-        arrow_select::filter::filter_record_batch(&self.records, &mask).expect("mask and batch have the same length")
+        let runs = runs(selection);
+        let columns = self.records.columns().iter().map(|column| {
+            let all = column.to_data();
+            let mut kept = MutableArrayData::new(vec![&all], false, selection.len());
+            for run in &runs {
+                kept.try_extend(0, run.start, run.end).expect("no more than there was");
+            }
+            make_array(kept.freeze())
+        });
+        RecordBatch::try_new(self.records.schema(), columns.collect()).expect("columns of one length, as before")
     }
 
     /// Position of `row` in its partition.
@@ -342,8 +347,23 @@ fn avro_block_ends(bytes: &[u8]) -> Vec<usize> {
     ends
 }
 
+/// Ascending row numbers as ranges without gaps, so that neighbours are copied together.
+fn runs(rows: &[u32]) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for row in rows.iter().map(|row| *row as usize) {
+        match runs.last_mut() {
+            Some(run) if run.end == row => run.end += 1,
+            _ => runs.push(row..row + 1),
+        }
+    }
+    runs
+}
+
 #[cfg(test)]
 mod tests {
+    use arrow_array::cast::AsArray;
+    use arrow_array::types::TimestampMillisecondType;
+
     use super::*;
 
     fn lines(text: &str) -> RawChunk {
@@ -400,5 +420,35 @@ mod tests {
     fn one_long_line_does_not_split() {
         assert!(Input::Raw(lines("aaaaaaaaaaaaaaaaaaaaaa\n")).split().is_none());
         assert!(Input::Raw(lines("aaaaaaaaaaaaaaaaaaaaaa")).split().is_none());
+    }
+
+    #[test]
+    fn selected_rows_are_copied_whether_they_are_neighbours_or_not() {
+        assert_eq!(runs(&[0, 1, 4, 6, 7]), [0..2, 4..5, 6..8]);
+        assert_eq!(runs(&[]), []);
+        let schema = r#"{"type":"record","name":"R","fields":[
+            {"name":"t","type":{"type":"long","logicalType":"timestamp-millis"}},
+            {"name":"s","type":["null","string"]}]}"#;
+        let event_type = Arc::new(EventType::new("r", schema, "t", &[], None).unwrap());
+        let texts = [Some("a"), None, Some("longer than twelve bytes"), Some("b"), None, Some("c")];
+        let columns: Vec<arrow_array::ArrayRef> = vec![
+            Arc::new(arrow_array::TimestampMillisecondArray::from_iter_values(0..6).with_timezone("UTC")),
+            Arc::new(arrow_array::StringViewArray::from_iter(texts)),
+        ];
+        let batch = Batch {
+            records: RecordBatch::try_new(event_type.arrow.clone(), columns).unwrap(),
+            event_type,
+            selection: None,
+            rows: RowOrigins::default(),
+            origin: lines("").origin,
+            arrived_at_ms: 0,
+            payload_bytes: 0,
+            counts: None,
+        };
+        assert_eq!(batch.compact(), batch.records);
+        let kept = batch.select(vec![1, 2, 5]).compact();
+        assert_eq!(kept.column(0).as_primitive::<TimestampMillisecondType>().values(), &[1, 2, 5]);
+        let texts: Vec<Option<&str>> = kept.column(1).as_string_view().iter().collect();
+        assert_eq!(texts, [None, Some("longer than twelve bytes"), Some("c")]);
     }
 }

@@ -225,7 +225,7 @@ fn kind_of(schema: &Schema, path: &str) -> Result<FieldKind, SchemaError> {
         Schema::Long => FieldKind::Long,
         Schema::Float => FieldKind::Float,
         Schema::Double => FieldKind::Double,
-        // The specification knows no uuid in bytes: a logical type that does not fit is to be ignored.
+        // `parse_avro_schema` makes bytes of a uuid in bytes.
         Schema::Bytes | Schema::Uuid(UuidSchema::Bytes) => FieldKind::Bytes,
         Schema::String => FieldKind::String,
         Schema::Uuid(UuidSchema::String) => FieldKind::Uuid,

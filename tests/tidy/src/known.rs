@@ -201,7 +201,7 @@ fn excess((rule, place): (Rule, &str), size: usize) -> Excess {
 
 impl fmt::Display for Known {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "# What breaks a rule of tests/tidy: RULE SIZE PLACE. This list may only shrink.")?;
+        writeln!(f, "# Places that break a rule of tests/tidy: RULE SIZE PLACE. This list may only shrink.")?;
         self.0.iter().try_for_each(|excess| writeln!(f, "{excess}"))
     }
 }

@@ -7,7 +7,7 @@
 //! | `code-line` | 120 columns | Rust, Python and shell |
 //! | `prose-line` | 160 columns, rows of tables aside | Markdown |
 //!
-//! What breaks a rule today is listed in `known.txt`. A place that is not listed, or is larger than its entry says,
+//! `known.txt` lists the places that break a rule today. A place that is not listed, or is larger than its entry says,
 //! fails.
 //! An entry that is no longer true fails too, so the list follows the code. Git has the earlier lists: none may have
 //! been shorter.

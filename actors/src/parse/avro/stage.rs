@@ -5,6 +5,7 @@ use std::sync::Arc;
 use apache_avro::Schema;
 use apache_avro::schema::RecordSchema;
 use arrow_buffer::Buffer;
+use serde_json::Value;
 use tidemill_core::{
     Effects, EventType, Framing, Input, Limits, Message, RawChunk, Reason, Stage, StageError, parse_avro_schema,
 };
@@ -242,9 +243,24 @@ impl AvroStage {
     }
 }
 
-/// A writer's schema.
+/// A writer's schema. A UUID in a fixed is taken as the fixed that it is: of its default, the library counts the bytes
+/// in UTF-8.
 fn parse(schema: &str) -> Result<Schema, String> {
-    let json = serde_json::from_str(schema).map_err(|error| error.to_string())?;
+    fn without_fixed_uuid(json: &mut Value) {
+        match json {
+            Value::Array(items) => items.iter_mut().for_each(without_fixed_uuid),
+            Value::Object(members) => {
+                let is = |key: &str, text: &str| members.get(key).and_then(Value::as_str) == Some(text);
+                if is("type", "fixed") && is("logicalType", "uuid") {
+                    members.remove("logicalType");
+                }
+                members.values_mut().for_each(without_fixed_uuid);
+            }
+            _ => {}
+        }
+    }
+    let mut json = serde_json::from_str(schema).map_err(|error| error.to_string())?;
+    without_fixed_uuid(&mut json);
     parse_avro_schema(&json).map_err(|error| error.to_string())
 }
 
