@@ -2,7 +2,7 @@
 """Measures what a build and the tests of a commit take, from a clean clone in an empty home.
 
     tests/build/measure.py COMMIT [--only PART,PART] [--results FILE]
-    tests/build/measure.py --page docs/building.md BEFORE AFTER
+    tests/build/measure.py --page docs/building.md BEFORE AFTER [AFTER ...]
 
 The first form runs the two commands of the README and an edit in crates/runtime, and adds what it finds to the results
 (target/tmp/build.json) under the commit's name. Whole processes are measured, children included: seconds of wall
@@ -34,10 +34,10 @@ PARTS = ["release", "test_build", "tests", "fast", "edit", "edit_all"]
 NOTES = {
     "openssl-sys": "no longer built: the system has it",
     "tidemill (link)": "no link-time optimisation",
-    "tidemill-actors": "one unit: events pass here, and 16 units without link-time optimisation cost half as much again",
+    "tidemill-actors": "one unit: two and more make an event dearer",
     "tidemill-runtime": "no link-time optimisation",
     "tidemill": "level 1: the command line",
-    "tidemill-topology": "level 1: runs once, at the start",
+    "tidemill-topology": "level 0: runs once, at the start",
     "rdkafka-sys": "nothing: C",
     "zstd-sys": "nothing: C, and a fifth of the time of an event",
     "arrow-select": "level 0: only Arrow's own reader calls it, for what ponds never hold",
@@ -46,6 +46,7 @@ NOTES = {
     "rustls": "gone: one TLS library",
     "ring": "gone, with rustls",
     "regex-automata": "gone: log levels need no patterns",
+    "num-bigint": "level 0: decimals of more than 38 digits",
     "clap_builder": "level 0: runs once",
 }
 
@@ -178,7 +179,11 @@ def seconds(part):
 
 
 def page(path, names, results):
-    before, after = (results[name] for name in names)
+    """Tables of the first commit beside the others. Of parts that several of these have, the last one's counts."""
+    before = results[names[0]] | {"at": names[0]}
+    after = {"at": names[-1]}
+    for name in names[1:]:
+        after |= {part: took | {"at": name} for part, took in results[name].items()}
     rows = [
         ("`cargo run --release -- run`, from nothing", took, "release"),
         ("`cargo test --workspace`: the build, behind that", took, "test_build"),
@@ -187,15 +192,17 @@ def page(path, names, results):
         ("an edit in `crates/runtime`, to the result of its unit tests", seconds, "edit"),
         ("an edit in `crates/runtime`, to the programs of all tests", seconds, "edit_all"),
     ]
-    lines = [f"| what | at {names[0]} | at {names[1]} |", "| --- | --- | --- |"]
+    lines = [f"| what | at {names[0]} | at {names[-1]} |", "| --- | --- | --- |"]
     lines += [f"| {title} | {show(before.get(part))} | {show(after.get(part))} |" for title, show, part in rows]
     sizes = [f"{each['release']['binary_mb']:.0f} MB" for each in (before, after)]
     lines += [f"| size of the binary | {sizes[0]} | {sizes[1]} |", ""]
-    for name, each in zip(names, (before, after)):
+    for each in (before, after):
         release = each["release"]
-        lines.append(f"{name}: {release['when']}, {release['machine']}, {release['rustc']}. Shared machine.")
+        lines.append(f"{each['at']}: {release['when']}, {release['machine']}, {release['rustc']}.")
+    where = sorted(f"{part} at {took['at']}" for part, took in after.items() if part != "at")
+    lines.append(f"Parts of the second column: {', '.join(where)}.")
     lines += ["", "Seconds of the release build by crate, 3 and more, with build scripts and waiting for a core:", ""]
-    lines += [f"| crate | at {names[0]} | at {names[1]} | what was done |", "| --- | --- | --- | --- |"]
+    lines += [f"| crate | at {names[0]} | at {names[-1]} | what was done |", "| --- | --- | --- | --- |"]
     crates = [each["release"]["crates"] for each in (before, after)]
     largest = sorted(set(crates[0]) | set(crates[1]), key=lambda name: -max(crate.get(name, 0) for crate in crates))
     lines += [

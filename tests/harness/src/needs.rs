@@ -43,7 +43,7 @@ pub struct Need {
     pub groups: &'static [Group],
     /// A command that succeeds where the program is of use: it may be too old, or lack a right.
     check: &'static [&'static str],
-    /// What it lacks where the command fails.
+    /// What it lacks where the command fails; empty when it does not run at all.
     requires: &'static str,
 }
 
@@ -77,12 +77,12 @@ pub static NEEDS: [Need; 11] = [
         &["python3", "-c", PYTHON],
         "version 3.9 or later, with its module venv",
     ),
-    need("git", "git", &[Group::Promises], "the rules of the repository", &["git", "--version"], "to run"),
+    need("git", "git", &[Group::Promises], "the rules of the repository", &["git", "--version"], ""),
     need("java", "default-jre-headless", &[Group::Kafka], "Apache Kafka", &["sh", "-c", JAVA], "version 17 or later"),
-    need("mvn", "maven", &[Group::Kafka], "fetches Kafka and the registry", &["mvn", "-v"], "to run"),
-    need("openssl", "openssl", &[Group::Kafka], "certificates of a broker", &["openssl", "version"], "to run"),
-    need("kcat", "kcat", &[Group::Kafka], "a client of Kafka that is not ours", &["kcat", "-V"], "to run"),
-    need("setpriv", "util-linux", &[Group::Kafka, Group::System], "other users", &["setpriv", "--dump"], "to run"),
+    need("mvn", "maven", &[Group::Kafka], "fetches Kafka and the registry", &["mvn", "-v"], ""),
+    need("openssl", "openssl", &[Group::Kafka], "certificates of a broker", &["openssl", "version"], ""),
+    need("kcat", "kcat", &[Group::Kafka], "a client of Kafka that is not ours", &["kcat", "-V"], ""),
+    need("setpriv", "util-linux", &[Group::Kafka, Group::System], "servers, other users", &["setpriv", "--dump"], ""),
     need(
         "strace",
         "strace",
@@ -91,7 +91,7 @@ pub static NEEDS: [Need; 11] = [
         &["strace", "-f", "-o", "/dev/null", "true"],
         "the right to trace (ptrace)",
     ),
-    need("promtool", "prometheus", &[Group::System], "checks metrics and alarms", &["promtool", "--version"], "to run"),
+    need("promtool", "prometheus", &[Group::System], "checks metrics and alarms", &["promtool", "--version"], ""),
     need("mount", "mount", &[Group::System], "full disks", &["sh", "-c", MOUNT], "root, or user namespaces"),
     need("unshare", "util-linux", &[Group::System], "namespaces", &["sh", "-c", UNSHARE], "root, or user namespaces"),
 ];
@@ -111,6 +111,9 @@ impl std::fmt::Display for Missing {
         let groups = groups.join(", ");
         match &self.found {
             None => write!(f, "{program} ({purpose}; tests: {groups}): Debian's package {package} has it"),
+            Some(path) if requires.is_empty() => {
+                write!(f, "{} ({purpose}; tests: {groups}): it does not run", path.display())
+            }
             Some(path) => write!(f, "{} ({purpose}; tests: {groups}): it needs {requires}", path.display()),
         }
     }

@@ -11,7 +11,11 @@ struct Found {
 #[inline]
 fn find(block: &[u8; 64], separator: u8) -> Found {
     let equal = |what: u8| {
-        let flags = block.map(|byte| u8::from(byte == what));
+        // A loop: `array::map` is vectorised only where the whole crate is one unit of compilation.
+        let mut flags = [0; 64];
+        for (flag, byte) in flags.iter_mut().zip(block) {
+            *flag = u8::from(*byte == what);
+        }
         let (words, _) = flags.as_chunks::<8>();
         words.iter().enumerate().fold(0, |mask, (at, word)| {
             let bits = u64::from_le_bytes(*word).wrapping_mul(0x0102_0408_1020_4080) >> 56;
