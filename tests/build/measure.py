@@ -52,9 +52,12 @@ NOTES = {
 
 
 class Clone:
-    """A clone of a commit with a home of its own."""
+    """A clone of a commit with a home of its own, or a tree that is there."""
 
-    def __init__(self, commit):
+    def __init__(self, commit, tree=None):
+        self.dir, self.tree, self.environment = None, tree, dict(os.environ)
+        if tree is not None:
+            return
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="tidemill-build-"))
         self.tree = self.dir / "tidemill"
         subprocess.run(["git", "clone", "--quiet", ROOT, self.tree], check=True)
@@ -151,9 +154,9 @@ def git(*arguments):
     return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def measure(commit, parts, path):
+def measure(commit, parts, path, tree):
     name = git("rev-parse", "--short", commit)
-    clone = Clone(git("rev-parse", commit))
+    clone = Clone(git("rev-parse", commit), tree)
     try:
         for part in parts:
             if part == "fast" and not (clone.tree / ".cargo/config.toml").exists():
@@ -167,7 +170,8 @@ def measure(commit, parts, path):
             path.write_text(json.dumps(results, indent=1))
             print(f"{name} {part}: {took['wall_s']} s, {took['cpu_s']} s of CPU", flush=True)
     finally:
-        shutil.rmtree(clone.dir)
+        if clone.dir is not None:
+            shutil.rmtree(clone.dir)
 
 
 def took(part):
@@ -178,7 +182,16 @@ def seconds(part):
     return "" if part is None else f"{part['wall_s']:.0f} s, {part['cpu_s']:.0f} s of CPU"
 
 
-def page(path, names, results):
+def parts_of_ci(log):
+    """The last lines of .ci/run, as rows of a table."""
+    found = re.findall(r"^ *([0-9.]+) min  (.+)$", log.read_text(), re.MULTILINE)
+    if not found or found[-1][1] != "in all":
+        raise SystemExit(f"{log} does not end with the minutes of all parts: it failed")
+    rows = ["", "Minutes of `.ci/run` in a clean clone:", "", "| part | minutes |", "| --- | --- |"]
+    return rows + [f"| {name} | {minutes} |" for minutes, name in found]
+
+
+def page(path, names, results, log):
     """Tables of the first commit beside the others. Of parts that several of these have, the last one's counts."""
     before = results[names[0]] | {"at": names[0]}
     after = {"at": names[-1]}
@@ -211,6 +224,8 @@ def page(path, names, results):
         for name in largest
         if max(crate.get(name, 0) for crate in crates) >= 3
     ]
+    if log is not None:
+        lines += parts_of_ci(log)
     text = path.read_text().split(MARK)[0]
     path.write_text(f"{text}{MARK}\n\n" + "\n".join(lines) + "\n")
 
@@ -220,17 +235,19 @@ def main():
     parser.add_argument("commits", nargs="+", metavar="COMMIT")
     parser.add_argument("--only", default=",".join(PARTS))
     parser.add_argument("--results", type=pathlib.Path, default=ROOT / "target/tmp/build.json")
+    parser.add_argument("--tree", type=pathlib.Path, help="a checkout that is built, for parts behind the first two")
     parser.add_argument("--page", type=pathlib.Path)
+    parser.add_argument("--ci", type=pathlib.Path, help="what .ci/run printed, for its table in the page")
     arguments = parser.parse_args()
     if arguments.page:
-        page(arguments.page, arguments.commits, json.loads(arguments.results.read_text()))
+        page(arguments.page, arguments.commits, json.loads(arguments.results.read_text()), arguments.ci)
         return
     parts = arguments.only.split(",")
     unknown = sorted(set(parts) - set(PARTS))
     if unknown:
         parser.error(f"there is no part {', '.join(unknown)}; the parts are {', '.join(PARTS)}")
     for commit in arguments.commits:
-        measure(commit, parts, arguments.results)
+        measure(commit, parts, arguments.results, arguments.tree)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-//! What Tidemill promises of Kafka, with a real broker and a real registry. Needs Java, Maven, `openssl`, `setpriv`
-//! and `kcat`.
+//! What Tidemill promises of Kafka, with a real broker and a real registry.
+//! Needs Python, Java, Maven, `openssl`, `setpriv` and `kcat`.
 
 mod avro;
 mod closing;

@@ -1,4 +1,4 @@
-//! What Tidemill promises on full disks, to other users and to Prometheus. Needs mounts, `setpriv`, `unshare`,
+//! What Tidemill promises on full disks, to other users and to Prometheus. Needs Python, mounts, `setpriv`, `unshare`,
 //! `strace` and `promtool`.
 
 mod no_room;
