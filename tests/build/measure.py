@@ -9,7 +9,7 @@ The first form runs the two commands of the README and an edit in crates/runtime
 clock and of CPU.
 The second form writes the tables of two measured commits into the page, behind its mark.
 
-Takes about half an hour a commit on two cores. Nothing else should run meanwhile.
+Takes about a quarter of an hour a commit on two cores. Nothing else should run meanwhile.
 """
 
 import argparse
@@ -28,7 +28,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MARK = "<!-- measured -->"
 EDITED = "crates/runtime/src/backoff.rs"
-PARTS = ["release", "test_build", "tests", "fast", "edit", "edit_all"]
+PARTS = ["release", "test_build", "fast", "edit"]
 
 # What was done about the crates that took longest.
 NOTES = {
@@ -110,11 +110,6 @@ def test_build(clone):
     return took | {"crates": clone.crates()}
 
 
-def tests(clone):
-    took, text = clone.timed(["cargo", "test", "--workspace"])
-    return took | {"passed": passed(text)}
-
-
 def fast(clone):
     """The tests that need Rust and Python only; what they build and fetch is there already."""
     clone.timed(["cargo", "test-fast"])
@@ -125,11 +120,6 @@ def fast(clone):
 def edit(clone):
     """From an edit of a function to the result of the unit tests."""
     return edited(clone, ["cargo", "test", "-p", "tidemill-runtime", "--lib", "--quiet"])
-
-
-def edit_all(clone):
-    """From an edit of a function to the programs of all tests."""
-    return edited(clone, ["cargo", "test", "--workspace", "--no-run", "--quiet"])
 
 
 def edited(clone, command):
@@ -200,10 +190,8 @@ def page(path, names, results, log):
     rows = [
         ("`cargo run --release -- run`, from nothing", took, "release"),
         ("`cargo test --workspace`: the build, behind that", took, "test_build"),
-        ("`cargo test --workspace`: the tests", took, "tests"),
         ("`cargo test-fast`, once built", seconds, "fast"),
         ("an edit in `crates/runtime`, to the result of its unit tests", seconds, "edit"),
-        ("an edit in `crates/runtime`, to the programs of all tests", seconds, "edit_all"),
     ]
     lines = [f"| what | at {names[0]} | at {names[-1]} |", "| --- | --- | --- |"]
     lines += [f"| {title} | {show(before.get(part))} | {show(after.get(part))} |" for title, show, part in rows]
