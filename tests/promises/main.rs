@@ -20,6 +20,7 @@ mod ponds;
 mod producers;
 mod replay;
 mod reprocess;
+mod shapes;
 mod small_buckets;
 mod suspects;
 mod take_over;

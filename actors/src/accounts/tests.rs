@@ -56,7 +56,7 @@ fn build(types: &[Arc<EventType>], snapshot: Option<&[u8]>) -> Box<dyn Stage> {
 
 /// What is told when the hours of `play` up to there are sealed: hour, producer, events, missing, found.
 fn seal(stage: &mut dyn Stage, before_ms: i64) -> Vec<(i64, String, u64, u64, u64)> {
-    let horizon = Horizon { event_type: "play".into(), sealed_before_ms: before_ms, reason: SealReason::Watermark };
+    let horizon = Horizon::new("play".into(), before_ms, SealReason::Watermark);
     let seals = Seals { horizons: vec![horizon], ..tidemill_testkit::seals() };
     let mut effects = Effects::default();
     stage.seal(&seals, &mut effects).expect("a seal");

@@ -67,14 +67,11 @@ fn row_type(stage: &str, types: &[Arc<EventType>]) -> Result<EventType, Vec<tide
     });
     let id = ["hour", "event_type", "stage", "cut"].map(str::to_owned);
     let revising = types.iter().filter(|of| of.late.policy != LatePolicy::DeadLetter);
-    let within_ms = revising.clone().map(|of| of.late.within_ms).max();
-    let delay_ms = revising.map(|of| of.late.delay_ms).max().unwrap_or_default();
-    let late = within_ms.map_or(Late::DEAD_LETTER, |within_ms| Late {
-        policy: LatePolicy::Revise,
-        within_ms,
-        delay_ms,
-        mode: RevisionMode::Append,
-    });
+    let within_ms = revising.clone().map(|of| of.late.within_ms).max().unwrap_or_default();
+    let delay_ms = revising.map(|of| of.late.delay_ms).max();
+    let delay_ms = delay_ms.or_else(|| types.iter().map(|of| of.late.delay_ms).max()).unwrap_or_default();
+    // An hour of the rows may be sealed before that of a type which brings nothing for now.
+    let late = Late { policy: LatePolicy::Revise, within_ms, delay_ms, mode: RevisionMode::Append };
     let tier = types.iter().map(|of| of.tier).max().unwrap_or_default();
     Ok(EventType::new(stage, &schema.to_string(), "hour", &id, None)?.with_late(late).with_tier(tier))
 }

@@ -21,6 +21,8 @@ pub(super) struct AuditStage {
     hours_max: usize,
     output: Arc<EventType>,
     types: BTreeMap<Arc<str>, OfType>,
+    /// Of the rows.
+    sealed_before_ms: i64,
     /// Rows of late events went out that are in no revision yet.
     is_revising: bool,
 }
@@ -77,6 +79,7 @@ impl AuditStage {
             hours_max: context.input.limits.max_open_hours,
             output: output.ok_or_else(|| StageError::new("the stage was planned without a type of its own"))?,
             types: context.input.types.iter().map(of_type).collect(),
+            sealed_before_ms: context.sealed_before_ms.get(&context.input.name).copied().unwrap_or(i64::MIN),
             is_revising: false,
         })
     }
@@ -107,8 +110,9 @@ impl AuditStage {
         let sealed = std::mem::replace(&mut of_type.kept.hours, open);
         let mut rows = Vec::new();
         for (start_ms, stages) in sealed {
-            let is_late = start_ms.saturating_add(bucket_ms) <= sealed_ms;
-            self.is_revising |= is_late;
+            let end_ms = start_ms.saturating_add(bucket_ms);
+            let is_late = end_ms <= sealed_ms;
+            self.is_revising |= end_ms <= self.sealed_before_ms;
             rows.extend(stages.into_iter().map(|(stage, (_, totals))| Row {
                 start_ms,
                 event_type: name.clone(),
@@ -180,12 +184,14 @@ impl Stage for AuditStage {
             rows.extend(self.told(&horizon.event_type, was_ms));
         }
         for name in &seals.revised {
-            if *name == self.output.name {
-                self.is_revising = false;
-            }
             let sealed_ms = self.types.get(name).map_or(i64::MIN, |of| of.sealed_before_ms);
             rows.extend(self.told(name, sealed_ms));
         }
+        for horizon in seals.horizons.iter().filter(|horizon| horizon.event_type == self.output.name) {
+            self.sealed_before_ms = self.sealed_before_ms.max(horizon.sealed_before_ms);
+        }
+        // They end with this barrier.
+        self.is_revising &= !seals.revised.contains(&self.output.name);
         effects.batches.extend(rows.chunks(BATCH_ROWS).map(|rows| self.batch(rows, seals)));
         Ok(())
     }

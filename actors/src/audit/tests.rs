@@ -66,11 +66,7 @@ impl Rig {
     /// A barrier, and a restart from what it leaves; the rows, and whether rows wait for the end of a revision.
     fn barrier(&mut self, horizons: &[(&str, i64)], revised: &[&str]) -> (Vec<Row>, bool) {
         self.cut += 1;
-        let horizon = |(name, before): &(&str, i64)| Horizon {
-            event_type: (*name).into(),
-            sealed_before_ms: *before,
-            reason: SealReason::Watermark,
-        };
+        let horizon = |(name, before): &(&str, i64)| Horizon::new((*name).into(), *before, SealReason::Watermark);
         let seals = Seals {
             cut: self.cut,
             at_ms: 77,
@@ -125,7 +121,7 @@ fn there_is_a_row_for_each_stage_when_an_hour_is_sealed_and_late_ones_are_told_a
     let row = |stage: &str, events: u64, is_late: bool, cut: i64| {
         (0, "play".to_owned(), stage.to_owned(), events as i64, ids(events), is_late, cut)
     };
-    let sealed = rig.barrier(&[("play", 100)], &[]);
+    let sealed = rig.barrier(&[("play", 100), ("counted", 100)], &[]);
     assert_eq!(sealed, (vec![row("dedup", 2, false, 2), row("parse", 7, false, 2)], false));
     rig.note("play", 0, "parse", 3, 1);
     assert_eq!(rig.barrier(&[], &[]), (vec![], false), "late events wait for their revision");

@@ -72,7 +72,7 @@ pub(crate) fn revised(of: &EventType, within_ms: i64) -> Arc<EventType> {
 }
 
 pub(crate) fn seals(event_type: &str, sealed_before_ms: i64) -> Seals {
-    let horizon = Horizon { event_type: event_type.into(), sealed_before_ms, reason: SealReason::Watermark };
+    let horizon = Horizon::new(event_type.into(), sealed_before_ms, SealReason::Watermark);
     Seals { at_ms: 77, horizons: vec![horizon], ..tidemill_testkit::seals() }
 }
 

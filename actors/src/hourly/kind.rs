@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidemill_core::{
-    DefaultValue, EventType, Finding, KindSpec, OptionSpec, OptionType, Role, Shape, Stage, StageContext, StageError,
-    StageInput, StageKind, State,
+    DefaultValue, EventType, Finding, KindSpec, Late, OptionSpec, OptionType, RevisionMode, Role, Shape, Stage,
+    StageContext, StageError, StageInput, StageKind, State,
 };
 
 use super::output;
@@ -97,7 +97,8 @@ impl StageKind for Hourly {
             let sealed_before_ms = context.sealed_before_ms.get(&of.name).copied().unwrap_or(i64::MIN);
             Ok(InputType {
                 name: of.name.clone(),
-                late: of.late,
+                // Rows that are made anew, or are to be added, can't be told from others: those of a sealed hour are refused.
+                late: if of.late.mode == RevisionMode::Append { of.late } else { Late::DEAD_LETTER },
                 groups: groups.collect::<Result<_, StageError>>()?,
                 measures: measures.collect::<Result<_, StageError>>()?,
                 sealed_before_ms,
@@ -105,18 +106,19 @@ impl StageKind for Hourly {
                 last_origin: None,
             })
         };
+        // Nothing is known of the rows of hours that were sealed before.
+        let sealed_before_ms = context.sealed_before_ms.get(&*input.name).copied().unwrap_or(i64::MIN);
         let mut stage = HourlyStage {
             inputs: input.types.iter().map(input_type).collect::<Result<_, StageError>>()?,
             output: output.unwrap_or_else(|| Arc::new(made)),
-            sealed_before_ms: context.sealed_before_ms.get(&*input.name).copied().unwrap_or(i64::MIN),
-            given_up_ms: i64::MIN,
+            sealed_before_ms,
+            given_up_ms: sealed_before_ms,
             plan,
             limits: input.limits.clone(),
             open: BTreeMap::new(),
             groups: 0,
+            has_revised: false,
         };
-        let sealed = stage.inputs.iter().map(|input| input.sealed_before_ms);
-        stage.given_up_ms = sealed.fold(stage.sealed_before_ms, i64::max);
         if let Some(snapshot) = context.snapshot {
             snapshot::read(&mut stage, snapshot)?;
         }

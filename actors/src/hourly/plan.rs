@@ -37,13 +37,11 @@ pub(super) struct Plan {
     pub(super) tier: Tier,
 }
 
-/// Rows can be revised when an input can be.
+/// Where a type has `late = "revise"`, rows that have left are revised as `late_rows` says. In any case rows of a type may come when their hour is sealed, if
+/// the type was quiet then: all of them at once, to be read beside those of the other types.
 fn late(config: &Config, types: &[Arc<EventType>], measures: &[Measure], findings: &mut Vec<Finding>) -> Late {
-    let mut revising = types.iter().filter(|of| of.late.policy == LatePolicy::Revise).peekable();
-    if revising.peek().is_none() {
-        return Late::DEAD_LETTER;
-    }
     let mode = match config.late_rows {
+        _ if types.iter().all(|of| of.late.policy != LatePolicy::Revise) => RevisionMode::Append,
         LateRows::Restated => RevisionMode::Replace,
         LateRows::Delta => RevisionMode::Delta,
     };
@@ -54,18 +52,8 @@ fn late(config: &Config, types: &[Arc<EventType>], measures: &[Measure], finding
             findings.push(Finding::error("not-additive", "measures", message).help(help).item(measure.name.clone()));
         }
     }
-    if let Some(other) = types.iter().find(|of| of.late.policy == LatePolicy::NextHour) {
-        let message = format!(
-            "late events of type `{}` count in the next hour, those of other types in revisions of their own",
-            other.name
-        );
-        let help = "let all types of the stage have the same `late`, or one of them `\"dead_letter\"`; or make two stages of it";
-        let finding = Finding::error("mixed-late", "group_by", message).help(help);
-        findings.push(Finding { option: None, ..finding });
-    }
-    let delay_ms = revising.clone().map(|of| of.late.delay_ms).max().unwrap_or_default();
-    let within_ms = revising.clone().map(|of| of.late.within_ms).max().unwrap_or_default();
-    if let Some(made) = revising.find(|of| of.late.mode != RevisionMode::Append) {
+    let revising = types.iter().filter(|of| of.late.policy == LatePolicy::Revise);
+    if let Some(made) = revising.clone().find(|of| of.late.mode != RevisionMode::Append && of.late.within_ms > 0) {
         let message =
             format!("type `{}` is made of aggregates that are revised, which can't be aggregated again", made.name);
         let help =
@@ -73,6 +61,9 @@ fn late(config: &Config, types: &[Arc<EventType>], measures: &[Measure], finding
         let finding = Finding::error("revised-input", "group_by", message).help(help);
         findings.push(Finding { option: None, ..finding });
     }
+    let within_ms = revising.clone().map(|of| of.late.within_ms).max().unwrap_or_default();
+    let delay_ms = revising.map(|of| of.late.delay_ms).max();
+    let delay_ms = delay_ms.or_else(|| types.iter().map(|of| of.late.delay_ms).max()).unwrap_or_default();
     Late { policy: LatePolicy::Revise, within_ms, delay_ms, mode }
 }
 

@@ -7,7 +7,7 @@ use tidemill_core::{Origin, RevisionMode, StageError};
 
 use super::stage::{HourlyStage, OpenHour, Phase};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Groups and measures; types; the rows; open hours by index of their type.
 type Kept<Hour> = (Vec<String>, Vec<KeptType>, KeptRows, Vec<(usize, i64, Hour)>);
@@ -16,13 +16,13 @@ type Kept<Hour> = (Vec<String>, Vec<KeptType>, KeptRows, Vec<(usize, i64, Hour)>
 struct KeptRows {
     sealed_before_ms: i64,
     given_up_ms: i64,
-    /// How they are revised: not at all, by rows to be added, or by rows that stand for all before them.
+    /// How they are revised: by rows to be added to others, by rows that stand for all before them, or by rows of types that had none.
     revised: Revised,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Revised {
-    Never,
+    Appended,
     Added,
     Restated,
 }
@@ -30,9 +30,9 @@ enum Revised {
 impl Revised {
     fn of(stage: &HourlyStage) -> Self {
         match stage.output.late.mode {
-            _ if !stage.revises() => Self::Never,
             RevisionMode::Replace => Self::Restated,
-            RevisionMode::Append | RevisionMode::Delta => Self::Added,
+            RevisionMode::Delta => Self::Added,
+            RevisionMode::Append => Self::Appended,
         }
     }
 }
@@ -120,7 +120,7 @@ pub(super) fn read(stage: &mut HourlyStage, snapshot: &[u8]) -> Result<(), Stage
         input.last_origin = kept.last_origin.map(origin);
     }
     stage.sealed_before_ms = stage.sealed_before_ms.max(rows.sealed_before_ms);
-    stage.given_up_ms = rows.given_up_ms;
+    stage.given_up_ms = stage.given_up_ms.max(rows.given_up_ms);
     if !is_same_way {
         // Of what has left until now nothing is kept.
         let sealed = stage.inputs.iter().map(|input| input.sealed_before_ms);

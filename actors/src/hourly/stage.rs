@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow_array::ArrayRef;
 use serde::{Deserialize, Serialize};
 use tidemill_core::{
-    Batch, DeadLetter, Effects, EventType, Field, Hour, Input, Late, Limits, Origin, Reason, RowOrigins, Seals, Stage,
-    StageError, Tally, TimeColumn,
+    Batch, DeadLetter, Effects, EventType, Field, Hour, Input, Late, LatePolicy, Limits, Origin, Reason, RowOrigins,
+    Seals, Stage, StageError, Tally, TimeColumn,
 };
 
 use super::emit;
@@ -44,7 +44,7 @@ pub(super) struct OpenHour {
 /// Where an hour is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Phase {
-    /// It is not sealed.
+    /// It is not sealed, or not for its type.
     Open,
     /// It is sealed, and late events have come since its rows left.
     Revising,
@@ -55,9 +55,9 @@ pub(super) enum Phase {
 pub(super) struct HourlyStage {
     pub(super) plan: Plan,
     pub(super) output: Arc<EventType>,
-    /// Rows that end at or before it have left, where late events are taken: an hour's rows then leave together, when it is sealed for all inputs.
+    /// The rows of hours that end at or before it have left. It may be beyond what is sealed for an input that is quiet.
     pub(super) sealed_before_ms: i64,
-    /// Hours whose rows have left, and that end at or before it, can't be revised any more; what was sealed before there were revisions neither.
+    /// Hours whose rows have left, and that end at or before it, can't be revised any more.
     pub(super) given_up_ms: i64,
     pub(super) limits: Arc<Limits>,
     pub(super) inputs: Vec<InputType>,
@@ -65,6 +65,8 @@ pub(super) struct HourlyStage {
     pub(super) open: BTreeMap<(usize, i64), OpenHour>,
     /// Groups in all open hours.
     pub(super) groups: usize,
+    /// Rows have left at this barrier for a revision that is yet to end.
+    pub(super) has_revised: bool,
 }
 
 /// A batch divided by hour.
@@ -97,23 +99,22 @@ impl HourlyStage {
             return Err(StageError::new(format!("the time column of type `{name}` is no timestamp")));
         };
         let width = self.limits.bucket_ms;
-        let sealed_ms = first_open_ms(self.sealed_before_ms(at), width);
+        let sealed_ms = first_open_ms(self.sealed_before_ms, width);
+        let input_sealed_ms = self.input_sealed_ms(at);
         let refused_ms = first_open_ms(input.given_up_ms, width);
-        let revised_ms = if self.revises() { first_open_ms(self.given_up_ms, width) } else { i64::MIN };
+        // Into the first hour of its type that is open, where it is to be counted there.
+        let earliest_ms = if input.late.policy == LatePolicy::NextHour { input_sealed_ms } else { i64::MIN };
         let mut hours: Vec<(i64, Vec<u32>)> = Vec::new();
         let (mut late, mut taken_late) = (Vec::new(), 0);
         let mut current = 0;
         for row in batch.indexes() {
-            let mut time_ms = times.ms(row);
-            if time_ms < refused_ms || time_ms < revised_ms.min(sealed_ms) {
-                late.push((row as u32, time_ms));
+            let own_ms = times.ms(row);
+            let time_ms = own_ms.max(earliest_ms);
+            if own_ms < refused_ms || self.is_too_late(time_ms) {
+                late.push((row as u32, own_ms));
                 continue;
             }
-            taken_late += u64::from(time_ms < sealed_ms);
-            if !self.revises() {
-                // Into the first hour that is open, or else it would have been refused.
-                time_ms = time_ms.max(sealed_ms);
-            }
+            taken_late += u64::from(own_ms < input_sealed_ms || time_ms < sealed_ms);
             let in_hour = |start: i64| time_ms.checked_sub(start).is_some_and(|since| (0..width).contains(&since));
             if !hours.get(current).is_some_and(|(start, _)| in_hour(*start)) {
                 current = hours.iter().position(|(start, _)| in_hour(*start)).unwrap_or_else(|| {
@@ -145,7 +146,7 @@ impl HourlyStage {
         for (start_ms, rows) in decision.hours {
             let key = (decision.input, start_ms);
             // Room for an earlier one of these hours may have been made at its cost.
-            if self.is_too_late(key) {
+            if self.is_too_late(start_ms) {
                 tally.late += rows.len() as u64;
                 tally.taken_late -= rows.len() as u64;
                 refuse(batch, &rows, Reason::Late, &late_message(start_ms, self.limits.bucket_ms), effects);
@@ -195,7 +196,8 @@ impl HourlyStage {
     /// Takes the rows of one hour in; returns those that would need a group too many.
     fn absorb(&mut self, key: (usize, i64), columns: &Columns<'_>, rows: &[u32]) -> Option<Vec<u32>> {
         self.make_room(key, columns, rows)?;
-        let is_sealed = key.1 < first_open_ms(self.sealed_before_ms(key.0), self.limits.bucket_ms);
+        let sealed_ms = first_open_ms(self.sealed_before_ms, self.limits.bucket_ms);
+        let is_sealed = key.1 < sealed_ms.min(self.input_sealed_ms(key.0));
         let phase = if is_sealed { Phase::Revising } else { Phase::Open };
         let Plan { groups: fields, measures, .. } = &self.plan;
         let hour = self.open.entry(key).or_insert_with(|| OpenHour {
@@ -293,7 +295,7 @@ impl Stage for HourlyStage {
     }
 
     fn snapshot(&mut self, effects: &mut Effects) -> Result<Vec<u8>, StageError> {
-        if self.open.values().any(|hour| hour.phase == Phase::Revising) {
+        if std::mem::take(&mut self.has_revised) || self.open.values().any(|hour| hour.phase == Phase::Revising) {
             effects.revising.push(self.output.name.clone());
         }
         snapshot::write(self)

@@ -48,7 +48,7 @@ impl Late {
     pub fn given_up_by_ms(&self, horizon: &Horizon) -> i64 {
         match horizon.reason {
             SealReason::Before => horizon.sealed_before_ms,
-            _ => self.given_up_before_ms(horizon.sealed_before_ms),
+            _ => horizon.given_up_ms.unwrap_or_else(|| self.given_up_before_ms(horizon.sealed_before_ms)),
         }
     }
 

@@ -34,8 +34,19 @@ pub struct Horizon {
     pub event_type: Arc<str>,
     /// Milliseconds since 1970; it never goes back.
     pub sealed_before_ms: i64,
+    /// For a type that is made of others: rows of hours that end at or before it can't come any more, since those that it is made of take no events of
+    /// them. `None` for a received type, whose [`Late`](crate::Late) decides.
+    pub given_up_ms: Option<i64>,
     /// Why.
     pub reason: SealReason,
+}
+
+impl Horizon {
+    /// Of a received type.
+    #[must_use]
+    pub fn new(event_type: Arc<str>, sealed_before_ms: i64, reason: SealReason) -> Self {
+        Self { event_type, sealed_before_ms, given_up_ms: None, reason }
+    }
 }
 
 /// Position of one partition: everything before it is in the cut, nothing from it on.

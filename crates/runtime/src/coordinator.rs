@@ -55,6 +55,8 @@ pub(crate) struct Coordinator {
     last_cut_barriers: u64,
     /// Bytes that had been read at the last barrier.
     last_cut_bytes: u64,
+    /// Ponds that it fills may have something to say before anything comes.
+    has_to_say: bool,
     phase: Phase,
     /// Since a stop was asked for.
     drain: Option<Drain>,
@@ -162,7 +164,8 @@ impl Coordinator {
         done: oneshot::Sender<Result<Ended, RunError>>,
     ) -> Self {
         let next_cut = region.committed().last.cut + 1;
-        let cut_progress = Progress::at(&region.committed());
+        let cut_progress = Progress::at(&region.committed(), region.lineage.made_of());
+        let has_to_say = !region.ponds_out.is_empty();
         Self {
             audit: Audit::new(region.plan.clone()),
             region,
@@ -178,6 +181,7 @@ impl Coordinator {
             asked: Asked::default(),
             last_cut_barriers: 0,
             last_cut_bytes: 0,
+            has_to_say,
             phase: Phase::Running,
             drain: None,
             done: Some(done),
@@ -263,7 +267,8 @@ impl Coordinator {
                 // Right behind a cut of the region before it, so that the two intervals do not add up.
                 let passed = self.region.barriers_passed.load(Ordering::Relaxed) > self.last_cut_barriers;
                 let interval = if passed { interval / 4 } else { interval };
-                let due = (has_read || self.region.can_free()) && self.last_cut_at.elapsed() >= interval;
+                let has_news = has_read || self.has_to_say || self.region.can_free();
+                let due = has_news && self.last_cut_at.elapsed() >= interval;
                 let full = self.region.held_bytes() >= self.region.config.replay_bytes / 2;
                 let is_asked = self.asked.is_due() && self.request().is_some();
                 if !closing.is_empty() || !said.passes.is_empty() || due || full || is_asked {
@@ -297,6 +302,7 @@ impl Coordinator {
     fn start(&mut self, closing: Closing, passes: BTreeSet<usize>, halt: bool, finished: bool) {
         let cut = self.next_cut;
         self.next_cut += 1;
+        self.has_to_say = false;
         self.last_cut_barriers = self.region.barriers_passed.load(Ordering::Relaxed);
         let request = self.request();
         let consumed = self.region.ponds_out.iter().map(|pond| (pond.name.clone(), pond.consumed_offset())).collect();

@@ -18,7 +18,6 @@ use crate::error::error_chain;
 use crate::external::{ExternalSink, OpenHours};
 use crate::item::{Item, Numbered, Part, bury};
 use crate::logs::Lengths;
-use crate::pond::writer::PondKind;
 use crate::region::{Region, StageShared};
 use crate::registry::SinkEntry;
 use crate::suspects::{Mark, Range};
@@ -109,7 +108,7 @@ impl Engine {
         };
         let snapshot = region.snapshot_of(&node.name);
         let kind = match (node.role, &stage.pond) {
-            (_, Some(pond)) => Some(SinkEntry::Logged(Arc::new(PondKind(pond.options)))),
+            (_, Some(pond)) => Some(SinkEntry::Logged(Arc::new(pond.writer()))),
             (Role::Sink, None) => region.registry.sinks.get(node.kind.name).cloned(),
             _ => region.registry.stages.get(node.kind.name).cloned().map(SinkEntry::Logged),
         };

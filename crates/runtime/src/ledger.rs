@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tidemill_core::{CutId, Horizon, LogName, Positions, Publication, Tally};
+use tidemill_core::{CutId, Horizon, LogName, Positions, Publication, SealReason, Tally};
 use tidemill_topology::Fingerprint;
 
 use crate::error::RunError;
@@ -117,11 +117,7 @@ impl Committed {
     pub(crate) fn base(&self) -> Record {
         let mut record = Record { base: true, fingerprint: self.fingerprint.clone(), ..self.last.clone() };
         record.horizons = (self.sealed_before_ms.iter())
-            .map(|(event_type, sealed_before_ms)| Horizon {
-                event_type: event_type.clone(),
-                sealed_before_ms: *sealed_before_ms,
-                reason: tidemill_core::SealReason::Watermark,
-            })
+            .map(|(event_type, before_ms)| Horizon::new(event_type.clone(), *before_ms, SealReason::Watermark))
             .collect();
         record.producers.clone_from(&self.producers);
         for producers in record.producers.values_mut() {

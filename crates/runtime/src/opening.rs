@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use dashmap::DashMap;
 use tidemill_core::{DEAD_LETTER_TYPE, LatePolicy, Role};
-use tidemill_topology::{DeadLetterCaps, Fingerprint, MAIN, Node, Plan, Pond};
+use tidemill_topology::{DeadLetterCaps, Fingerprint, Lineage, MAIN, Node, Plan, Pond, RegionPlan};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -36,8 +36,8 @@ pub(crate) struct Opening {
     pub(crate) config: RunConfig,
     pub(crate) suspects: Arc<Suspects>,
     pub(crate) fingerprint: Fingerprint,
-    /// Names and plans, in topological order.
-    pub(crate) plans: Vec<(Arc<str>, Arc<Plan>)>,
+    /// In topological order.
+    pub(crate) plans: Vec<Planned>,
     pub(crate) ponds: Vec<Pond>,
     /// Nodes behind each node, and how dead letters come back to the stages that refused them.
     pub(crate) leads: BTreeMap<Arc<str>, Arc<BTreeSet<Arc<str>>>>,
@@ -105,6 +105,20 @@ impl Carried {
     }
 }
 
+/// A region as it was planned.
+#[derive(Clone)]
+pub(crate) struct Planned {
+    pub(crate) name: Arc<str>,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) lineage: Arc<Lineage>,
+}
+
+impl From<RegionPlan> for Planned {
+    fn from(RegionPlan { name, plan, lineage }: RegionPlan) -> Self {
+        Self { name, plan: Arc::new(plan), lineage: Arc::new(lineage) }
+    }
+}
+
 /// A region that could run.
 pub(crate) struct Ready {
     pub(crate) region: Arc<Region>,
@@ -115,7 +129,7 @@ pub(crate) struct Ready {
 impl Opening {
     /// Opens a region, the first time after those that feed it.
     pub(crate) fn open(&self, index: usize) -> Result<Ready, RunError> {
-        let (name, plan) = self.plans[index].clone();
+        let Planned { name, plan, lineage } = self.plans[index].clone();
         let dir = self.state.region(&name)?;
         let mut snapshots = Default::default();
         let mut logs: Vec<(usize, Logs)> = Vec::new();
@@ -139,7 +153,7 @@ impl Opening {
         }
         let (fills, reads) = self.ponds_of(index, &committed);
         let carried = self.carried[index].clone();
-        let wiring = Wiring { name, plan, committed, snapshots, logs, fills, reads, carried };
+        let wiring = Wiring { name, plan, lineage, committed, snapshots, logs, fills, reads, carried };
         let region = Arc::new(wiring.region(self));
         Ok(Ready { region, dir, ledger })
     }
@@ -197,6 +211,7 @@ fn gives_way(region: &str, plan: &Plan) -> i32 {
 struct Wiring {
     name: Arc<str>,
     plan: Arc<Plan>,
+    lineage: Arc<Lineage>,
     committed: Committed,
     snapshots: BTreeMap<Arc<str>, Arc<[u8]>>,
     logs: Vec<(usize, Logs)>,
@@ -208,7 +223,7 @@ struct Wiring {
 
 impl Wiring {
     fn region(self, opening: &Opening) -> Region {
-        let Self { name, plan, committed, snapshots, logs, fills, reads, carried } = self;
+        let Self { name, plan, lineage, committed, snapshots, logs, fills, reads, carried } = self;
         let mut config = opening.config.clone();
         for pond in &fills {
             config.replay_bytes = replay_bytes(config.replay_bytes, pond.options);
@@ -278,8 +293,7 @@ impl Wiring {
                 })
             })
             .collect();
-        let progress = Progress::at(&committed);
-        let lineage = plan.lineage();
+        let progress = Progress::at(&committed, lineage.made_of());
         let types = plan.types.iter().chain(plan.nodes.iter().flat_map(|node| &node.sends));
         let revised = types.filter(|event_type| event_type.late.policy == LatePolicy::Revise);
         let revised_types = revised.map(|event_type| (event_type.name.clone(), event_type.late)).collect();

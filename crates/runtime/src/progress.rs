@@ -66,6 +66,8 @@ pub(crate) struct Progress {
     looked_for_producers_ms: i64,
     /// Types whose late events are put into the first hour that is not sealed.
     into_next: BTreeSet<Arc<str>>,
+    /// For each type, those that are made of it: its events open their hours, too. Not known to stages and sources.
+    made_of: BTreeMap<Arc<str>, Vec<Arc<str>>>,
     /// Events by type and start of their hour, of a stage or source since the barrier before.
     counts: BTreeMap<Arc<str>, BTreeMap<i64, u64>>,
     /// Horizon of each type.
@@ -126,8 +128,8 @@ impl Seen {
 }
 
 impl Progress {
-    /// As a cut has it.
-    pub(crate) fn at(cut: &Committed) -> Self {
+    /// As a cut has it. `made_of`: for each type, those that are made of it.
+    pub(crate) fn at(cut: &Committed, made_of: BTreeMap<Arc<str>, Vec<Arc<str>>>) -> Self {
         let open = cut.last.open.iter().map(|(name, hours)| (name.clone(), hours.iter().copied().collect()));
         let mut seen = cut.last.progress.clone();
         for newest in seen.values_mut().flat_map(BTreeMap::values_mut) {
@@ -137,7 +139,18 @@ impl Progress {
         let revising = cut.last.revising.clone();
         let sealed_before_ms = cut.sealed_before_ms.clone();
         let producers = cut.producers.clone();
-        Self { seen, open: open.collect(), revising, producers, sealed_before_ms, ..Self::default() }
+        let mut progress =
+            Self { seen, open: open.collect(), revising, producers, sealed_before_ms, made_of, ..Self::default() };
+        // Those that are made by a stage which was not there before.
+        for (event_type, derived) in &progress.made_of {
+            let came = progress.open.get(event_type).cloned().unwrap_or_default();
+            for derived in derived {
+                let before = progress.sealed_before_ms.get(derived).copied().unwrap_or(i64::MIN);
+                let open = came.iter().filter(|start| **start >= before);
+                progress.open.entry(derived.clone()).or_default().extend(open);
+            }
+        }
+        progress
     }
 
     /// Takes note of a batch. Hours that are sealed stay so: their events are late, and open nothing.
@@ -222,14 +235,22 @@ impl Progress {
         let mut some_sealed = false;
         let before = self.sealed_before_ms.get(event_type).copied().unwrap_or(i64::MIN);
         let open = self.open.entry(event_type.clone()).or_default();
+        let into_next = self.into_next.contains(event_type);
+        let mut came: BTreeSet<i64> = BTreeSet::new();
         for start in hours {
-            if start.saturating_add(bucket_ms) > before {
+            let is_open = start.saturating_add(bucket_ms) > before;
+            if is_open || into_next {
+                let start = if is_open { start } else { before };
                 open.insert(start);
-            } else if self.into_next.contains(event_type) {
-                open.insert(before);
+                came.insert(start);
             } else {
                 some_sealed = true;
             }
+        }
+        for derived in self.made_of.get(event_type).into_iter().flatten() {
+            let before = self.sealed_before_ms.get(derived).copied().unwrap_or(i64::MIN);
+            let is_open = |start: &&i64| start.saturating_add(bucket_ms) > before;
+            self.open.entry(derived.clone()).or_default().extend(came.iter().filter(is_open));
         }
         some_sealed
     }

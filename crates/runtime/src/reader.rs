@@ -161,7 +161,10 @@ impl Reading {
                     opened = Some(source);
                     continue;
                 }
-                () = patient(&name, "what was read has to be in a cut first", self.region.may_read()) => {}
+                () = patient(&name, "what was read has to be in a cut first", self.region.may_read(), || {
+                    // Meanwhile nobody looks whether more has come.
+                    self.source.state().idle.clear();
+                }) => {}
             }
             opened = match self.attend(source) {
                 Ok(source) => self.poll(source).await,
@@ -332,7 +335,7 @@ impl Reading {
         self.source.state().idle.clone_from(&behind.idle);
         self.number += 1;
         let begin = Instant::now();
-        patient(&self.name(), "a stage behind it has no room", sent).await;
+        patient(&self.name(), "a stage behind it has no room", sent, || self.source.state().idle.clear()).await;
         self.source.counters.back_pressure_ns.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
         self.region.read_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.books.add(books);
@@ -437,12 +440,13 @@ impl Reading {
 }
 
 /// Waits for `until`; when that takes long, it says so, and when it is over.
-async fn patient<T>(source: &str, why: &str, until: impl Future<Output = T>) -> T {
+async fn patient<T>(source: &str, why: &str, until: impl Future<Output = T>, long: impl FnOnce()) -> T {
     let begin = Instant::now();
     tokio::pin!(until);
     if let Ok(done) = tokio::time::timeout(PAUSE_TOLD, until.as_mut()).await {
         return done;
     }
+    long();
     tracing::warn!(source, "paused: {why}");
     let done = until.await;
     tracing::info!(source, paused_ms = begin.elapsed().as_millis() as u64, "resumed");

@@ -204,7 +204,7 @@ pub(crate) struct Region {
     pub(crate) read_bytes: AtomicU64,
     /// The part of them that lies before the last committed cut.
     pub(crate) committed_bytes: AtomicU64,
-    pub(crate) lineage: Lineage,
+    pub(crate) lineage: Arc<Lineage>,
     /// By how many steps of niceness its threads give way to those of other regions.
     pub(crate) gives_way: i32,
     /// Types whose late events are published as revisions.

@@ -15,7 +15,7 @@ use crate::error::RunError;
 use crate::host::System;
 use crate::ledger::Ledger;
 use crate::live::Live;
-use crate::opening::Opening;
+use crate::opening::{Opening, Planned};
 use crate::region::{Region, RunConfig};
 use crate::registry::Registry;
 use crate::replay::{Ways, leads};
@@ -182,10 +182,10 @@ pub fn start_locked(plan: Plan, registry: Registry, config: RunConfig, lock: Sta
     consistent(&state, &divided, &fingerprint)?;
     let suspects = Arc::new(Suspects::take(config.host.clone(), &state.root)?);
     let carried = divided.regions.iter().map(|_| Arc::default()).collect();
-    let plans: Vec<_> = divided.regions.into_iter().map(|region| (region.name, Arc::new(region.plan))).collect();
+    let plans: Vec<Planned> = divided.regions.into_iter().map(Planned::from).collect();
     let opening = Opening {
         carried,
-        leads: leads(&plans),
+        leads: leads(plans.iter().map(|planned| &*planned.plan)),
         ways,
         state: Arc::new(state),
         suspects,
@@ -198,7 +198,7 @@ pub fn start_locked(plan: Plan, registry: Registry, config: RunConfig, lock: Sta
     };
     // All of them are ready before any of them runs.
     let ready = (0..opening.plans.len()).map(|index| opening.open(index)).collect::<Result<Vec<_>, _>>()?;
-    let stages = opening.plans.iter().flat_map(|(_, plan)| &plan.nodes);
+    let stages = opening.plans.iter().flat_map(|planned| &planned.plan.nodes);
     requests::clear(&opening.state, &stages.map(|node| &*node.name).collect())?;
     let resumed_from = ready[0].region.committed().last.cut;
     let was_finished = ready.iter().all(|ready| ready.region.committed().last.finished);

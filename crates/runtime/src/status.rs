@@ -270,6 +270,14 @@ impl Status {
                 status.types.push(event_type);
             }
         }
+        for region in &regions[1..] {
+            // Where it is made, its rows are counted.
+            for derived in &region.lineage.derived {
+                let counts = region.carried.types.get(&derived.name).map(|counts| *counts).unwrap_or_default();
+                let of_type = status.types.iter_mut().filter(|of| *of.name == *derived.name);
+                of_type.for_each(|of| (of.events, of.late_events) = (counts.events, counts.late));
+            }
+        }
         status
     }
 }
@@ -411,8 +419,10 @@ impl Region {
 
     fn type_status(&self) -> Vec<TypeStatus> {
         let sealed = self.committed().sealed_before_ms.clone();
-        let made = self.lineage.derived.iter().map(|(name, _)| (name, None));
         let received = self.lineage.types.iter().map(|(name, origins)| (name, Some(origins)));
+        let is_known = |name: &Arc<str>| self.lineage.types.iter().any(|(known, _)| known == name);
+        let derived = self.lineage.derived.iter().filter(|derived| !is_known(&derived.name));
+        let made = derived.map(|derived| (&derived.name, Some(&derived.origins).filter(|of| !of.is_empty())));
         received
             .chain(made)
             .map(|(name, origins)| {

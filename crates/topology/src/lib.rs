@@ -30,7 +30,7 @@ pub use diagnostic::{Diagnostic, Related};
 pub use fingerprint::{Change, Fingerprint};
 pub use graph::{GraphFormat, graph};
 pub use json_schema::json_schema;
-pub use lineage::{ComesFrom, Lineage, Origin};
+pub use lineage::{ComesFrom, Derived, Lineage, Origin};
 pub use load::{Loaded, load};
 pub use plan::{DeadLetterCaps, Edge, Kinds, Node, Plan, Port};
 pub use pond::{POND_IN, POND_OUT, PondOptions, WhenFull};

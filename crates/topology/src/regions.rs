@@ -5,10 +5,12 @@
 //! Between each region and each node of another region that takes from it there is one pond: in the first region it is a sink, in the other a
 //! source, both named `NODE.REGION`. The source of replayed dead letters is added to the first region; all stages that parse take from it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tidemill_core::{DEAD_LETTER_TYPE, Options, Role, Shape, State, dead_letter_type};
+use tidemill_core::{DEAD_LETTER_TYPE, EventType, Options, Role, Shape, State, dead_letter_type};
 
+use crate::lineage::{Derived, Lineage, Origin};
 use crate::plan::{Edge, Node, Plan, Port};
 use crate::pond::{POND_IN, POND_OUT, PondOptions, WhenFull};
 use crate::replay;
@@ -32,6 +34,8 @@ pub struct RegionPlan {
     pub name: Arc<str>,
     /// Its nodes, with the ends of ponds among them.
     pub plan: Plan,
+    /// Where its types come from.
+    pub lineage: Lineage,
 }
 
 /// A pond between two regions.
@@ -47,6 +51,8 @@ pub struct Pond {
     pub to: usize,
     /// Its bounds.
     pub options: PondOptions,
+    /// Types that are made behind it of what it holds: their horizons are decided where the sources are, and come through it.
+    pub carries: Vec<Arc<str>>,
 }
 
 impl Plan {
@@ -64,9 +70,11 @@ impl Plan {
     pub fn regions(self) -> Regions {
         let homes = homes(&self.nodes);
         let names = names(&self.nodes, &homes);
+        let (lineage, leads) = (self.lineage(), self.leads());
         let mut regions: Vec<RegionPlan> = (names.iter())
             .map(|name| RegionPlan {
                 name: name.clone(),
+                lineage: Lineage::default(),
                 plan: Plan {
                     name: self.name.clone(),
                     base_dir: self.base_dir.clone(),
@@ -111,7 +119,9 @@ impl Plan {
                     if options.when_full == WhenFull::DeadLetter {
                         refusing.push((from, regions[from].plan.nodes.len() - 1, at));
                     }
-                    ponds.push(Pond { name: name.clone(), node: node.name.clone(), from, to: home.region, options });
+                    let carries = carried(&accepts, &leads[at], &lineage);
+                    let node = node.name.clone();
+                    ponds.push(Pond { name: name.clone(), node, from, to: home.region, options, carries });
                     let mut source = end(name, &POND_OUT, Vec::new(), Vec::new());
                     source.sends = accepts;
                     source
@@ -129,6 +139,10 @@ impl Plan {
             places.push(nodes.len());
             nodes.push(node);
         }
+        for region in &mut regions[1..] {
+            region.lineage = behind_ponds(&region.plan, &ponds, &lineage);
+        }
+        regions[0].lineage = behind_replay(lineage);
         Regions { regions, ponds }
     }
 }
@@ -204,6 +218,42 @@ fn accepted(node: &Node, edges: &[Edge], nodes: &[Node]) -> Vec<Arc<tidemill_cor
         accepted.push(dead_letter_type());
     }
     accepted
+}
+
+/// The derived types whose horizons come through a pond in front of a node. Those made of dead letters are sealed by the clock, everywhere.
+fn carried(
+    accepts: &[Arc<EventType>],
+    leads: &BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
+    lineage: &Lineage,
+) -> Vec<Arc<str>> {
+    let made: BTreeSet<&Arc<str>> = accepts.iter().filter_map(|accepted| leads.get(&accepted.name)).flatten().collect();
+    let has_origins =
+        |name: &&Arc<str>| lineage.derived.iter().any(|derived| derived.name == **name && !derived.origins.is_empty());
+    made.into_iter().filter(has_origins).cloned().collect()
+}
+
+/// The source of replayed dead letters comes first in its region. Nothing waits for it.
+fn behind_replay(mut lineage: Lineage) -> Lineage {
+    let of_types = lineage.types.iter_mut().flat_map(|(_, origins)| origins);
+    let of_derived = lineage.derived.iter_mut().flat_map(|derived| &mut derived.origins);
+    of_types.chain(of_derived).for_each(|origin| origin.source += 1);
+    lineage
+}
+
+/// Where the types of a region come from that has ponds for sources.
+fn behind_ponds(plan: &Plan, ponds: &[Pond], whole: &Lineage) -> Lineage {
+    let mut types: BTreeMap<Arc<str>, Vec<Origin>> = BTreeMap::new();
+    for (source, node) in plan.nodes.iter().filter(|node| node.role == Role::Source).enumerate() {
+        let sent = node.sends.iter().map(|sent| &sent.name).filter(|name| ***name != *DEAD_LETTER_TYPE);
+        let carried = ponds.iter().filter(|pond| pond.name == node.name).flat_map(|pond| &pond.carries);
+        for name in sent.chain(carried) {
+            types.entry(name.clone()).or_default().push(Origin::all_of(source));
+        }
+    }
+    let is_made = |name: &Arc<str>| plan.nodes.iter().any(|node| node.makes().any(|made| made == name));
+    let made_here = whole.derived.iter().filter(|derived| is_made(&derived.name));
+    let derived = made_here.map(|derived| Derived { origins: Vec::new(), ..derived.clone() });
+    Lineage { types: types.into_iter().collect(), derived: derived.collect() }
 }
 
 fn end(

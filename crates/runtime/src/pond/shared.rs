@@ -9,6 +9,7 @@ use tidemill_core::LogName;
 use tidemill_topology::{Pond, PondOptions, WhenFull};
 use tokio::sync::Notify;
 
+use super::writer::PondKind;
 use super::{segment_base, segment_log};
 use crate::logs::{Lengths, path_in};
 
@@ -22,6 +23,8 @@ pub(crate) struct PondShared {
     /// The node that takes from it.
     pub(crate) node: Arc<str>,
     pub(crate) options: PondOptions,
+    /// Types that are made behind it.
+    carries: Vec<Arc<str>>,
     /// Beyond so many bytes it counts as full: what is on its way then still finds room.
     full_bytes: u64,
     /// The writer's directory of Logs.
@@ -73,6 +76,7 @@ impl PondShared {
             name: pond.name.clone(),
             node: pond.node.clone(),
             options: pond.options,
+            carries: pond.carries.clone(),
             full_bytes: pond.options.max_bytes - replay_bytes(wanted_replay_bytes, pond.options) * GROWTH,
             dir,
             state: Mutex::default(),
@@ -88,6 +92,11 @@ impl PondShared {
     /// As deliveries name it: the identity of the state directory, and its name in there.
     pub(crate) fn id(&self, state_id: &str) -> Arc<str> {
         format!("{state_id}/{}", self.name).into()
+    }
+
+    /// The kind of the stage that fills it.
+    pub(crate) fn writer(&self) -> PondKind {
+        PondKind { options: self.options, carries: self.carries.clone() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

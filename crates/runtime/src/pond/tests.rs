@@ -184,7 +184,7 @@ fn writer(event_type: &Arc<EventType>, options: PondOptions, snapshot: Option<&[
         types: vec![event_type.clone()],
         limits: Arc::new(limits),
     };
-    build(&PondKind(options), &input, Start { snapshot, ..Start::default() }).expect("a writer")
+    build(&PondKind { options, carries: Vec::new() }, &input, Start { snapshot, ..Start::default() }).expect("a writer")
 }
 
 /// Snapshot, model and files at a barrier.
@@ -225,11 +225,7 @@ fn segments_hold_the_end_of_what_was_written_over_random_barriers_restarts_and_c
                     stage.process(&Input::Note(note), &mut effects).expect("it is taken");
                 }
                 7 | 8 => {
-                    let horizon = Horizon {
-                        event_type: "r".into(),
-                        sealed_before_ms: step as i64,
-                        reason: SealReason::Watermark,
-                    };
+                    let horizon = Horizon::new("r".into(), step as i64, SealReason::Watermark);
                     // Readers see what a cut has.
                     let committed = cut.as_ref().map_or(0, |(_, text, _)| text.len() as u64);
                     consumed += below(committed.saturating_sub(consumed) + 1);
@@ -311,7 +307,8 @@ fn a_barrier_is_recorded_with_positions_behind_what_came_and_not_again_when_noth
 /// A pond with one segment, which holds these records.
 fn pond_of(text: &[u8], dir: &std::path::Path) -> Arc<PondShared> {
     std::fs::write(dir.join("segment-0000000000000000.staged"), text).unwrap();
-    let pond = Pond { name: "p".into(), node: "n".into(), from: 0, to: 1, options: PondOptions::default() };
+    let (options, carries) = (PondOptions::default(), Vec::new());
+    let pond = Pond { name: "p".into(), node: "n".into(), from: 0, to: 1, options, carries };
     let lengths = BTreeMap::from([(segment_log(0), text.len() as u64)]);
     PondShared::new(&pond, 1 << 20, dir.to_owned(), &lengths)
 }
@@ -330,7 +327,7 @@ fn taken(intake: &mut Intake) -> String {
 #[test]
 fn records_come_together_up_to_seals_and_damage_and_never_more_than_fill_a_chunk() {
     let event_type = event_type(SCHEMA);
-    let seals = Horizon { event_type: "r".into(), sealed_before_ms: 0, reason: SealReason::Watermark };
+    let seals = Horizon::new("r".into(), 0, SealReason::Watermark);
     let events = record::rows(&batch(&event_type)).unwrap();
     let barrier =
         |horizons: &[Horizon]| record::barrier(&Barrier { horizons: horizons.to_vec(), ..Barrier::default() }).unwrap();

@@ -1,6 +1,6 @@
 //! The end of a pond that is written to: a stage that keeps what it is given in segments.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -17,13 +17,19 @@ use super::segment_log;
 use super::shared::segment_bytes;
 
 /// Builds the writer of one pond.
-pub(crate) struct PondKind(pub(crate) PondOptions);
+pub(crate) struct PondKind {
+    pub(crate) options: PondOptions,
+    /// Types that are made behind it.
+    pub(crate) carries: Vec<Arc<str>>,
+}
 
 /// See the module.
 struct Writer {
     name: Arc<str>,
-    /// The types whose hours matter to what takes from the pond. Those of dead letters are closed by the clock, everywhere.
+    /// The types that it holds, but for dead letters, whose hours are closed by the clock, everywhere.
     types: Vec<Arc<str>>,
+    /// Types that are made behind it: their hours matter there, too.
+    carries: Vec<Arc<str>>,
     options: PondOptions,
     bucket_ms: i64,
     /// What came since the last barrier record. There is one at every barrier behind events, so that a cut has nothing of it.
@@ -37,8 +43,10 @@ struct State {
     segments: BTreeMap<u64, u64>,
     /// Something came since the last barrier record.
     came: bool,
-    /// What there is to say first: hours that were sealed before there was a pond.
+    /// What there is to say first: hours that were sealed before there was a pond, or before it had the type.
     sealed_before: Vec<Horizon>,
+    /// The types whose horizons it has.
+    known: BTreeSet<Arc<str>>,
 }
 
 impl StageKind for PondKind {
@@ -53,25 +61,24 @@ impl StageKind for PondKind {
     fn build(&self, context: &StageContext<'_>) -> Result<Box<dyn Stage>, StageError> {
         let types = context.input.types.iter().map(|event_type| event_type.name.clone());
         let types: Vec<Arc<str>> = types.filter(|name| **name != *DEAD_LETTER_TYPE).collect();
-        let state = match context.snapshot {
-            None => {
-                let sealed = context.sealed_before_ms.iter().filter(|(name, _)| types.contains(name));
-                let sealed_before = sealed.map(|(event_type, sealed_before_ms)| Horizon {
-                    event_type: event_type.clone(),
-                    sealed_before_ms: *sealed_before_ms,
-                    reason: SealReason::Before,
-                });
-                State { sealed_before: sealed_before.collect(), ..State::default() }
-            }
+        let mut state: State = match context.snapshot {
+            None => State::default(),
             Some(bytes) => postcard::from_bytes(bytes).map_err(|error| StageError {
                 message: "the snapshot of the pond can't be read".into(),
                 source: Some(Box::new(error)),
             })?,
         };
+        let known: BTreeSet<Arc<str>> = types.iter().chain(&self.carries).cloned().collect();
+        let new = known.difference(&state.known);
+        let sealed = new.filter_map(|name| Some((name, context.sealed_before_ms.get(name)?)));
+        let before = |(name, before_ms): (&Arc<str>, &i64)| Horizon::new(name.clone(), *before_ms, SealReason::Before);
+        state.sealed_before.extend(sealed.map(before));
+        state.known = known;
         Ok(Box::new(Writer {
             name: context.input.name.clone(),
             types,
-            options: self.0,
+            carries: self.carries.clone(),
+            options: self.options,
             bucket_ms: context.input.limits.bucket_ms,
             totals: ByHour::new(),
             state,
@@ -161,8 +168,9 @@ impl Stage for Writer {
 
     fn seal(&mut self, seals: &Seals, effects: &mut Effects) -> Result<(), StageError> {
         self.say_first(effects)?;
-        let matter = |horizon: &&Horizon| self.types.contains(&horizon.event_type);
-        let horizons: Vec<Horizon> = seals.horizons.iter().filter(matter).cloned().collect();
+        let matters =
+            |horizon: &&Horizon| self.types.contains(&horizon.event_type) || self.carries.contains(&horizon.event_type);
+        let horizons: Vec<Horizon> = seals.horizons.iter().filter(matters).cloned().collect();
         let revised: Vec<Arc<str>> = seals.revised.iter().filter(|name| self.types.contains(name)).cloned().collect();
         if self.state.came || !horizons.is_empty() || !revised.is_empty() {
             self.state.came = false;

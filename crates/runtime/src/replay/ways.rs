@@ -99,9 +99,9 @@ fn way(parsers: &[&Node]) -> Way {
 }
 
 /// For each node of a divided plan, itself and all that are behind it; the two ends of a pond are one node.
-pub(crate) fn leads(plans: &[(Arc<str>, Arc<Plan>)]) -> BTreeMap<Arc<str>, Arc<BTreeSet<Arc<str>>>> {
+pub(crate) fn leads<'a>(plans: impl Iterator<Item = &'a Plan>) -> BTreeMap<Arc<str>, Arc<BTreeSet<Arc<str>>>> {
     let mut next: BTreeMap<Arc<str>, BTreeSet<Arc<str>>> = BTreeMap::new();
-    for plan in plans.iter().map(|(_, plan)| plan) {
+    for plan in plans {
         for node in &plan.nodes {
             next.entry(node.name.clone()).or_default();
             for edge in node.inputs.iter().filter(|edge| edge.port == Port::Data) {

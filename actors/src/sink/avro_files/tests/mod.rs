@@ -192,8 +192,7 @@ impl Rig {
 
     pub(super) fn barrier_for(&mut self, horizons: &[(&str, i64)], reason: SealReason) -> Vec<u8> {
         self.cut += 1;
-        let horizon =
-            |(name, before): &(&str, i64)| Horizon { event_type: (*name).into(), sealed_before_ms: *before, reason };
+        let horizon = |(name, before): &(&str, i64)| Horizon::new((*name).into(), *before, reason);
         let position = PartitionPosition { next: 77, resume: String::new(), ended: false };
         let seals = Seals {
             cut: self.cut,

@@ -9,10 +9,12 @@ use arrow_array::{Array, Float64Array, Int32Array, Int64Array, StringViewArray, 
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use serde_json::{Value, json};
-use tidemill_core::{Batch, Effects, EventType, Hour, Late, LatePolicy, Limits, Reason, Seals, StageInput};
+use tidemill_core::{Batch, Effects, EventType, Horizon, Hour, Limits, Reason, SealReason, Seals, StageInput};
 
 use super::kind;
-use crate::dedup::support::{HOUR, Logs, batch, build, event_type, input, limits, process, revised, seals};
+use crate::dedup::support::{HOUR, Logs, batch, build, event_type, input, limits, process};
+
+mod late;
 
 const FIELDS: &str = r#"{"name":"country","type":["null","string"]},{"name":"n","type":"int"},
     {"name":"ms","type":["null","long"]},{"name":"score","type":["null","double"]}"#;
@@ -47,6 +49,12 @@ fn planned(types: &[Arc<EventType>], limits: Limits) -> StageInput {
         }
     });
     input("by_country", options, types, limits)
+}
+
+/// A barrier that seals hours of several types.
+fn sealed(types: &[&str], before_ms: i64) -> Seals {
+    let horizon = |name: &&str| Horizon::new((*name).into(), before_ms, SealReason::Watermark);
+    Seals { at_ms: 77, horizons: types.iter().map(horizon).collect(), ..tidemill_testkit::seals() }
 }
 
 /// What a row of the output says, the floats as they are shown.
@@ -114,7 +122,7 @@ fn random_events_come_out_as_a_fold_says_across_restores() {
         let planned = planned(&types, limits());
         let mut stage = build(&*kind(), &planned, None, &Logs::default()).unwrap();
         let mut open: BTreeMap<(usize, i64), Vec<Row>> = BTreeMap::new();
-        let mut sealed = [i64::MIN; 2];
+        let mut sealed_ms = i64::MIN;
         let (mut now, mut late, mut hours) = (-2 * HOUR, 0, 0);
         for _ in 0..120 {
             now += below(HOUR as u64 / 4);
@@ -133,7 +141,7 @@ fn random_events_come_out_as_a_fold_says_across_restores() {
             let mut expected_late = 0;
             for row in rows {
                 let hour = Hour::of(row.0, HOUR);
-                if hour.end_ms() <= sealed[at] {
+                if hour.end_ms() <= sealed_ms {
                     expected_late += 1;
                 } else {
                     open.entry((at, hour.start_ms)).or_default().push(row);
@@ -150,14 +158,16 @@ fn random_events_come_out_as_a_fold_says_across_restores() {
                 assert_eq!(again.len(), snapshot.len(), "nothing is lost by a restore");
             }
             if below(3) == 0 {
-                sealed[at] = sealed[at].max(now - below(3 * HOUR as u64));
+                let before = now - below(3 * HOUR as u64);
                 let mut effects = Effects::default();
-                stage.seal(&seals(&types[at].name, sealed[at]), &mut effects).unwrap();
-                let closed: Vec<(usize, i64)> =
-                    open.keys().filter(|(of, start)| *of == at && start + HOUR <= sealed[at]).copied().collect();
+                stage.seal(&sealed(&["play", "skip", &planned.name], before), &mut effects).unwrap();
+                sealed_ms = sealed_ms.max(before);
+                let mut closed: Vec<(usize, i64)> =
+                    open.keys().filter(|(_, start)| start + HOUR <= sealed_ms).copied().collect();
+                closed.sort_by_key(|(of, start)| (*start, *of));
                 let expected: Vec<String> = closed
                     .into_iter()
-                    .flat_map(|key| folded(&types[at].name, key.1, &open.remove(&key).unwrap()))
+                    .flat_map(|key| folded(&types[key.0].name, key.1, &open.remove(&key).unwrap()))
                     .collect();
                 hours += usize::from(!expected.is_empty());
                 assert_eq!(effects.batches.iter().flat_map(shown).collect::<Vec<_>>(), expected);
@@ -177,7 +187,7 @@ fn rows_name_the_position_behind_the_last_batch() {
     let mut stage = build(&*kind(), &planned, None, &Logs::default()).unwrap();
     process(&mut *stage, events(&play, &[(0, None, 0, None, None)]));
     let mut effects = Effects::default();
-    stage.seal(&seals("play", HOUR), &mut effects).unwrap();
+    stage.seal(&sealed(&["play", &planned.name], HOUR), &mut effects).unwrap();
     let batch = &effects.batches[0];
     assert_eq!((batch.origin.first, batch.origin.next, batch.arrived_at_ms), (100, 100, 77));
     assert_eq!(&*batch.event_type.name, "by_country");
@@ -192,7 +202,7 @@ fn many_groups_leave_in_batches() {
     let rows: Vec<Row> = (0..20_000).map(|n| (0, None, n, None, None)).collect();
     process(&mut *stage, events(&play, &rows));
     let mut effects = Effects::default();
-    stage.seal(&seals("play", HOUR), &mut effects).unwrap();
+    stage.seal(&sealed(&["play", &planned.name], HOUR), &mut effects).unwrap();
     assert_eq!(effects.batches.iter().map(Batch::len).collect::<Vec<_>>(), [8192, 8192, 3616]);
 }
 
@@ -211,7 +221,7 @@ fn only_events_that_need_a_group_too_many_are_refused() {
     assert_eq!((effects.tally.absorbed, effects.tally.dead), (1, 2));
     assert_eq!(stage.open_hours().values().sum::<usize>(), 1, "an hour without a group is not open");
     let mut effects = Effects::default();
-    stage.seal(&seals("play", HOUR), &mut effects).unwrap();
+    stage.seal(&sealed(&["play", &planned.name], HOUR), &mut effects).unwrap();
     assert_eq!(effects.batches[0].len(), 3);
     let effects = process(&mut *stage, events(&play, &[row(HOUR, 1), row(2 * HOUR, 1), row(3 * HOUR, 1)]));
     assert_eq!((effects.tally.absorbed, effects.tally.dead), (2, 1));
@@ -233,7 +243,7 @@ fn distinct_values_are_estimated_within_5_percent() {
         stage = build(&*kind(), &planned, Some(&snapshot), &Logs::default()).unwrap();
     }
     let mut effects = Effects::default();
-    stage.seal(&seals("play", HOUR), &mut effects).unwrap();
+    stage.seal(&sealed(&["play", &planned.name], HOUR), &mut effects).unwrap();
     let records = &effects.batches[0].records;
     for (column, expected) in [(2, 40_000.0), (3, 100_000.0)] {
         let found = records.column(column).as_primitive::<Int64Type>().value(0) as f64;
@@ -281,7 +291,7 @@ fn every_scalar_kind_can_make_groups() {
     let snapshot = stage.snapshot(&mut Effects::default()).unwrap();
     let mut stage = build(&*kind(), &planned, Some(&snapshot), &Logs::default()).unwrap();
     let mut effects = Effects::default();
-    stage.seal(&seals("all", HOUR), &mut effects).unwrap();
+    stage.seal(&sealed(&["all", &planned.name], HOUR), &mut effects).unwrap();
     let row = &effects.batches[0].records;
     assert_eq!((row.num_rows(), row.column(12).as_primitive::<Int64Type>().value(0)), (1, 2));
     for column in 1..one.records.num_columns() {
@@ -349,183 +359,4 @@ fn a_state_made_for_other_measures_is_refused() {
     let other = input("by_country", json!({ "group_by": [], "measures": { "events": "count()" } }), &[play], limits());
     let refused = build(&*kind(), &other, Some(&snapshot), &Logs::default()).err().expect("it is refused");
     assert!(refused.contains("start afresh"), "{refused}");
-}
-
-/// A stage that counts events of two types, the first of which takes late events, and sums.
-fn revising(rows: &str) -> (StageInput, Arc<EventType>, Arc<EventType>) {
-    let (a, b) = (revised(&of("a"), 4 * HOUR), of("b"));
-    let options = json!({ "measures": { "events": "count()", "total": "sum(n)" }, "late_rows": rows });
-    (input("counts", options, &[a.clone(), b.clone()], limits()), a, b)
-}
-
-/// Hour, type, count and sum of each row.
-fn totals(effects: &Effects) -> Vec<(i64, String, i64, i64)> {
-    let rows = |batch: &Batch| {
-        let records = batch.records.clone();
-        let long = move |column: usize, row: usize| records.column(column).as_primitive::<Int64Type>().value(row);
-        let hours = batch.records.column(0).as_primitive::<TimestampMillisecondType>().clone();
-        let types = batch.records.column(1).as_string_view().clone();
-        let row = move |row| (hours.value(row) / HOUR, types.value(row).to_owned(), long(2, row), long(3, row));
-        (0..batch.records.num_rows()).map(row).collect::<Vec<_>>()
-    };
-    effects.batches.iter().flat_map(rows).collect()
-}
-
-/// A barrier at which the rows' hours, and those of both types, that end at or before this are sealed; and revisions end, if asked for.
-fn barrier(stage: &mut dyn tidemill_core::Stage, before_ms: i64, revises: bool) -> (Effects, Vec<u8>) {
-    let horizons = ["a", "b", "counts"].map(|name| seals(name, before_ms).horizons.remove(0));
-    let revised = if revises { vec!["a".into(), "counts".into()] } else { Vec::new() };
-    let mut effects = Effects::default();
-    stage.seal(&Seals { horizons: horizons.into(), revised, ..seals("a", 0) }, &mut effects).unwrap();
-    let snapshot = stage.snapshot(&mut effects).unwrap();
-    (effects, snapshot)
-}
-
-fn n(at_ms: i64, n: i32) -> Row {
-    (at_ms, None, n, None, None)
-}
-
-#[test]
-fn late_events_restate_the_rows_of_all_types_of_their_hour_or_add_to_them() {
-    for (rows, wanted) in [
-        ("restated", vec![(0, "a".to_owned(), 3, 7), (0, "b".to_owned(), 1, 10)]),
-        ("delta", vec![(0, "a".to_owned(), 1, 4)]),
-    ] {
-        let (input, a, b) = revising(rows);
-        let mut stage = build(&*kind(), &input, None, &Logs::default()).unwrap();
-        process(&mut *stage, events(&a, &[n(0, 1), n(1, 2)]));
-        process(&mut *stage, events(&b, &[n(2, 10)]));
-        let (effects, snapshot) = barrier(&mut *stage, HOUR, false);
-        assert_eq!(totals(&effects), [(0, "a".to_owned(), 2, 3), (0, "b".to_owned(), 1, 10)]);
-        let mut stage = build(&*kind(), &input, Some(&snapshot), &Logs::default()).unwrap();
-        let late = process(&mut *stage, events(&a, &[n(3, 4)]));
-        assert_eq!((late.tally.absorbed, late.tally.taken_late), (1, 1));
-        // What type b says of its own late events holds.
-        assert_eq!(process(&mut *stage, events(&b, &[n(3, 4)])).tally.late, 1);
-        let (effects, _) = barrier(&mut *stage, 2 * HOUR, false);
-        assert_eq!(totals(&effects), [], "revisions wait for their end");
-        let (effects, _) = barrier(&mut *stage, 2 * HOUR, true);
-        assert_eq!(totals(&effects), wanted, "{rows}");
-        let (effects, _) = barrier(&mut *stage, 2 * HOUR, true);
-        assert_eq!(totals(&effects), [], "once");
-    }
-}
-
-#[test]
-fn rows_of_late_events_leave_before_their_hour_is_given_up_and_then_no_more_are_taken() {
-    let (input, a, _) = revising("restated");
-    let mut stage = build(&*kind(), &input, None, &Logs::default()).unwrap();
-    process(&mut *stage, events(&a, &[n(0, 1)]));
-    barrier(&mut *stage, HOUR, false);
-    process(&mut *stage, events(&a, &[n(1, 1)]));
-    let (effects, _) = barrier(&mut *stage, 5 * HOUR, false);
-    assert_eq!(totals(&effects), [(0, "a".to_owned(), 2, 2)]);
-    assert_eq!(process(&mut *stage, events(&a, &[n(2, 1)])).tally.late, 1);
-    assert_eq!(stage.open_hours(), BTreeMap::new());
-}
-
-#[test]
-fn groups_that_are_kept_for_late_events_give_way_to_those_of_open_hours() {
-    let (mut input, a, _) = revising("restated");
-    input.limits = Arc::new(Limits { max_groups: 2, ..limits() });
-    let mut stage = build(&*kind(), &input, None, &Logs::default()).unwrap();
-    for hour in 0..3 {
-        let taken = process(&mut *stage, events(&a, &[n(hour * HOUR, 1)]));
-        assert_eq!(taken.tally.absorbed, 1, "hour {hour}");
-        barrier(&mut *stage, (hour + 1) * HOUR, false);
-    }
-    assert_eq!(process(&mut *stage, events(&a, &[n(0, 1)])).tally.late, 1, "its groups had to go");
-    assert_eq!(process(&mut *stage, events(&a, &[n(2 * HOUR, 1)])).tally.taken_late, 1);
-    let (effects, _) = barrier(&mut *stage, 3 * HOUR, true);
-    assert_eq!(totals(&effects), [(2, "a".to_owned(), 2, 2)]);
-}
-
-#[test]
-fn a_change_of_what_late_events_do_holds_for_hours_sealed_later_and_not_while_some_wait() {
-    let (restated, a, _) = revising("restated");
-    let (delta, ..) = revising("delta");
-    let mut stage = build(&*kind(), &restated, None, &Logs::default()).unwrap();
-    process(&mut *stage, events(&a, &[n(0, 1)]));
-    let (_, sealed) = barrier(&mut *stage, HOUR, false);
-    process(&mut *stage, events(&a, &[n(1, 1)]));
-    let (_, waiting) = barrier(&mut *stage, HOUR, false);
-    let refused = build(&*kind(), &delta, Some(&waiting), &Logs::default()).err().unwrap();
-    assert!(refused.contains("late_delay"), "{refused}");
-    let mut stage = build(&*kind(), &delta, Some(&sealed), &Logs::default()).unwrap();
-    assert_eq!(process(&mut *stage, events(&a, &[n(1, 1)])).tally.late, 1);
-    process(&mut *stage, events(&a, &[n(HOUR, 1)]));
-    barrier(&mut *stage, 2 * HOUR, false);
-    assert_eq!(process(&mut *stage, events(&a, &[n(HOUR, 1)])).tally.taken_late, 1);
-}
-
-#[test]
-fn what_cannot_be_added_is_refused_for_rows_that_are() {
-    let options =
-        json!({ "measures": { "users": "approx_distinct(ms)", "m": "mean(n)", "e": "count()" }, "late_rows": "delta" });
-    let findings = kind().plan(&input("counts", options.clone(), &[revised(&of("a"), 1)], limits())).unwrap_err();
-    assert_eq!(findings.len(), 2, "{findings:?}");
-    assert!(kind().plan(&input("counts", options, &[of("a")], limits())).is_ok());
-}
-
-#[test]
-fn an_hour_that_gives_way_within_a_batch_takes_no_late_events_of_it() {
-    let (mut input, a, _) = revising("restated");
-    input.limits = Arc::new(Limits { max_groups: 2, ..limits() });
-    let mut stage = build(&*kind(), &input, None, &Logs::default()).unwrap();
-    for hour in 0..2 {
-        process(&mut *stage, events(&a, &[n(hour * HOUR, 1)]));
-        barrier(&mut *stage, (hour + 1) * HOUR, false);
-    }
-    // Hour 2 needs the room of hour 0, whose late event comes behind it.
-    let taken = process(&mut *stage, events(&a, &[n(2 * HOUR, 1), n(1, 1)]));
-    assert_eq!((taken.tally.absorbed, taken.tally.late, taken.tally.taken_late), (1, 1, 0));
-    let (effects, _) = barrier(&mut *stage, 2 * HOUR, true);
-    assert_eq!(totals(&effects), []);
-}
-
-#[test]
-fn kept_groups_make_no_room_for_rows_of_groups_that_are_there() {
-    let (mut input, a, _) = revising("restated");
-    input.limits = Arc::new(Limits { max_groups: 3, ..limits() });
-    let mut stage = build(&*kind(), &input, None, &Logs::default()).unwrap();
-    process(&mut *stage, events(&a, &[n(0, 1)]));
-    barrier(&mut *stage, HOUR, false);
-    process(&mut *stage, events(&a, &[n(HOUR, 1)]));
-    process(&mut *stage, events(&a, &[n(HOUR, 1), n(HOUR, 2), n(HOUR, 3)]));
-    assert_eq!(process(&mut *stage, events(&a, &[n(1, 1)])).tally.taken_late, 1);
-}
-
-#[test]
-fn a_stage_says_that_late_rows_wait_and_rows_that_waited_for_others_leave_when_revisions_are_taken_away() {
-    let (input, a, _) = revising("restated");
-    let mut stage = build(&*kind(), &input, None, &Logs::default()).unwrap();
-    process(&mut *stage, events(&a, &[n(0, 1)]));
-    assert_eq!(barrier(&mut *stage, HOUR, false).0.revising, Vec::<Arc<str>>::new());
-    process(&mut *stage, events(&a, &[n(1, 1)]));
-    assert_eq!(barrier(&mut *stage, HOUR, false).0.revising, [Arc::from("counts")]);
-    assert_eq!(barrier(&mut *stage, HOUR, true).0.revising, Vec::<Arc<str>>::new());
-
-    // Hour 1 is sealed for type a, but not for the rows.
-    process(&mut *stage, events(&a, &[n(HOUR, 1)]));
-    let mut effects = Effects::default();
-    stage.seal(&seals("a", 2 * HOUR), &mut effects).unwrap();
-    assert_eq!(totals(&effects), []);
-    let snapshot = stage.snapshot(&mut effects).unwrap();
-    let strict = [of("a"), of("b")];
-    let options = json!({ "measures": { "events": "count()", "total": "sum(n)" } });
-    let plain = crate::dedup::support::input("counts", options, &strict, limits());
-    let mut stage = build(&*kind(), &plain, Some(&snapshot), &Logs::default()).unwrap();
-    let mut effects = Effects::default();
-    stage.seal(&seals("b", HOUR), &mut effects).unwrap();
-    assert_eq!(totals(&effects), [(1, "a".to_owned(), 1, 1)]);
-}
-
-#[test]
-fn types_whose_late_events_are_revisions_and_such_whose_are_not_cannot_be_mixed() {
-    let next = Late { policy: LatePolicy::NextHour, ..revised(&of("b"), 1).late };
-    let schema = of("b").schema_json.clone();
-    let next = Arc::new(EventType::new("b", &schema, "at", &[], None).unwrap().with_late(next));
-    let options = json!({ "measures": { "events": "count()" } });
-    let findings = kind().plan(&input("counts", options, &[revised(&of("a"), 1), next], limits())).unwrap_err();
-    assert!(findings[0].message.contains("next hour"), "{findings:?}");
 }

@@ -1,0 +1,122 @@
+//! What the ponds that a region reads have said of hours.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tidemill_core::{Horizon, Partitions, SealReason};
+use tidemill_topology::Origin;
+
+use super::{Closing, add, first_reason};
+use crate::region::Region;
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Said {
+    /// How far each type is sealed by each source, with the seals that it stands at. `None` for one that has come to its end: nothing comes
+    /// from it any more.
+    by_source: Vec<Option<BTreeMap<Arc<str>, Horizon>>>,
+    /// Sources, by node, that stand at seals: a barrier that carries the horizons lets them go on.
+    pub(crate) passes: BTreeSet<usize>,
+    pub(super) reasons: BTreeMap<Arc<str>, SealReason>,
+    /// Types whose open revisions end at these seals.
+    pub(super) revised: BTreeSet<Arc<str>>,
+    /// Partitions that these seals did not wait for.
+    pub(super) without: Partitions,
+}
+
+impl Said {
+    pub(crate) fn of(region: &Region) -> Self {
+        let mut said = Self::default();
+        let mut stands: BTreeMap<usize, Closing> = BTreeMap::new();
+        for (index, source) in region.sources.iter().enumerate() {
+            let state = source.state();
+            stands.extend(state.seals.clone().map(|seals| (index, seals)));
+            let stands_at = state.seals.iter().flat_map(|closing| &closing.horizons);
+            let horizons = state.heard.horizons.values().chain(stands_at);
+            let by_type = horizons.map(|horizon| (horizon.event_type.clone(), horizon.clone())).collect();
+            said.by_source.push((!state.ended).then_some(by_type));
+        }
+        let waits_for = stands.iter().map(|(index, seals)| {
+            let waits_for = seals.horizons.iter().flat_map(|horizon| said.far_behind(region, horizon)).collect();
+            (*index, waits_for)
+        });
+        let held = held(waits_for.collect());
+        for (index, seals) in stands.into_iter().filter(|(index, _)| !held.contains(index)) {
+            said.passes.insert(region.sources[index].node);
+            said.revised.extend(seals.revised);
+            add(&mut said.without, seals.without);
+            for Horizon { event_type, reason, .. } in seals.horizons {
+                let known = said.reasons.entry(event_type).or_insert(reason);
+                // That hours were sealed before there was one of the ponds does not hold for the others.
+                *known = first_reason([*known, reason].into_iter());
+            }
+        }
+        said
+    }
+
+    /// How far a type is sealed that comes from these sources: as far as all of them say. `None` when one has said nothing yet.
+    pub(super) fn horizon(&self, name: &str, origins: &[Origin]) -> Option<Horizon> {
+        let by_source = origins.iter().filter_map(|origin| self.by_source.get(origin.source)?.as_ref());
+        let horizons: Option<Vec<&Horizon>> = by_source.map(|by_type| by_type.get(name)).collect();
+        let horizons = horizons?;
+        let least = horizons.iter().min_by_key(|horizon| horizon.sealed_before_ms)?;
+        let given_up_ms = horizons.iter().map(|horizon| horizon.given_up_ms).min().flatten();
+        Some(Horizon { given_up_ms, ..(*least).clone() })
+    }
+
+    /// The sources from which events of the type come and that are more than an hour behind a horizon: what is behind it would only add to the hours that
+    /// are open. The one that stands at it waits for them; its pond keeps what comes. None where only the horizon of a type comes, which is made of what
+    /// they bring.
+    fn far_behind(&self, region: &Region, horizon: &Horizon) -> Vec<usize> {
+        let types = &region.lineage.types;
+        let Some((_, origins)) = types.iter().find(|(name, _)| *name == horizon.event_type) else { return Vec::new() };
+        let is_sent = |source: &usize| {
+            let sends = &region.node(region.sources[*source].node).sends;
+            sends.iter().any(|sent| sent.name == horizon.event_type)
+        };
+        let enough_ms = horizon.sealed_before_ms.saturating_sub(region.plan.limits.bucket_ms);
+        let is_behind = |source: &usize| {
+            let by_type = self.by_source.get(*source).and_then(Option::as_ref);
+            by_type.is_some_and(|by_type| {
+                by_type.get(&horizon.event_type).is_none_or(|known| known.sealed_before_ms < enough_ms)
+            })
+        };
+        origins.iter().map(|origin| origin.source).filter(is_sent).filter(is_behind).collect()
+    }
+}
+
+/// Of sources that stand at seals, with those that each waits for, the ones that have to wait: for one that moves by itself, at last. Ponds that
+/// were filled by different regions may have seals in different orders, so that sources stand for each other in a circle: these go on.
+fn held(waits_for: BTreeMap<usize, BTreeSet<usize>>) -> BTreeSet<usize> {
+    let mut held: BTreeSet<usize> = BTreeSet::new();
+    loop {
+        let moves = |source: &usize| {
+            held.contains(source) || waits_for.get(source).is_none_or(|waits_for| waits_for.is_empty())
+        };
+        let more = waits_for.iter().filter(|(index, waits_for)| !held.contains(*index) && waits_for.iter().any(moves));
+        let more: Vec<usize> = more.map(|(index, _)| *index).collect();
+        if more.is_empty() {
+            return held;
+        }
+        held.extend(more);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_one_that_moves_is_held_and_a_circle_is_not() {
+        let held = |waits_for: &[(usize, &[usize])]| {
+            let waits_for = waits_for.iter().map(|(index, of)| (*index, of.iter().copied().collect()));
+            held(waits_for.collect()).into_iter().collect::<Vec<usize>>()
+        };
+        assert_eq!(held(&[(0, &[])]), [0; 0]);
+        assert_eq!(held(&[(0, &[1])]), [0], "1 does not stand");
+        assert_eq!(held(&[(0, &[1]), (1, &[])]), [0], "1 goes on with the next barrier");
+        assert_eq!(held(&[(0, &[1]), (1, &[0])]), [0; 0]);
+        assert_eq!(held(&[(0, &[1]), (1, &[0]), (2, &[0])]), [0; 0], "behind a circle, which goes on");
+        assert_eq!(held(&[(0, &[1]), (1, &[0, 2])]), [0, 1], "2 moves");
+    }
+}
