@@ -33,8 +33,9 @@ fn files(name: &str, from: &str, path: &str) -> String {
     )
 }
 
+/// An event a minute, just before its end, so that a quiet one closes soon.
 fn lines(kind: &str, minutes: std::ops::Range<i64>) -> String {
-    minutes.map(|minute| format!("{kind}\t{kind}{minute}\t{}\t\n", HOUR + minute * MINUTE)).collect()
+    minutes.map(|minute| format!("{kind}\t{kind}{minute}\t{}\t\n", HOUR + minute * MINUTE + 59_900)).collect()
 }
 
 fn sealed_hours(place: &Place, event_type: &str) -> usize {
