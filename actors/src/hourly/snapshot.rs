@@ -120,7 +120,7 @@ pub(super) fn read(stage: &mut HourlyStage, snapshot: &[u8]) -> Result<(), Stage
         input.last_origin = kept.last_origin.map(origin);
     }
     stage.sealed_before_ms = stage.sealed_before_ms.max(rows.sealed_before_ms);
-    stage.given_up_ms = stage.given_up_ms.max(rows.given_up_ms);
+    stage.given_up_ms = rows.given_up_ms;
     if !is_same_way {
         // Of what has left until now nothing is kept.
         let sealed = stage.inputs.iter().map(|input| input.sealed_before_ms);

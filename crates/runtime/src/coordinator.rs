@@ -511,13 +511,13 @@ impl Handler<Committed> for Coordinator {
         let sealed: Vec<&Horizon> = cut.seals.horizons.iter().filter(is_of_types).collect();
         if let Some(last) = sealed.iter().max_by_key(|horizon| horizon.sealed_before_ms) {
             let before = tidemill_core::format_time_ms(last.sealed_before_ms);
-            tracing::info!(cut = cut.cut, types = sealed.len(), %before, reason = ?last.reason, "hours sealed");
+            tracing::info!(region = %self.region.name, cut = cut.cut, types = sealed.len(), %before, reason = ?last.reason, "hours sealed");
             if sealed.iter().any(|horizon| horizon.reason == SealReason::Silent) {
-                tracing::error!(cut = cut.cut, without = ?cut.seals.without, "hours sealed without partitions or producers that have given nothing for longer than `hold_at_most` or their `lease`; what comes from them is late, the manifests name them");
+                tracing::error!(region = %self.region.name, cut = cut.cut, without = ?cut.seals.without, "hours sealed without partitions or producers that have given nothing for longer than `hold_at_most` or their `lease`; what comes from them is late, the manifests name them");
             }
         }
         if !cut.seals.revised.is_empty() {
-            tracing::info!(cut = cut.cut, types = ?cut.seals.revised, "late events published as revisions of their hours");
+            tracing::info!(region = %self.region.name, cut = cut.cut, types = ?cut.seals.revised, "late events published as revisions of their hours");
         }
         if let Phase::Last(ended) = self.phase {
             self.end(Ok(ended));

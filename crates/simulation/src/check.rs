@@ -374,7 +374,28 @@ impl Checking<'_> {
             (wanted, found) = (by_type(wanted), by_type(found));
         }
         if found != wanted {
-            self.wrong(format!("counts are {found:?}, but files have {wanted:?}"));
+            let differ = wanted.keys().chain(found.keys()).filter(|key| wanted.get(*key) != found.get(*key));
+            let differ: BTreeSet<&(String, i64)> = differ.collect();
+            let of = |hours: &Hours, key: &(String, i64)| -> Vec<String> {
+                let revisions = hours.get(key).into_iter().flatten();
+                revisions
+                    .map(|(number, of)| {
+                        format!(
+                            "rev {number} {} at cut {}: {} rows, {} events",
+                            text(&of.manifest, "/mode"),
+                            of.manifest["cut"],
+                            of.ids.len(),
+                            of.events
+                        )
+                    })
+                    .collect()
+            };
+            for key in differ {
+                let (count, file) = (found.get(key), wanted.get(key));
+                let (counts, files) = (of(counts, key), of(files, key));
+                let letters: Vec<&Letter> = self.letters.iter().filter(|letter| letter.stage.contains("count")).collect();
+                self.wrong(format!("{key:?}: {count:?} counted, {file:?} in files: {counts:?}, {files:?}; {letters:?}"));
+            }
         }
     }
 
