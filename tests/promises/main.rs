@@ -20,6 +20,7 @@ mod ponds;
 mod producers;
 mod replay;
 mod reprocess;
+mod secret;
 mod shapes;
 mod small_buckets;
 mod suspects;

@@ -106,13 +106,14 @@ impl StageKind for Dedup {
             .map_err(|error| StageError { message: "can't build dedup".into(), source: Some(error.into()) })?;
         let maker = |of: &Arc<EventType>| match key_fields(&config, of) {
             fields if fields.is_empty() => Err(StageError::new(format!("type `{}` has no key for dedup", of.name))),
-            fields => Ok((of.name.clone(), IdMaker::new(&context.state_id, of, fields))),
+            fields => Ok((of.name.clone(), IdMaker::new(context.key, of, fields))),
         };
-        let makers = context.input.types.iter().map(maker).collect::<Result<_, _>>()?;
-        let buckets_max = context.input.limits.max_open_hours;
-        let (memory, mut sealed_before_ms) = match context.snapshot {
-            Some(snapshot) => Memory::restore(config.window, buckets_max, snapshot, context.logs)?,
-            None => (Memory::new(config.window, buckets_max), Default::default()),
+        let makers: Vec<(Arc<str>, IdMaker)> = context.input.types.iter().map(maker).collect::<Result<_, _>>()?;
+        let names = makers.iter().map(|(name, _)| name.clone());
+        let mut memory = Memory::new(config.window, context.input.limits.max_open_hours, names);
+        let mut sealed_before_ms = match context.snapshot {
+            Some(snapshot) => memory.restore(snapshot, context.logs)?,
+            None => Default::default(),
         };
         for (name, horizon) in &context.sealed_before_ms {
             let sealed = sealed_before_ms.entry(name.clone()).or_insert(i64::MIN);

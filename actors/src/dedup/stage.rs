@@ -20,6 +20,8 @@ pub(super) struct DedupStage {
 
 /// All about a batch that can be told, and can fail, without changing anything.
 struct Decision {
+    /// Number of the type.
+    of: usize,
     ids: Vec<u128>,
     times: Vec<i64>,
     /// Whether the id was known before the batch.
@@ -33,28 +35,28 @@ struct Decision {
 impl DedupStage {
     fn decide(&self, batch: &Batch) -> Result<Decision, StageError> {
         let name = &batch.event_type.name;
-        let Some((_, maker)) = self.makers.iter().find(|(known, _)| known == name) else {
+        let Some(of) = self.makers.iter().position(|(known, _)| known == name) else {
             return Err(StageError::new(format!("a batch of type `{name}`, which was not planned to arrive")));
         };
         let Some(column) = TimeColumn::of(&batch.records, batch.event_type.time) else {
             return Err(StageError::new(format!("the time column of type `{name}` is no timestamp")));
         };
-        let ids = maker.ids(batch);
+        let ids = self.makers[of].1.ids(batch);
         let times: Vec<i64> = batch.indexes().map(|row| column.ms(row)).collect();
         let known = self.memory.known(&ids, &times);
         let sealed_ms = self.sealed_before_ms.get(name).copied().unwrap_or(i64::MIN);
         let given_up_ms = first_open_ms(batch.event_type.late.given_up_before_ms(sealed_ms), self.bucket_ms);
-        Ok(Decision { ids, times, known, given_up_ms, sealed_ms: first_open_ms(sealed_ms, self.bucket_ms) })
+        Ok(Decision { of, ids, times, known, given_up_ms, sealed_ms: first_open_ms(sealed_ms, self.bucket_ms) })
     }
 
     fn apply(&mut self, batch: &Batch, decision: &Decision, effects: &mut Effects) {
-        let Decision { ids, times, known, given_up_ms, sealed_ms } = decision;
+        let Decision { of, ids, times, known, given_up_ms, sealed_ms } = decision;
         let mut kept: Vec<u32> = Vec::with_capacity(ids.len());
         let mut tally = Tally { received: ids.len() as u64, ..Tally::default() };
         let mut duplicates = Duplicates { bucket_ms: self.bucket_ms, last: None, earlier: BTreeMap::new() };
         let bucket_ms = self.bucket_ms;
         let mut rows = batch.indexes();
-        let judged = Judged { ids, times, known };
+        let judged = Judged { of: *of, ids, times, known };
         self.memory.judge(judged, *given_up_ms, |at, verdict| {
             let Some(row) = rows.next() else { return };
             let time_ms = times[at];
@@ -128,12 +130,8 @@ impl Stage for DedupStage {
             let sealed = self.sealed_before_ms.entry(horizon.event_type.clone()).or_insert(i64::MIN);
             *sealed = (*sealed).max(horizon.sealed_before_ms);
         }
-        // The type that is least far decides; one that has no horizon yet may still bring anything.
-        let horizons = self.makers.iter().map(|(name, _)| self.sealed_before_ms.get(name).copied());
-        if let Some(least) = horizons.min().flatten() {
-            self.memory.forget(least);
-            self.memory.flush(effects);
-        }
+        self.memory.forget(seals.cut, &self.sealed_before_ms);
+        self.memory.flush(effects);
         Ok(())
     }
 

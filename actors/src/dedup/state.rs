@@ -1,6 +1,6 @@
 //! What `dedup` remembers, and how it is kept in cuts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,11 +13,15 @@ use super::table::IdSet;
 /// Buckets that an event reaches on either side of its own.
 const REACH: i64 = 4;
 /// First byte of a snapshot.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
-/// The ids of one quarter of a window.
+/// The ids of one quarter of a window, of all types.
 #[derive(Default)]
 struct Bucket {
+    /// The last cut before it was begun: part of the name of its Log, since a bucket that is forgotten may come back for another type.
+    cut: u64,
+    /// The types that have ids in it, by their numbers.
+    types: BTreeSet<u16>,
     ids: IdSet,
     /// Ids taken by this call, as they go into the Log.
     taken: Vec<u8>,
@@ -33,27 +37,48 @@ pub(super) struct Memory {
     width_ms: i64,
     /// Buckets that may be held at the same time.
     buckets_max: usize,
-    /// Buckets before it are forgotten. It moves at barriers only, so that a replay forgets the same.
-    forgotten_before: i64,
+    types: Vec<OfType>,
+    /// The last cut.
+    cut: u64,
     buckets: BTreeMap<i64, Bucket>,
     /// Buckets that this call has added to.
     fresh: Vec<i64>,
-    /// Buckets that are forgotten but still have a Log.
-    retired: Vec<i64>,
+    /// Logs of buckets that are forgotten.
+    retired: Vec<LogName>,
+}
+
+/// A type that arrives.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct OfType {
+    name: Arc<str>,
+    /// Its ids in buckets before it are forgotten. It moves at barriers only, so that a replay forgets the same.
+    forgotten_before: i64,
 }
 
 /// Snapshot: one version byte, then this in postcard.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     window_ms: i64,
-    forgotten_before: i64,
-    /// Bucket, number of ids in its Log, and the Log's CRC32C.
-    buckets: Vec<(i64, u64, u32)>,
+    cut: u64,
+    types: Vec<OfType>,
+    buckets: Vec<KeptBucket>,
     sealed_before_ms: BTreeMap<Arc<str>, i64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptBucket {
+    number: i64,
+    cut: u64,
+    types: BTreeSet<u16>,
+    /// Ids in its Log, and the Log's CRC32C.
+    count: u64,
+    crc: u32,
 }
 
 /// The events of a batch, one an index.
 pub(super) struct Judged<'a> {
+    /// Number of their type.
+    pub(super) of: usize,
     pub(super) ids: &'a [u128],
     pub(super) times: &'a [i64],
     /// Whether the id was known before the batch.
@@ -73,12 +98,14 @@ pub(super) enum Verdict {
 }
 
 impl Memory {
-    pub(super) fn new(window_ms: i64, buckets_max: usize) -> Self {
+    /// `types`: names of those that arrive, in the order of their numbers.
+    pub(super) fn new(window_ms: i64, buckets_max: usize, types: impl Iterator<Item = Arc<str>>) -> Self {
         Self {
             window_ms,
             buckets_max,
             width_ms: (window_ms + REACH - 1) / REACH,
-            forgotten_before: i64::MIN,
+            types: types.map(|name| OfType { name, forgotten_before: i64::MIN }).collect(),
+            cut: 0,
             buckets: BTreeMap::new(),
             fresh: Vec::new(),
             retired: Vec::new(),
@@ -135,7 +162,7 @@ impl Memory {
         given_up_ms: i64,
         each: &mut impl FnMut(usize, Verdict),
     ) {
-        let oldest = self.forgotten_before.saturating_add(REACH);
+        let oldest = self.types[events.of].forgotten_before.saturating_add(REACH);
         if bucket < oldest {
             return run.for_each(|at| each(at, Verdict::TooOld(oldest.saturating_mul(self.width_ms))));
         }
@@ -155,7 +182,7 @@ impl Memory {
         let is_taken = |at: usize| !known[at - run.start] && events.times[at] >= given_up_ms;
         let is_there = self.buckets.contains_key(&bucket);
         if !is_there && self.buckets.len() < self.buckets_max && run.clone().any(is_taken) {
-            self.buckets.insert(bucket, Bucket::default());
+            self.buckets.insert(bucket, Bucket { cut: self.cut, ..Bucket::default() });
         }
         let mut own = self.buckets.get_mut(&bucket);
         let was_fresh = own.as_ref().is_some_and(|own| !own.taken.is_empty());
@@ -179,22 +206,33 @@ impl Memory {
             };
             each(at, verdict);
         }
-        if own.is_some_and(|own| !own.taken.is_empty()) && !was_fresh {
+        let Some(own) = own.filter(|own| !own.taken.is_empty()) else { return };
+        own.types.insert(events.of as u16);
+        if !was_fresh {
             self.fresh.push(bucket);
         }
     }
 
-    /// All hours that end at or before `horizon_ms` are sealed, for every type. What is older than two windows before it
-    /// is forgotten, so that an event that is late by up to a window can still be told from a duplicate. A bucket that was
-    /// forgotten does not come back, so its Log's name is not used again.
-    pub(super) fn forget(&mut self, horizon_ms: i64) {
-        let first = horizon_ms.div_euclid(self.width_ms).saturating_sub(2 * REACH);
-        self.forgotten_before = self.forgotten_before.max(first);
-        let first = self.forgotten_before;
-        while let Some(entry) = self.buckets.first_entry().filter(|entry| *entry.key() < first) {
-            let (number, bucket) = entry.remove_entry();
+    /// A barrier of this cut: hours of each type that end at or before its horizon are sealed. What is older than two windows before that is
+    /// forgotten, so that an event that is late by up to a window can still be told from a duplicate. A bucket goes when all types that have ids in it
+    /// have passed it, so one that never comes keeps nothing.
+    pub(super) fn forget(&mut self, cut: u64, sealed_before_ms: &BTreeMap<Arc<str>, i64>) {
+        self.cut = cut;
+        for of in &mut self.types {
+            let Some(horizon_ms) = sealed_before_ms.get(&of.name) else { continue };
+            let first = horizon_ms.div_euclid(self.width_ms).saturating_sub(2 * REACH);
+            of.forgotten_before = of.forgotten_before.max(first);
+        }
+        let types = &self.types;
+        let most = types.iter().map(|of| of.forgotten_before).max().unwrap_or(i64::MIN);
+        let is_needed = |number: i64, bucket: &Bucket| {
+            let of_type = |of: &u16| types.get(usize::from(*of)).map_or(most, |of| of.forgotten_before);
+            // One whose types do not arrive any more goes with the first that passes it.
+            bucket.types.iter().map(of_type).min().unwrap_or(most) <= number
+        };
+        for (number, bucket) in self.buckets.extract_if(.., |number, bucket| !is_needed(*number, bucket)) {
             if bucket.logged > 0 {
-                self.retired.push(number);
+                self.retired.push(log_name(number, bucket.cut));
             }
         }
     }
@@ -208,29 +246,36 @@ impl Memory {
             let taken = std::mem::take(&mut bucket.taken);
             bucket.logged += (taken.len() / 16) as u64;
             bucket.crc = crc32c::crc32c_append(bucket.crc, &taken);
-            effects.appends.push((log_name(number), taken));
+            effects.appends.push((log_name(number, bucket.cut), taken));
         }
-        effects.retired.extend(self.retired.drain(..).map(log_name));
+        effects.retired.append(&mut self.retired);
     }
 
     pub(super) fn snapshot(&self, sealed_before_ms: &BTreeMap<Arc<str>, i64>) -> Result<Vec<u8>, StageError> {
+        let bucket = |(number, bucket): (&i64, &Bucket)| KeptBucket {
+            number: *number,
+            cut: bucket.cut,
+            types: bucket.types.clone(),
+            count: bucket.logged,
+            crc: bucket.crc,
+        };
         let kept = Kept {
             window_ms: self.window_ms,
-            forgotten_before: self.forgotten_before,
-            buckets: self.buckets.iter().map(|(number, bucket)| (*number, bucket.logged, bucket.crc)).collect(),
+            cut: self.cut,
+            types: self.types.clone(),
+            buckets: self.buckets.iter().map(bucket).collect(),
             sealed_before_ms: sealed_before_ms.clone(),
         };
         postcard::to_extend(&kept, vec![VERSION])
             .map_err(|error| StageError { message: "can't write the snapshot".into(), source: Some(error.into()) })
     }
 
-    /// The memory of a cut, and the horizons that belong to it.
+    /// Gives a new memory what it held at a cut; returns the horizons that belong to it.
     pub(super) fn restore(
-        window_ms: i64,
-        buckets_max: usize,
+        &mut self,
         snapshot: &[u8],
         logs: &dyn LogReader,
-    ) -> Result<(Self, BTreeMap<Arc<str>, i64>), StageError> {
+    ) -> Result<BTreeMap<Arc<str>, i64>, StageError> {
         let Some((&VERSION, bytes)) = snapshot.split_first() else {
             return Err(StageError::new(format!(
                 "the snapshot has version {:?}, this program reads version {VERSION}: start with the program that wrote it",
@@ -239,18 +284,27 @@ impl Memory {
         };
         let kept: Kept = postcard::from_bytes(bytes)
             .map_err(|error| StageError { message: "can't read the snapshot".into(), source: Some(error.into()) })?;
-        if kept.window_ms != window_ms {
+        if kept.window_ms != self.window_ms {
             return Err(StageError::new(format!(
-                "the state was made with a window of {} ms, the topology has {window_ms} ms: change it back or start afresh",
-                kept.window_ms
+                "the state was made with a window of {} ms, the topology has {} ms: change it back or start afresh",
+                kept.window_ms, self.window_ms
             )));
         }
-        let mut memory = Self { forgotten_before: kept.forgotten_before, ..Self::new(window_ms, buckets_max) };
-        for (number, count, crc) in kept.buckets {
-            let ids = read_ids(logs, &log_name(number), count, crc)?;
-            memory.buckets.insert(number, Bucket { ids, taken: Vec::new(), logged: count, crc });
+        self.cut = kept.cut;
+        for of in &mut self.types {
+            let known = kept.types.iter().find(|known| known.name == of.name);
+            of.forgotten_before = known.map_or(i64::MIN, |known| known.forgotten_before);
         }
-        Ok((memory, kept.sealed_before_ms))
+        let number_now = |of: &u16| {
+            let name = &kept.types.get(usize::from(*of))?.name;
+            Some(self.types.iter().position(|of| of.name == *name)? as u16)
+        };
+        for KeptBucket { number, cut, types, count, crc } in kept.buckets {
+            let ids = read_ids(logs, &log_name(number, cut), count, crc)?;
+            let types = types.iter().filter_map(number_now).collect();
+            self.buckets.insert(number, Bucket { cut, types, ids, taken: Vec::new(), logged: count, crc });
+        }
+        Ok(kept.sealed_before_ms)
     }
 }
 
@@ -260,8 +314,8 @@ struct Reach<'a> {
     sets: Vec<&'a IdSet>,
 }
 
-fn log_name(bucket: i64) -> LogName {
-    LogName { home: Home::State, name: format!("ids-{bucket}") }
+fn log_name(bucket: i64, cut: u64) -> LogName {
+    LogName { home: Home::State, name: format!("ids-{bucket}-{cut}") }
 }
 
 fn read_ids(logs: &dyn LogReader, log: &LogName, count: u64, crc: u32) -> Result<IdSet, StageError> {

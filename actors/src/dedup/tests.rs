@@ -60,14 +60,14 @@ fn keep(logs: &mut Logs, effects: &Effects) {
 #[derive(Default)]
 struct Oracle {
     taken: Vec<(String, i64, String)>,
-    forgotten_before: Option<i64>,
+    forgotten_before: std::collections::BTreeMap<String, i64>,
     sealed: std::collections::BTreeMap<String, i64>,
 }
 
 impl Oracle {
     fn judge(&mut self, of: &str, time: i64, key: &str) -> &'static str {
         let bucket = |time: i64| time.div_euclid(WINDOW / 4);
-        if self.forgotten_before.is_some_and(|forgotten| bucket(time) - 4 < forgotten) {
+        if self.forgotten_before.get(of).is_some_and(|forgotten| bucket(time) - 4 < *forgotten) {
             return "too_old_to_judge";
         }
         let same = |known: &(String, i64, String)| {
@@ -83,15 +83,11 @@ impl Oracle {
         "taken"
     }
 
-    /// The horizon of a type moves; there are two types.
+    /// The horizon of a type moves.
     fn seal(&mut self, of: &str, before: i64) {
         let horizon = self.sealed.entry(of.to_owned()).or_insert(i64::MIN);
         *horizon = (*horizon).max(before);
-        if let (2, Some(least)) = (self.sealed.len(), self.sealed.values().min()) {
-            let forgotten = least.div_euclid(WINDOW / 4) - 8;
-            self.forgotten_before = self.forgotten_before.max(Some(forgotten));
-            self.taken.retain(|(_, time, _)| time.div_euclid(WINDOW / 4) >= forgotten);
-        }
+        self.forgotten_before.insert(of.to_owned(), horizon.div_euclid(WINDOW / 4) - 8);
     }
 }
 
@@ -142,7 +138,7 @@ fn random_streams_come_out_as_defined_across_seals_and_restores() {
                 let sealed = now - below(2 * HOUR as u64);
                 oracle.seal(&of.name, sealed);
                 let mut effects = Effects::default();
-                stage.seal(&seals(&of.name, sealed), &mut effects).unwrap();
+                stage.seal(&tidemill_core::Seals { cut: step, ..seals(&of.name, sealed) }, &mut effects).unwrap();
                 keep(&mut logs, &effects);
             }
             if below(10) == 0 {
@@ -223,6 +219,42 @@ fn partitions_of_different_days_are_all_judged_until_their_hours_are_sealed() {
     assert_eq!(one(&mut *stage, &plays, 2 * 24 * HOUR - WINDOW, "new"), "late", "but judged");
     let snapshot = stage.snapshot(&mut Effects::default()).unwrap();
     assert!(build(&*kind(), &planned(&[plays]), Some(&snapshot), &logs).is_ok());
+}
+
+#[test]
+fn a_type_that_never_comes_keeps_no_ids_and_a_slow_one_keeps_its_own() {
+    let types = [plays(), event_type("skip", r#"{"name":"key","type":"string"}"#, &["key"])];
+    let [plays, skips] = &types;
+    let input = planned(&types);
+    let mut logs = Logs::default();
+    let mut stage = build(&*kind(), &input, None, &logs).unwrap();
+    let mut cut = 0;
+    // Each has an id in the first bucket, and then plays alone go on.
+    let mut pass = |stage: &mut Box<dyn Stage>, logs: &mut Logs, of: &str, before_ms: i64| {
+        cut += 1;
+        let mut effects = Effects::default();
+        stage.seal(&tidemill_core::Seals { cut, ..seals(of, before_ms) }, &mut effects).unwrap();
+        keep(logs, &effects);
+        let snapshot = stage.snapshot(&mut Effects::default()).unwrap();
+        *stage = build(&*kind(), &input, Some(&snapshot), logs).unwrap();
+    };
+    keep(&mut logs, &process(&mut *stage, events(skips, &[(0, "s".into())])));
+    for bucket in 0..100 {
+        let time = bucket * (WINDOW / 4);
+        keep(&mut logs, &process(&mut *stage, events(plays, &[(time, format!("{bucket}"))])));
+        pass(&mut stage, &mut logs, "play", time);
+        assert!(logs.0.len() <= 9 + 1, "{:?}", logs.0.keys());
+    }
+    assert_eq!(one(&mut *stage, skips, 0, "s"), "duplicate", "it may still come");
+    assert_eq!(one(&mut *stage, plays, 0, "0"), "too_old_to_judge", "by its own type");
+    // A bucket that was forgotten comes back for the slow type, under another name.
+    let effects = process(&mut *stage, events(skips, &[(20 * (WINDOW / 4), "t".into())]));
+    assert_eq!(effects.appends[0].0.name, "ids-20-100");
+    keep(&mut logs, &effects);
+    pass(&mut stage, &mut logs, "skip", 21 * (WINDOW / 4));
+    assert!(!logs.0.keys().any(|name| name.name.starts_with("ids-0-")), "{:?}", logs.0.keys());
+    assert_eq!(one(&mut *stage, skips, 20 * (WINDOW / 4), "t"), "duplicate");
+    assert_eq!(one(&mut *stage, skips, 20 * (WINDOW / 4), "u"), "late", "but judged");
 }
 
 #[test]

@@ -25,6 +25,7 @@ mod seal;
 mod sink;
 mod source;
 mod stage;
+mod state_key;
 mod totals;
 
 pub use avro_schema::parse_avro_schema;
@@ -46,4 +47,5 @@ pub use seal::{Horizon, PRODUCERS_OF, PartitionPosition, Partitions, Positions, 
 pub use sink::{CutId, DeliveryId, Guarantee, Refused, Resume, Sink, SinkContext, SinkError, SinkKind};
 pub use source::{Cure, Lag, Polled, Source, SourceContext, SourceError, SourceKind, Stretch};
 pub use stage::{Limits, LogReader, Stage, StageContext, StageError, StageInput, StageKind};
+pub use state_key::StateKey;
 pub use totals::{Counts, HourTotals, Totals};

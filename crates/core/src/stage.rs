@@ -10,6 +10,7 @@ use crate::event_type::EventType;
 use crate::hour::Hour;
 use crate::kind::{Finding, KindSpec, Options};
 use crate::seal::Seals;
+use crate::state_key::StateKey;
 use crate::totals::HourTotals;
 
 /// Widths and limits that hold for the whole topology.
@@ -74,6 +75,8 @@ pub struct StageContext<'a> {
     pub outputs: Vec<Arc<EventType>>,
     /// Identity of the state directory, in hex: part of the names of published files.
     pub state_id: Arc<str>,
+    /// The secret of the state directory.
+    pub key: &'a StateKey,
     /// Name of the topology.
     pub topology: Arc<str>,
     /// Horizon of each type as of the snapshot: hours that end at or before it are sealed.

@@ -124,6 +124,7 @@ impl Engine {
                     input,
                     outputs: node.sends.clone(),
                     state_id: region.state_id.clone(),
+                    key: &region.key,
                     topology: region.plan.name.clone(),
                     sealed_before_ms,
                     snapshot: snapshot.as_deref(),

@@ -311,6 +311,7 @@ impl Wiring {
             suspects: opening.suspects.clone(),
             ways: opening.ways.clone(),
             state_id: opening.state.id.clone(),
+            key: opening.state.key.clone(),
             stages,
             sources,
             ponds_out: fills,

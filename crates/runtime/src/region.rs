@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use actix::Addr;
 use dashmap::DashMap;
-use tidemill_core::{Clusters, CutId, EventType, Lag, Late, LogName, PartitionPosition, Publication, Stretch, Tally};
+use tidemill_core::{
+    Clusters, CutId, EventType, Lag, Late, LogName, PartitionPosition, Publication, StateKey, Stretch, Tally,
+};
 use tidemill_topology::{Lineage, Node, Plan};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -188,6 +190,7 @@ pub(crate) struct Region {
     /// How dead letters come back.
     pub(crate) ways: Arc<Ways>,
     pub(crate) state_id: Arc<str>,
+    pub(crate) key: StateKey,
     pub(crate) stages: Vec<Arc<StageShared>>,
     pub(crate) sources: Vec<Arc<SourceShared>>,
     /// The ponds that it fills.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <root>/<topology>/lock              held for life by the process that owns the directory; names it
+//!                   key               32 hex digits, made once: the secret that keys the ids of `dedup`
 //!                   identity          16 hex digits, made once
 //!                   ledger-*.log      see `ledger`
 //!                   cuts/<cut>.snap   the snapshots of the last cut
@@ -23,6 +24,7 @@ use std::sync::{Arc, Mutex};
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
+use tidemill_core::StateKey;
 use tidemill_topology::MAIN;
 
 use crate::error::RunError;
@@ -57,12 +59,16 @@ pub struct StateLock {
     file: File,
 }
 
+/// Name of the file that has the secret.
+const KEY: &str = "key";
+
 /// An owned state directory.
 pub(crate) struct StateDir {
     pub(crate) host: Arc<dyn Host>,
     pub(crate) root: PathBuf,
     pub(crate) output: PathBuf,
     pub(crate) id: Arc<str>,
+    pub(crate) key: StateKey,
     /// Held by whoever adds to the index: it has lines of all regions.
     pub(crate) publishing: Mutex<()>,
     lock: StateLock,
@@ -137,9 +143,10 @@ impl StateDir {
         for dir in [root.join("logs"), staging(output)].iter().chain(&of_requests) {
             make_dirs(&*host, dir)?;
         }
+        let key = key(&*host, &root)?;
         let id = identity(&*host, &root)?;
         claim(&*host, output, &root, &id)?;
-        Ok(Self { host, root, output: output.to_owned(), id, publishing: Mutex::new(()), lock })
+        Ok(Self { host, root, output: output.to_owned(), id, key, publishing: Mutex::new(()), lock })
     }
 
     /// Writes into the lock file who holds it.
@@ -229,6 +236,29 @@ fn identity(host: &dyn Host, root: &Path) -> Result<Arc<str>, RunError> {
     }
 }
 
+/// The secret of a state directory. It is there before the identity: a directory that has the one and not the other has lost it.
+fn key(host: &dyn Host, root: &Path) -> Result<StateKey, RunError> {
+    let path = root.join(KEY);
+    let corrupt = |what: &str| RunError::Corrupt { what: what.into(), path: path.clone() };
+    match host.read(&path) {
+        Ok(text) => {
+            let key = std::str::from_utf8(&text).ok().and_then(StateKey::parse);
+            key.ok_or_else(|| corrupt("the key is not 32 hex digits"))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && host.exists(&root.join("identity")) => {
+            Err(corrupt("there is no key, and `dedup` knows nothing again without it: put it back from a backup"))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let random = || host.random().map_err(RunError::io("make a random number for", &path));
+            let text = format!("{:016x}{:016x}", random()?, random()?);
+            let made = write_private(host, &path, text.as_bytes())?;
+            // Somebody may have been faster.
+            if made { StateKey::parse(&text).ok_or_else(|| corrupt("it can't be made")) } else { key(host, root) }
+        }
+        Err(error) => Err(RunError::io("read", path)(error)),
+    }
+}
+
 /// Whether a state directory has claimed the output root.
 #[must_use]
 pub fn is_claimed(output: &Path) -> bool {
@@ -283,8 +313,17 @@ pub(crate) fn locked(path: &Path) -> Result<Option<File>, RunError> {
 
 /// Writes a small file so that it is there whole or not at all; `false` when one is there already.
 pub(crate) fn write_new(host: &dyn Host, path: &Path, bytes: &[u8]) -> Result<bool, RunError> {
+    write_as(host, path, bytes, Open::Create)
+}
+
+/// The same for the eyes of the owner alone.
+fn write_private(host: &dyn Host, path: &Path, bytes: &[u8]) -> Result<bool, RunError> {
+    write_as(host, path, bytes, Open::CreatePrivate)
+}
+
+fn write_as(host: &dyn Host, path: &Path, bytes: &[u8], how: Open) -> Result<bool, RunError> {
     let temporary = path.with_extension(format!("new-{}", std::process::id()));
-    let file = host.open(&temporary, Open::Create).map_err(RunError::io("create", &temporary))?;
+    let file = host.open(&temporary, how).map_err(RunError::io("create", &temporary))?;
     file.write_at(bytes, 0).and_then(|()| file.sync()).map_err(RunError::io("write", &temporary))?;
     let linked = host.link(&temporary, path);
     host.remove(&temporary).map_err(RunError::io("remove", &temporary))?;

@@ -393,8 +393,11 @@ impl Checking<'_> {
             for key in differ {
                 let (count, file) = (found.get(key), wanted.get(key));
                 let (counts, files) = (of(counts, key), of(files, key));
-                let letters: Vec<&Letter> = self.letters.iter().filter(|letter| letter.stage.contains("count")).collect();
-                self.wrong(format!("{key:?}: {count:?} counted, {file:?} in files: {counts:?}, {files:?}; {letters:?}"));
+                let letters: Vec<&Letter> =
+                    self.letters.iter().filter(|letter| letter.stage.contains("count")).collect();
+                self.wrong(format!(
+                    "{key:?}: {count:?} counted, {file:?} in files: {counts:?}, {files:?}; {letters:?}"
+                ));
             }
         }
     }

@@ -159,7 +159,8 @@ impl State {
 
 impl Host for Process {
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn HostFile>> {
-        let (makes, empties) = (matches!(how, Open::Grow | Open::Create), how == Open::Create);
+        let empties = matches!(how, Open::Create | Open::CreatePrivate);
+        let makes = empties || how == Open::Grow;
         let file = self.with(|disk, _| disk.open(path, makes, empties))?;
         // So many writes are marks of what is in hand that deaths at them would bring innocent events under suspicion.
         let is_mark = path.parent().is_some_and(|dir| dir.ends_with("suspects"));

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch};
 use tidemill_core::{
-    Batch, EventType, Limits, LogName, LogReader, Origin, RowOrigins, Seals, Stage, StageContext, StageInput, StageKind,
+    Batch, EventType, Limits, LogName, LogReader, Origin, RowOrigins, Seals, Stage, StageContext, StageInput,
+    StageKind, StateKey,
 };
 
 /// Milliseconds in an hour.
@@ -87,6 +88,7 @@ pub fn build(kind: &dyn StageKind, input: &StageInput, from: Start<'_>) -> Resul
         input: input.clone(),
         outputs,
         state_id: "5eed".into(),
+        key: &StateKey::new([0x5e; 16]),
         topology: "t".into(),
         sealed_before_ms: from.sealed_before_ms.clone(),
         snapshot: from.snapshot,

@@ -101,6 +101,8 @@ pub enum Open {
     Grow,
     /// To be written; it is made, or emptied if it is there.
     Create,
+    /// The same; nobody but its owner may read it.
+    CreatePrivate,
 }
 
 /// An open file. Nothing of it is kept in the process.

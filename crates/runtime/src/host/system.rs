@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -20,6 +20,7 @@ impl Host for System {
             Open::Write => OpenOptions::new().read(true).write(true).open(path),
             Open::Grow => OpenOptions::new().create(true).truncate(false).write(true).open(path),
             Open::Create => File::create(path),
+            Open::CreatePrivate => OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path),
         };
         Ok(Box::new(file?))
     }

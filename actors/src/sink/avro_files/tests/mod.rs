@@ -122,6 +122,7 @@ pub(super) fn build(input: &StageInput, snapshot: Option<&[u8]>) -> Result<Box<d
         input: input.clone(),
         outputs: Vec::new(),
         state_id: "5ca1ab1e".into(),
+        key: &tidemill_core::StateKey::new([0; 16]),
         topology: "test".into(),
         sealed_before_ms: BTreeMap::new(),
         snapshot,
