@@ -16,6 +16,7 @@ mod following;
 mod hours;
 mod index;
 mod late;
+mod missing;
 mod ponds;
 mod producers;
 mod replay;

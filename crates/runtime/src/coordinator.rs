@@ -407,6 +407,7 @@ impl Coordinator {
             revising: progress.revising.clone(),
             producers,
             open: progress.open.iter().map(|(name, hours)| (name.clone(), hours.iter().copied().collect())).collect(),
+            silent: self.region.silences(),
             stages: BTreeMap::new(),
             fingerprint: None,
             finished: cut.finished,

@@ -21,6 +21,7 @@ use crate::host::{Host, HostFile, Open};
 use crate::logs::{Lengths, sync_all};
 use crate::producers;
 use crate::progress::Newest;
+use crate::silence::Silences;
 
 pub(crate) const MAGIC: &[u8; 8] = b"TIDELDG1";
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -47,6 +48,9 @@ pub(crate) struct Record {
     /// Producers that were heard of since the cut before.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) producers: producers::ByType,
+    /// For how long partitions have been silent, by source.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) silent: BTreeMap<Arc<str>, Silences>,
     /// What the cut says of each stage.
     pub(crate) stages: BTreeMap<Arc<str>, StageRecord>,
     /// Fingerprint of the topology; in base records only.

@@ -54,6 +54,7 @@ mod replay;
 mod requests;
 mod run;
 mod seat;
+mod silence;
 mod state_dir;
 mod status;
 mod stretch;

@@ -21,6 +21,7 @@ use crate::pond::reader::{PARTITION, PondReader};
 use crate::progress::{Progress, Seen};
 use crate::region::{Alarm, Reads, Region, SourceShared};
 use crate::replay::ReplayReader;
+use crate::silence::Before;
 use crate::stretch::Stretched;
 use crate::stuck::Stuck;
 
@@ -70,6 +71,7 @@ impl Actor for Reader {
             books: Books::default(),
             stuck: Stuck::default(),
             barren: Barren::default(),
+            silent_before: Before::default(),
             has_answered: false,
         };
         ctx.spawn(reading.run().into_actor(self));
@@ -111,6 +113,8 @@ struct Reading {
     books: Books,
     stuck: Stuck,
     barren: Barren,
+    /// For how long partitions had been silent at the cut that it goes on from.
+    silent_before: Before,
     /// Since it failed last.
     has_answered: bool,
 }
@@ -118,9 +122,11 @@ struct Reading {
 impl Reading {
     async fn run(mut self) {
         let _alarm = Alarm { region: self.region.clone(), whose: "reader" };
-        self.positions = {
+        (self.positions, self.silent_before) = {
             let committed = self.region.committed();
-            committed.last.positions.get(&self.name()).cloned().unwrap_or_default()
+            let positions = committed.last.positions.get(&self.name()).cloned().unwrap_or_default();
+            let silent_before = Before::of(committed.last.silent.get(&self.name()), &positions);
+            (positions, silent_before)
         };
         let mut opened: Option<Intake> = None;
         let mut halted = matches!(self.region.config.reads, Reads::Nothing);
@@ -376,6 +382,11 @@ impl Reading {
             let known = state.silent.entry(partition).or_default();
             *known = silence.max(*known);
         }
+        let state = &mut *state;
+        if let Some(positions) = &state.positions {
+            self.silent_before.end(positions, &state.idle, self.has_answered);
+        }
+        self.silent_before.add(&mut state.silent);
         state.ended = ended;
     }
 
@@ -413,8 +424,9 @@ impl Reading {
         self.stuck.failed(&self.positions, &idle, now);
         {
             let mut state = self.source.state();
-            state.fails_for = self.stuck.fails_for();
+            state.fails_for = self.stuck.fails_for() + self.silent_before.whole();
             state.silent = self.stuck.of(&self.positions, now);
+            self.silent_before.add(&mut state.silent);
         }
         let source = self.name();
         self.source.counters.errors.fetch_add(1, Ordering::Relaxed);

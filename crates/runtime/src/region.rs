@@ -33,6 +33,7 @@ use crate::producers::Hold;
 use crate::progress::Progress;
 use crate::registry::Registry;
 use crate::replay::Ways;
+use crate::silence::{self, Silences};
 use crate::suspects::Suspects;
 use crate::watchdog::Call;
 use crate::worker::Done;
@@ -280,6 +281,13 @@ impl Region {
     /// Whether a barrier would free a segment of a pond that it fills.
     pub(crate) fn can_free(&self) -> bool {
         self.ponds_out.iter().any(|pond| pond.can_free())
+    }
+
+    /// For how long partitions of its sources have been silent.
+    pub(crate) fn silences(&self) -> BTreeMap<Arc<str>, Silences> {
+        let of_source =
+            |source: &Arc<SourceShared>| (self.node(source.node).name.clone(), silence::of(&source.state()));
+        self.sources.iter().map(of_source).filter(|(_, silences)| !silences.is_empty()).collect()
     }
 
     /// Waits for ever when the region has come to its end.

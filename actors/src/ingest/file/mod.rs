@@ -14,6 +14,7 @@
 //!   from its start as `path@2`.
 
 mod avro;
+mod folders;
 mod identity;
 mod partition;
 mod patterns;

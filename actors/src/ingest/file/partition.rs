@@ -7,6 +7,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use tidemill_core::PartitionPosition;
 
+use super::folders::Folders;
 use super::identity::{FileId, Head};
 use super::reader::Reader;
 
@@ -17,8 +18,10 @@ pub(super) enum State {
     Live,
     /// It matched, but has another name now, or none: it is read to its end.
     Rotated,
-    /// It can't be found. Its position is kept.
+    /// It can't be found, and was read to its end. Its position is kept.
     Gone,
+    /// It can't be found, and may have more to give: it was not read to its end, or its folder is not there.
+    Lost,
     /// The paths do not name it any more. Its position is kept.
     Unwanted,
     /// It was read to its end, and another file took its place.
@@ -35,8 +38,11 @@ struct ResumePoint {
     path: String,
     id: FileId,
     head: Head,
-    #[serde(default)]
     closed: bool,
+    /// Length of the file when it was last seen, and whether it was read to its end then.
+    len: u64,
+    at_end: bool,
+    folders: Folders,
 }
 
 pub(super) struct Partition {
@@ -63,6 +69,14 @@ pub(super) struct Partition {
     pub(super) until: Option<u64>,
     /// After a failure: not before.
     pub(super) retry_at: Option<Instant>,
+    /// It was read to its end as it was last seen.
+    pub(super) at_end: bool,
+    /// Those in which it was last seen.
+    pub(super) folders: Folders,
+    /// Since when it can't be found although it may have more to give.
+    pub(super) lost_since: Option<Instant>,
+    /// That is because its folder is not the one that it was seen in.
+    pub(super) folder_differs: bool,
 }
 
 /// Name of the partition of a file's `generation`, from 1.
@@ -90,6 +104,10 @@ impl Partition {
             limit: None,
             until: None,
             retry_at: None,
+            at_end: false,
+            folders: Folders::default(),
+            lost_since: None,
+            folder_differs: false,
         }
     }
 
@@ -99,6 +117,7 @@ impl Partition {
         let mut partition = Self::new(resume.stem, resume.generation, resume.path.into(), resume.id, resume.head);
         partition.name = name.clone();
         partition.position = position.next;
+        (partition.len, partition.at_end, partition.folders) = (resume.len, resume.at_end, resume.folders);
         if resume.closed {
             partition.state = State::Closed;
             partition.ended = true;
@@ -119,6 +138,9 @@ impl Partition {
             id: self.id,
             head: self.head,
             closed: self.state == State::Closed,
+            len: self.len,
+            at_end: self.at_end,
+            folders: self.folders,
         });
         PartitionPosition { next: self.position, resume: resume.to_string(), ended: self.ended }
     }

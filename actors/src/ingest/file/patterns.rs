@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use glob::{MatchOptions, Pattern};
 use tidemill_core::{Cure, SourceError};
@@ -16,6 +17,8 @@ const OPTIONS: MatchOptions =
 
 /// A file that matches.
 pub(super) struct Found {
+    /// The folder before the first wildcard of its pattern.
+    pub(super) base: Arc<Path>,
     /// As it is matched: relative to the topology's folder if the pattern is.
     pub(super) name: String,
     pub(super) path: PathBuf,
@@ -42,19 +45,29 @@ impl Patterns {
         Self { base: base.to_owned(), texts }
     }
 
-    /// Whether a file of that name would match.
-    pub(super) fn cover(&self, name: &str) -> bool {
-        let name = Path::new(name);
-        self.texts.iter().any(|text| {
-            // Components, so that `./a` and `a` are the same.
-            let plain: PathBuf = Path::new(text).components().skip_while(|part| part.as_os_str() == ".").collect();
-            let matches = |text: &Path| {
-                text.to_str()
-                    .and_then(|text| Pattern::new(text).ok())
-                    .is_some_and(|glob| glob.matches_path_with(name, OPTIONS))
-            };
-            plain == name || matches(&plain)
-        })
+    fn covers(text: &str, name: &Path) -> bool {
+        // Components, so that `./a` and `a` are the same.
+        let plain: PathBuf = Path::new(text).components().skip_while(|part| part.as_os_str() == ".").collect();
+        let glob = plain.to_str().and_then(|text| Pattern::new(text).ok());
+        plain == name || glob.is_some_and(|glob| glob.matches_path_with(name, OPTIONS))
+    }
+
+    /// Each pattern, with the folder before its first wildcard.
+    pub(super) fn bases(&self) -> impl Iterator<Item = (&str, Arc<Path>)> {
+        self.texts.iter().map(|text| (text.as_str(), self.base_of(text)))
+    }
+
+    /// The folder before the first wildcard of the pattern that covers a name.
+    pub(super) fn base_for(&self, name: &str) -> Option<Arc<Path>> {
+        self.texts.iter().find(|text| Self::covers(text, Path::new(name))).map(|text| self.base_of(text))
+    }
+
+    fn base_of(&self, text: &str) -> Arc<Path> {
+        let is_plain =
+            |part: &Component<'_>| !part.as_os_str().as_encoded_bytes().iter().any(|byte| b"*?[".contains(byte));
+        let path = Path::new(text);
+        let plain: PathBuf = path.parent().into_iter().flat_map(Path::components).take_while(is_plain).collect();
+        self.base.join(plain).into()
     }
 
     /// Every file that matches now, in order of name. With `all`, a pattern that matches nothing is an error.
@@ -69,7 +82,7 @@ impl Patterns {
                         format!("`{}` is no file; for the files of a folder write \"{text}/*\"", literal.display());
                     return Err(broken(message, None));
                 }
-                Ok(metadata) => self.add(&mut found, literal, &metadata),
+                Ok(metadata) => self.add(&mut found, &self.base_of(text), literal, &metadata),
                 // Not there under this very name: it may be a glob.
                 Err(error) if error.kind() == ErrorKind::NotFound => matched = self.expand_glob(text, &mut found)?,
                 Err(error) => return Err(self.unreadable(&literal, error)),
@@ -97,7 +110,7 @@ impl Patterns {
         };
         let paths = glob::glob_with(&pattern, OPTIONS)
             .map_err(|error| broken(format!("`{text}` is not a glob"), Some(error.into())))?;
-        let mut matched = false;
+        let (mut matched, base) = (false, self.base_of(text));
         for path in paths {
             let path = path.map_err(|error| {
                 let path = error.path().to_owned();
@@ -106,7 +119,7 @@ impl Patterns {
             match fs::metadata(&path) {
                 Ok(metadata) if metadata.is_file() => {
                     matched = true;
-                    self.add(found, path, &metadata);
+                    self.add(found, &base, path, &metadata);
                 }
                 Ok(_) => {}
                 // It went away just now, or is a link to nothing.
@@ -117,11 +130,12 @@ impl Patterns {
         Ok(matched)
     }
 
-    fn add(&self, found: &mut BTreeMap<PathBuf, Found>, path: PathBuf, metadata: &Metadata) {
+    fn add(&self, found: &mut BTreeMap<PathBuf, Found>, base: &Arc<Path>, path: PathBuf, metadata: &Metadata) {
         let name = path.strip_prefix(&self.base).unwrap_or(&path);
         let name: PathBuf = name.components().skip_while(|part| part.as_os_str() == ".").collect();
         let name = name.to_string_lossy().into_owned();
-        found.entry(path.clone()).or_insert(Found { name, path, id: FileId::of(metadata), len: metadata.len() });
+        let (base, id, len) = (base.clone(), FileId::of(metadata), metadata.len());
+        found.entry(path.clone()).or_insert(Found { base, name, path, id, len });
     }
 
     fn unreadable(&self, path: &Path, error: std::io::Error) -> SourceError {

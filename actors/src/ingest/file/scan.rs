@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use tidemill_core::{Cure, SourceError};
 use tracing::{info, warn};
 
+use super::folders::FoldersNow;
 use super::identity::{FileId, Head};
 use super::partition::{Partition, State, name_of};
 use super::patterns::Found;
@@ -34,6 +36,7 @@ impl FileSource {
         }
         let mut seen = HashSet::new();
         let mut new = Vec::new();
+        let mut folders = FoldersNow::default();
         for (id, mut names) in files {
             let index = known.get(&id).copied();
             let own = index.and_then(|index| names.iter().position(|name| name.path == self.partitions[index].path));
@@ -41,7 +44,7 @@ impl FileSource {
             match index {
                 Some(index) if self.is_still(index, &file) => {
                     seen.insert(index);
-                    self.look_at(index, file);
+                    self.look_at(index, file, &mut folders);
                 }
                 _ => new.push(file),
             }
@@ -54,15 +57,26 @@ impl FileSource {
                     info!(source = %self.source, partition = %self.partitions[index].name, "the file is another one with the same beginning: read on");
                     self.partitions[index].id = file.id;
                     seen.insert(index);
-                    self.look_at(index, file);
+                    self.look_at(index, file, &mut folders);
                 }
                 None if self.finished(&file) => {}
-                None => self.take_up(file),
+                None => self.take_up(file, &mut folders),
             }
         }
         for index in 0..before {
-            if self.partitions[index].state == State::Live && !seen.contains(&index) {
-                self.look_for(index);
+            if matches!(self.partitions[index].state, State::Live | State::Lost) && !seen.contains(&index) {
+                self.look_for(index, &mut folders);
+            }
+        }
+        for (pattern, base) in self.patterns.bases() {
+            let is_there = folders.id(&base).is_some();
+            match (is_there, self.missing.contains_key(pattern)) {
+                (false, false) => {
+                    warn!(source = %self.source, "the folder {} of `{pattern}` is not there: its files are waited for", base.display());
+                    self.missing.insert(pattern.into(), Instant::now());
+                }
+                (true, true) => drop(self.missing.remove(pattern)),
+                _ => {}
             }
         }
         self.scanned_at_ms = begin_ms;
@@ -95,7 +109,7 @@ impl FileSource {
     }
 
     /// Notes how a partition's file is now.
-    fn look_at(&mut self, index: usize, file: Found) {
+    fn look_at(&mut self, index: usize, file: Found, folders: &mut FoldersNow) {
         let until_end = self.until_end;
         let partition = &mut self.partitions[index];
         if partition.state == State::Closed {
@@ -106,6 +120,8 @@ impl FileSource {
             partition.path = file.path;
         }
         partition.state = State::Live;
+        partition.lost_since = None;
+        partition.folders = folders.of(&file.base, &partition.path);
         if !partition.head.is_full()
             && let Ok(head) = Head::of(&partition.path)
         {
@@ -113,6 +129,7 @@ impl FileSource {
         }
         let changed = partition.len != file.len;
         partition.len = file.len;
+        partition.at_end &= !changed;
         if until_end {
             partition.limit = Some(file.len);
         }
@@ -126,7 +143,7 @@ impl FileSource {
         let mut missing = self.partitions.iter().enumerate().filter(|(index, partition)| {
             !seen.contains(index)
                 && partition.reader.is_none()
-                && matches!(partition.state, State::Live | State::Gone)
+                && matches!(partition.state, State::Live | State::Gone | State::Lost)
                 && partition.stem == file.name
                 && partition.head.is_full()
                 && partition.head.matches(&file.path)
@@ -153,11 +170,13 @@ impl FileSource {
     }
 
     /// Makes a partition of a file.
-    fn take_up(&mut self, file: Found) {
+    fn take_up(&mut self, file: Found, folders: &mut FoldersNow) {
         let generation = self.next_generation(&file.name);
         // A file that can't be read is a partition all the same: the failure shows when its turn comes.
         let head = Head::of(&file.path).unwrap_or_default();
+        let seen_in = folders.of(&file.base, &file.path);
         let mut partition = Partition::new(file.name, generation, file.path, file.id, head);
+        partition.folders = seen_in;
         if generation > 1 {
             warn!(source = %self.source, partition = %partition.name, "{} is another file than before", partition.path.display());
         }
@@ -180,9 +199,14 @@ impl FileSource {
     }
 
     /// The file of a partition does not match any more: finds out what became of it.
-    pub(super) fn look_for(&mut self, index: usize) {
-        let place = self.elsewhere(&self.partitions[index]);
-        let wanted = self.patterns.cover(&self.partitions[index].stem);
+    pub(super) fn look_for(&mut self, index: usize, folders: &mut FoldersNow) {
+        let partition = &self.partitions[index];
+        let base = self.patterns.base_for(&partition.stem);
+        let wanted = base.is_some();
+        let folder_differs = base.is_some_and(|base| folders.differ(partition.folders, &base, &partition.path));
+        // One that is lost is looked for once more when its folder is back.
+        let may_be_there = partition.state != State::Lost || partition.folder_differs && !folder_differs;
+        let place = may_be_there.then(|| self.elsewhere(partition)).flatten();
         let until_end = self.until_end;
         let partition = &mut self.partitions[index];
         let (source, name, position) = (&self.source, &partition.name, partition.position);
@@ -198,20 +222,38 @@ impl FileSource {
                 partition.limit = until_end.then(|| fs::metadata(&path).map_or(u64::MAX, |metadata| metadata.len()));
                 partition.path = path;
                 partition.state = State::Rotated;
+                partition.lost_since = None;
                 if partition.reader.is_none() {
                     partition.quiet_since = None;
                     self.waiting.insert(name.clone(), index);
                 }
             }
-            None if partition.reader.is_some() => {
+            None if partition.reader.is_some() && !folder_differs => {
                 warn!(%source, partition = %name, position, "{} was deleted: what is left of it is read", partition.path.display());
                 // The path, and maybe the inode number too, is another file's from now on.
                 partition.path = PathBuf::new();
                 partition.state = State::Rotated;
             }
             None => {
-                warn!(%source, partition = %name, position, "{} can't be found: its position is kept, nothing more is read", partition.path.display());
-                partition.state = State::Gone;
+                let is_lost = folder_differs || !partition.at_end;
+                let state = if is_lost { State::Lost } else { State::Gone };
+                if partition.state != state {
+                    let path = partition.path.display();
+                    match (folder_differs, is_lost) {
+                        (true, _) => {
+                            warn!(%source, partition = %name, position, "{path} can't be found, and its folder is missing or another one: it is waited for")
+                        }
+                        (false, true) => {
+                            warn!(%source, partition = %name, position, "{path} can't be found, and was not read to its end: it is waited for")
+                        }
+                        (false, false) => {
+                            info!(%source, partition = %name, position, "{path} can't be found: it was read to its end")
+                        }
+                    }
+                }
+                (partition.state, partition.folder_differs) = (state, folder_differs);
+                partition.lost_since = is_lost.then(|| partition.lost_since.unwrap_or_else(Instant::now));
+                self.close(index);
             }
         }
     }

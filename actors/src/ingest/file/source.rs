@@ -9,6 +9,7 @@ use tidemill_core::{Cure, Origin, PartitionPosition, Polled, RawChunk, Source, S
 use tracing::warn;
 
 use super::avro::AvroFrames;
+use super::folders::FoldersNow;
 use super::identity::Head;
 use super::partition::{Partition, State};
 use super::patterns::Patterns;
@@ -43,6 +44,8 @@ pub(super) struct FileSource {
     polled: Looked,
     /// When the last scan began, milliseconds since 1970.
     pub(super) scanned_at_ms: i64,
+    /// Patterns whose folder is not there, since when.
+    pub(super) missing: BTreeMap<Arc<str>, Instant>,
     scratch: Vec<u8>,
 }
 
@@ -72,6 +75,7 @@ impl FileSource {
             next_scan: Instant::now() + Duration::from_millis(config.rescan),
             polled: Looked::now(),
             scanned_at_ms: i64::MIN,
+            missing: BTreeMap::new(),
             scratch: Vec::new(),
             config,
         };
@@ -125,7 +129,7 @@ impl FileSource {
             let fault = match stream {
                 // The path became another file's since the last scan.
                 Ok(Some(stream)) if stream.id().is_ok_and(|id| id != partition.id) => {
-                    self.look_for(index);
+                    self.look_for(index, &mut FoldersNow::default());
                     continue;
                 }
                 // Too short to know what it is: the next scan sees whether it has grown.
@@ -148,7 +152,7 @@ impl FileSource {
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => {
-                    self.look_for(index);
+                    self.look_for(index, &mut FoldersNow::default());
                     continue;
                 }
                 Err(error) => Fault::Io(error),
@@ -177,6 +181,7 @@ impl FileSource {
             match step {
                 Ok(Step::Piece(piece)) => {
                     partition.quiet_since = None;
+                    partition.at_end = false;
                     return Ok(Turn::Chunk(self.chunk(index, piece)));
                 }
                 Ok(Step::Busy) => {
@@ -201,6 +206,7 @@ impl FileSource {
                         partition.quiet_since = None;
                     }
                     partition.looked_at_ms = stepped_at_ms;
+                    partition.at_end = true;
                     let since = *partition.quiet_since.get_or_insert_with(Instant::now);
                     let idle = since.elapsed() >= Duration::from_millis(self.config.idle_timeout);
                     if partition.state == State::Rotated && idle {
@@ -211,6 +217,7 @@ impl FileSource {
                 }
                 Ok(Step::End) => {
                     partition.ended = true;
+                    partition.at_end = true;
                     if !self.until_end || partition.state == State::Rotated {
                         partition.state = State::Closed;
                     }
@@ -312,7 +319,7 @@ impl FileSource {
         let partition = &mut self.partitions[index];
         let head = Head::of(&partition.path).unwrap_or_default();
         let mut next = Partition::new(partition.stem.clone(), generation, partition.path.clone(), partition.id, head);
-        next.len = partition.len;
+        (next.len, next.folders) = (partition.len, partition.folders);
         warn!(
             source = %self.source, partition = %partition.name, position = partition.position, next = %next.name,
             "{} {what}: it is read from its start as a partition of its own", partition.path.display()
@@ -400,6 +407,7 @@ impl Source for FileSource {
         let timeout = Duration::from_millis(self.config.idle_timeout);
         let idle = |partition: &&Partition| match partition.state {
             State::Gone | State::Unwanted => true,
+            State::Lost => false,
             State::Closed => partition.ended,
             State::Live | State::Rotated => {
                 partition.quiet_since.is_some_and(|since| since.elapsed() >= timeout)
@@ -412,5 +420,16 @@ impl Source for FileSource {
             None => self.scanned_at_ms,
         };
         self.partitions.iter().filter(idle).map(|partition| (partition.name.clone(), proven_ms(partition))).collect()
+    }
+
+    fn silent_partitions(&self) -> BTreeMap<Arc<str>, Duration> {
+        let lost = self.partitions.iter().filter_map(|of| Some((of.name.clone(), of.lost_since?)));
+        let missing = self.missing.iter().map(|(pattern, since)| (pattern.clone(), *since));
+        lost.chain(missing).map(|(name, since)| (name, since.elapsed())).collect()
+    }
+
+    fn waits_for(&self) -> Option<String> {
+        let pattern = self.missing.keys().next()?;
+        Some(format!("the folder of `{pattern}`, which is not there"))
     }
 }

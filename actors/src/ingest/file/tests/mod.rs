@@ -3,6 +3,7 @@
 mod avro;
 mod changes;
 mod finite;
+mod vanished;
 
 use std::collections::BTreeMap;
 use std::fs;
