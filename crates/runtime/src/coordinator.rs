@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::audit::{Audit, Books};
+use crate::clocks::{Clocks, Passed};
 use crate::committer::Job;
 use crate::drain::Drain;
 use crate::error::RunError;
@@ -45,7 +46,7 @@ pub(crate) struct Coordinator {
     next_cut: CutId,
     last_cut_at: Instant,
     /// When it was asked last what there is to do.
-    ticked: Instant,
+    ticked: Clocks,
     /// Since when sources can't be read.
     deaf_since: Option<Instant>,
     /// No proposals before it.
@@ -166,6 +167,7 @@ impl Coordinator {
         let next_cut = region.committed().last.cut + 1;
         let cut_progress = Progress::at(&region.committed(), region.lineage.made_of());
         let has_to_say = !region.ponds_out.is_empty();
+        let ticked = Clocks::now(&*region.config.host);
         Self {
             audit: Audit::new(region.plan.clone()),
             region,
@@ -175,7 +177,7 @@ impl Coordinator {
             in_flight: None,
             next_cut,
             last_cut_at: Instant::now(),
-            ticked: Instant::now(),
+            ticked,
             deaf_since: None,
             propose_from: Instant::now(),
             asked: Asked::default(),
@@ -202,10 +204,22 @@ impl Coordinator {
     }
 
     /// Leases of producers do not run while nothing can be heard of them for long: sources wait or fail, or may not read, which is borne for as long as a
-    /// silent partition is, or the process itself was paused.
+    /// silent partition is, or the process itself was paused, or the machine suspended. When the wall clock is set, they go on as if it were not.
     fn listen(&mut self) {
         let now = Instant::now();
-        let was_paused = now.duration_since(std::mem::replace(&mut self.ticked, now)) > DEAF;
+        let Passed { running, suspended, step_ms } = self.ticked.pass(&*self.region.config.host);
+        let was_paused = running > DEAF || suspended > DEAF;
+        if step_ms != 0 {
+            tracing::warn!(region = %self.region.name, step_ms, "the wall clock was set");
+            self.cut_progress.shift(step_ms);
+            self.region.progress().shift(step_ms);
+            let shifted = |since: i64| Some(since.saturating_add(step_ms));
+            let _ = self.region.listens_since.fetch_update(Ordering::Relaxed, Ordering::Relaxed, shifted);
+        }
+        if was_paused || step_ms != 0 {
+            // What was proven then says nothing of what has come meanwhile, or by another clock.
+            self.region.sources.iter().for_each(|source| source.state().idle.clear());
+        }
         let waits = |source: &Arc<SourceShared>| {
             let state = source.state();
             state.positions.is_none() || state.waits_for.is_some() || !state.fails_for.is_zero()

@@ -17,6 +17,7 @@ mod barren;
 mod bottleneck;
 mod caps;
 mod circuit;
+mod clocks;
 mod committer;
 mod consistent;
 mod coordinator;

@@ -211,6 +211,17 @@ impl Progress {
         }
     }
 
+    /// The wall clock was set forward by so much, or back: what was seen by it, was seen as long ago as before.
+    pub(crate) fn shift(&mut self, step_ms: i64) {
+        let shift = |at_ms: &mut i64| *at_ms = at_ms.saturating_add(step_ms);
+        let newest = self.seen.values_mut().flat_map(BTreeMap::values_mut);
+        newest.for_each(|newest| shift(&mut newest.arrived_at_ms));
+        let producers = self.producers.values_mut().flat_map(BTreeMap::values_mut);
+        producers.for_each(|heard| shift(&mut heard.heard_at_ms));
+        self.revising.values_mut().for_each(shift);
+        shift(&mut self.looked_for_producers_ms);
+    }
+
     /// Forgets producers that have come no further for a day; looked at once in a while. `begun_ms`: since when they are listened to.
     pub(crate) fn forget_producers(&mut self, begun_ms: i64, now_ms: i64) {
         if now_ms.saturating_sub(self.looked_for_producers_ms) < FORGET_EVERY_MS {
@@ -319,6 +330,18 @@ mod tests {
         assert!(progress.open["a"].is_empty());
         assert_eq!(progress.open[DEAD_LETTER_TYPE], BTreeSet::from([10]));
     }
+
+    #[test]
+    fn a_clock_that_is_set_moves_what_was_seen_by_it() {
+        let mut progress = Progress::default();
+        let heard = |heard_at_ms| BTreeMap::from([("p".into(), Heard { at_ms: 5, heard_at_ms, ended_ms: None })]);
+        let batch = Seen { heard: heard(1_000), heard_of: vec!["a".into()], ..seen("a", 0) };
+        progress.see(&Seen { newest: Newest { at_ms: 3, arrived_at_ms: 900 }, ..batch }, 10);
+        progress.shift(600);
+        assert_eq!(progress.seen["s"]["p"], Newest { at_ms: 3, arrived_at_ms: 1_500 });
+        assert_eq!(progress.producers["a"], heard(1_600));
+    }
+
     #[test]
     fn what_is_counted_up_to_a_barrier_is_late_by_the_horizons_before_it() {
         let mut stage = Progress::default();

@@ -4,6 +4,7 @@
 //! goes wrong. The disk, the input and what is outside are simulated. A seed gives the same simulation every time.
 
 mod check;
+mod clock;
 mod dice;
 mod disk;
 mod input;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tidemill_actors::stage_kinds;
 use tidemill_runtime::{Decision, Ended, Registry, RunConfig, RunError, StateLock, decide_by};
 
+use crate::clock::Clock;
 use crate::dice::Dice;
 use crate::machine::{Process, Weather};
 use crate::outside::{Atomic, Keyed, Reach};
@@ -65,6 +66,9 @@ impl Fate {
             fate.weather.no_room = Some((from, from + dice.between(1, 60)));
         }
         fate.power_fails = dice.one_in(2);
+        if dice.one_in(4) {
+            fate.weather.clock = Clock::roll(dice);
+        }
         fate
     }
 

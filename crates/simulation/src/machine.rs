@@ -3,10 +3,12 @@
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use tidemill_runtime::{Host, HostFile, Open};
 use tokio::time::Instant;
 
+use crate::clock::Clock;
 use crate::dice::Dice;
 use crate::disk::Disk;
 
@@ -29,6 +31,7 @@ pub(crate) struct Weather {
     pub(crate) no_room: Option<(u64, u64)>,
     /// One sync of so many fails.
     pub(crate) failing_syncs: Option<u64>,
+    pub(crate) clock: Clock,
 }
 
 /// One process's view of the machine. When the process is dead, nothing that it still does has an effect.
@@ -83,7 +86,8 @@ impl Process {
 
     pub(crate) fn now_ms(&self) -> i64 {
         let state = self.lock();
-        state.started_ms + state.started.elapsed().as_millis() as i64
+        let running = state.started.elapsed();
+        state.started_ms + running.as_millis() as i64 + state.weather.clock.ahead_ms(running)
     }
 
     fn with<T>(&self, call: impl FnOnce(&mut Disk, &mut Dice) -> io::Result<T>) -> io::Result<T> {
@@ -220,6 +224,11 @@ impl Host for Process {
 
     fn now_ms(&self) -> i64 {
         Self::now_ms(self)
+    }
+
+    fn suspended(&self) -> Duration {
+        let state = self.lock();
+        Duration::from_millis(state.weather.clock.suspended_ms(state.started.elapsed()))
     }
 
     fn random(&self) -> io::Result<u64> {

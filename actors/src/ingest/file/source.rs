@@ -362,6 +362,8 @@ impl Source for FileSource {
                 .iter_mut()
                 .filter_map(|partition| partition.quiet_since.as_mut())
                 .for_each(|since| *since = now);
+            // What was seen by a clock that was set back holds for now at most.
+            self.scanned_at_ms = self.scanned_at_ms.min(now_ms());
         }
         if !self.until_end && now >= self.next_scan {
             self.next_scan = now + Duration::from_millis(self.config.rescan);

@@ -8,6 +8,7 @@ mod system;
 use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use system::System;
 
@@ -78,6 +79,11 @@ pub trait Host: Send + Sync + Debug {
 
     /// Wall clock, milliseconds since 1970.
     fn now_ms(&self) -> i64;
+
+    /// For how long the machine has been suspended since it was started. Time goes on by the wall clock then, and by no other.
+    fn suspended(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// A random number.
     ///

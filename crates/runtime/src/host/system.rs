@@ -4,8 +4,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+#[cfg(target_os = "linux")]
+use rustix::time::{ClockId, clock_gettime};
 
 use super::{Host, HostFile, Open};
 
@@ -68,6 +71,14 @@ impl Host for System {
 
     fn now_ms(&self) -> i64 {
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn suspended(&self) -> Duration {
+        let of = |clock: ClockId| Duration::try_from(clock_gettime(clock)).unwrap_or_default();
+        // In this order, what passes between the two calls makes it less than nothing, never a suspension.
+        let boot = of(ClockId::Boottime);
+        boot.saturating_sub(of(ClockId::Monotonic))
     }
 
     fn random(&self) -> io::Result<u64> {
