@@ -1,7 +1,10 @@
 //! Hours in topologies of other shapes than one parser, one deduplication and types that all come from one source: a type waits for those sources alone
 //! that can bring it, and nothing waits for a type that does not come.
 
+use std::sync::Arc;
+
 use serde_json::Value;
+use tidemill_testkit::{Fault, Faulty, Trigger};
 
 use tidemill_harness::minutes::sealed;
 use tidemill_harness::{HOUR, Place, assert_exit, finish, manifests};
@@ -168,4 +171,37 @@ fn rows_of_a_type_that_falls_quiet_and_comes_back_are_a_revision_and_nothing_is_
     assert_eq!(manifests(&place.out(), "_dead_letters").len(), 0);
     assert_exit(&place.tidemill(&["verify", "out"]), 0);
     assert_exit(&place.tidemill(&["audit"]), 0);
+}
+
+#[test]
+fn a_region_that_is_parked_holds_no_hour_behind_its_pond_for_ever_and_is_named() {
+    let place = Place::new();
+    let pond = "pond = {}\n";
+    let tables = source("a", "1d", "parse", "types = [\"play\"]")
+        + &format!("[stages.one]\nkind = \"dedup\"\nfrom = [\"parse\"]\nwindow = \"1d\"\n{pond}")
+        + &format!("[stages.two]\nkind = \"filter\"\nfrom = [\"parse\"]\nwhere = \"id != 'x'\"\n{pond}")
+        + "[stages.both]\nkind = \"dedup\"\nfrom = [\"one\", \"two\"]\nwindow = \"1d\"\n"
+        + &files("files", "[\"both\"]", "{event_type}");
+    topology(&place, "", "", &tables);
+    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
+    place.write("plays.toml", text.replace("bucket = \"1m\"", "bucket = \"1m\"\nhold_at_most = \"1s\""));
+    let mut registry = tidemill::registry();
+    let filter = tidemill_actors::stage_kinds().into_iter().find(|kind| kind.spec().name == "filter");
+    // What it says of its records is wrong each time: its region can't go on.
+    let liar = Faulty::new(filter.expect("the kind"), Fault::Miscount, Trigger::Bytes(b"play4\t".to_vec()));
+    registry.add_stage(Arc::new(liar));
+    place.write("data/a/one", lines("play", 0..10));
+    place
+        .run_inside("plays.toml", &registry, place.config(false), async |handle| {
+            tidemill_harness::inside::until(handle, |_| {
+                let sealed = manifests(&place.out(), "play");
+                sealed.iter().any(|manifest| manifest["not_waited_for"]["@pond"] == serde_json::json!(["both.two"]))
+            })
+            .await;
+            handle.stop();
+        })
+        .expect("it stops");
+    let manifests = manifests(&place.out(), "play");
+    assert!(manifests.iter().all(|manifest| manifest["count"] == 1), "{manifests:?}");
+    assert_eq!(manifests.len(), 9, "by the other pond");
 }

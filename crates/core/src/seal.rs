@@ -68,7 +68,10 @@ pub type Positions = BTreeMap<Arc<str>, BTreeMap<Arc<str>, PartitionPosition>>;
 /// Before the name of a type, what stands for a source in [`Partitions`] where producers of the type are named. No source has such a name.
 pub const PRODUCERS_OF: &str = "@producers/";
 
-/// Names of partitions by source; of producers, by [`PRODUCERS_OF`] and the type.
+/// What stands for a source in [`Partitions`] where ponds are named, because the region that fills them is parked.
+pub const PONDS: &str = "@pond";
+
+/// Names of partitions by source; of producers, by [`PRODUCERS_OF`] and the type; of ponds, by [`PONDS`].
 pub type Partitions = BTreeMap<Arc<str>, BTreeSet<Arc<str>>>;
 
 /// What a barrier tells a stage before it snapshots.

@@ -238,6 +238,7 @@ impl Coordinator {
             return;
         }
         self.listen();
+        self.region.pass_on_parked();
         // A commit may have made room.
         for stage in &self.region.stages {
             self.region.look_at_pond(stage);
@@ -501,6 +502,7 @@ impl Handler<Committed> for Coordinator {
         for source in &self.region.sources {
             source.tell_pond(&self.region);
         }
+        self.region.ponds_out.iter().for_each(|pond| pond.unpark());
         if let Some(request) = &cut.seals.request {
             let RunConfig { host, state_root, output_root, .. } = &self.region.config;
             if let Err(error) = requests::done(&**host, state_root, output_root, request) {

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 
 use actix::{Actor, Addr, AsyncContext, Message};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::committer;
@@ -126,6 +127,8 @@ async fn open_again(
     backoff: &mut Backoff,
     mut error: RunError,
 ) -> Option<Live> {
+    let parked_since = Instant::now();
+    old.ponds_out.iter().for_each(|pond| pond.park(parked_since));
     loop {
         let pause = backoff.next(&*opening.config.host);
         let (region, pause_ms) = (&old.name, pause.as_millis() as u64);

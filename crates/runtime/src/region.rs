@@ -26,7 +26,7 @@ use crate::ledger::Committed;
 use crate::logs::Logs;
 use crate::opening::Carried;
 use crate::outlet::Outlet;
-use crate::pond::reader::{Heard, offset_in};
+use crate::pond::reader::{Heard, PARTITION, offset_in};
 use crate::pond::shared::PondShared;
 use crate::pool::Pool;
 use crate::producers::Hold;
@@ -278,6 +278,14 @@ impl Region {
         blocks
     }
 
+    /// When nothing can come from any of its ponds, nothing can come into those that it fills.
+    pub(crate) fn pass_on_parked(&self) {
+        let since = self.sources.iter().map(|source| source.parked_since());
+        if let Some(since) = since.collect::<Option<Vec<Instant>>>().and_then(|since| since.into_iter().max()) {
+            self.ponds_out.iter().for_each(|pond| pond.park(since));
+        }
+    }
+
     /// Whether a barrier would free a segment of a pond that it fills.
     pub(crate) fn can_free(&self) -> bool {
         self.ponds_out.iter().any(|pond| pond.can_free())
@@ -399,6 +407,15 @@ impl SourceState {
 }
 
 impl SourceShared {
+    /// Since when a pond that was read to its end has nothing to come: the region that fills it is parked.
+    pub(crate) fn parked_since(&self) -> Option<Instant> {
+        let pond = self.pond.as_ref()?;
+        let since = pond.parked_since()?;
+        let state = self.state();
+        let next = state.positions.as_ref()?.get(PARTITION)?.next;
+        (state.seals.is_none() && pond.is_empty_at(next)).then_some(since)
+    }
+
     /// Tells the pond that it is the end of how far it was read, as of the last cut.
     pub(crate) fn tell_pond(&self, region: &Region) {
         let Some(pond) = &self.pond else { return };

@@ -18,7 +18,7 @@ fn weather(dice: &mut Dice) -> Weather {
         let from = dice.below(80);
         (from, from + dice.between(1, 6))
     });
-    Weather { dies_at, no_room, failing_syncs: dice.one_in(3).then(|| dice.between(2, 20)) }
+    Weather { dies_at, no_room, failing_syncs: dice.one_in(3).then(|| dice.between(2, 20)), ..Weather::default() }
 }
 
 /// What the lives of one ledger have come to.

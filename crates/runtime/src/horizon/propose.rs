@@ -118,8 +118,7 @@ impl<'a> Proposal<'a> {
                 continue;
             };
             self.closes = true;
-            let reason = said.reasons.get(name).copied().unwrap_or(SealReason::Watermark);
-            self.moved.insert(name.clone(), Horizon { reason, ..known });
+            self.moved.insert(name.clone(), known);
             add(&mut self.without, said.without.clone());
         }
     }

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use tidemill_core::{Horizon, Partitions, SealReason};
+use tidemill_core::{Horizon, PONDS, Partitions, SealReason};
 use tidemill_topology::Origin;
 
 use super::{Closing, add, first_reason};
@@ -17,24 +18,32 @@ pub(crate) struct Said {
     by_source: Vec<Option<BTreeMap<Arc<str>, Horizon>>>,
     /// Sources, by node, that stand at seals: a barrier that carries the horizons lets them go on.
     pub(crate) passes: BTreeSet<usize>,
-    pub(super) reasons: BTreeMap<Arc<str>, SealReason>,
+    reasons: BTreeMap<Arc<str>, SealReason>,
     /// Types whose open revisions end at these seals.
     pub(super) revised: BTreeSet<Arc<str>>,
     /// Partitions that these seals did not wait for.
     pub(super) without: Partitions,
+    /// Sources that are not waited for, because the region that fills the pond is parked.
+    parked: BTreeSet<usize>,
 }
 
 impl Said {
     pub(crate) fn of(region: &Region) -> Self {
         let mut said = Self::default();
         let mut stands: BTreeMap<usize, Closing> = BTreeMap::new();
+        let hold = Duration::from_millis(region.plan.limits.hold_at_most_ms.unsigned_abs());
         for (index, source) in region.sources.iter().enumerate() {
+            let is_parked = source.parked_since().is_some_and(|since| since.elapsed() > hold);
+            if is_parked {
+                said.parked.insert(index);
+                said.without.entry(PONDS.into()).or_default().insert(region.node(source.node).name.clone());
+            }
             let state = source.state();
             stands.extend(state.seals.clone().map(|seals| (index, seals)));
             let stands_at = state.seals.iter().flat_map(|closing| &closing.horizons);
             let horizons = state.heard.horizons.values().chain(stands_at);
             let by_type = horizons.map(|horizon| (horizon.event_type.clone(), horizon.clone())).collect();
-            said.by_source.push((!state.ended).then_some(by_type));
+            said.by_source.push((!state.ended && !is_parked).then_some(by_type));
         }
         let waits_for = stands.iter().map(|(index, seals)| {
             let waits_for = seals.horizons.iter().flat_map(|horizon| said.far_behind(region, horizon)).collect();
@@ -61,7 +70,12 @@ impl Said {
         let horizons = horizons?;
         let least = horizons.iter().min_by_key(|horizon| horizon.sealed_before_ms)?;
         let given_up_ms = horizons.iter().map(|horizon| horizon.given_up_ms).min().flatten();
-        Some(Horizon { given_up_ms, ..(*least).clone() })
+        let is_without = origins.iter().any(|origin| self.parked.contains(&origin.source));
+        let reason = match is_without {
+            true => SealReason::Silent,
+            false => self.reasons.get(name).copied().unwrap_or(SealReason::Watermark),
+        };
+        Some(Horizon { given_up_ms, reason, ..(*least).clone() })
     }
 
     /// The sources from which events of the type come and that are more than an hour behind a horizon: what is behind it would only add to the hours that

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tidemill_core::LogName;
 use tidemill_topology::{Pond, PondOptions, WhenFull};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::writer::PondKind;
 use super::{segment_base, segment_log};
@@ -37,6 +38,8 @@ pub(crate) struct PondShared {
     /// Sources of the region that writes have to wait.
     blocks: AtomicBool,
     alarmed: AtomicBool,
+    /// Since when nothing can come: the region that writes is parked, or all ponds before it are like that.
+    parked_since: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -84,6 +87,7 @@ impl PondShared {
             appended_bytes: AtomicU64::new(0),
             blocks: AtomicBool::new(false),
             alarmed: AtomicBool::new(false),
+            parked_since: Mutex::default(),
         };
         shared.reset(lengths);
         Arc::new(shared)
@@ -130,6 +134,31 @@ impl PondShared {
     pub(crate) fn end(&self) {
         self.lock().ended = true;
         self.changed.notify_one();
+    }
+
+    /// The region that writes can't go on, since then at the latest.
+    pub(crate) fn park(&self, since: Instant) {
+        let mut parked_since = self.parked();
+        *parked_since = Some(parked_since.map_or(since, |known| known.min(since)));
+    }
+
+    /// The region that writes has got something done.
+    pub(crate) fn unpark(&self) {
+        *self.parked() = None;
+    }
+
+    /// Since when the region that writes can't go on.
+    pub(crate) fn parked_since(&self) -> Option<Instant> {
+        *self.parked()
+    }
+
+    fn parked(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.parked_since.lock().expect("no code panics while it holds an instant")
+    }
+
+    /// Whether there is nothing behind an offset for now.
+    pub(crate) fn is_empty_at(&self, offset: u64) -> bool {
+        offset >= self.lock().end()
     }
 
     /// Whether nothing comes any more behind an offset.
