@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dice::Dice;
+use crate::graph::{Graph, When};
 use crate::machine::EPOCH_MS;
 
 /// Width of an hour. Short, so that a few hundred events fill several.
@@ -10,7 +11,8 @@ pub(crate) const HOUR_MS: i64 = 60_000;
 /// What a stage that is to fail on an event looks for.
 pub(crate) const POISON: &str = "poison";
 /// The types, and how they are written in the first column.
-pub(crate) const TYPES: [&str; 2] = ["play", "stop"];
+/// A shape without a graph has the first two.
+pub(crate) const TYPES: [&str; 4] = ["play", "stop", "like", "ping"];
 
 /// All events, and the truth about them.
 #[derive(Debug, Default)]
@@ -37,14 +39,16 @@ pub(crate) struct Event {
 }
 
 impl Input {
-    pub(crate) fn roll(dice: &mut Dice) -> Self {
+    pub(crate) fn roll(dice: &mut Dice, graph: Option<&Graph>) -> Self {
         let mut input = Self::default();
-        let partitions = dice.between(1, 4) as usize;
+        let least = graph.map_or(1, |graph| graph.sources as u64);
+        let partitions = dice.between(least, 4.max(least)) as usize;
         input.partitions.resize(partitions, Vec::new());
         input.starts.resize(partitions, Vec::new());
         let count = dice.between(20, 400);
         let poison = dice.below(count);
         let step_ms = dice.between(200, 3_000) as i64;
+        let mut portion = Vec::new();
         for number in 0..count {
             if dice.one_in(40) {
                 input.put_broken(number, dice);
@@ -59,17 +63,33 @@ impl Input {
             if number == poison {
                 input.poison.insert(id.clone());
             }
-            let event_type = *dice.pick(&TYPES);
+            let known = if graph.is_some() { TYPES.len() } else { 2 };
+            let of = dice.below(known as u64) as usize;
+            let when = graph.map_or(When::Always, |graph| graph.types[of].when);
+            if when == When::Never || when == When::AtFirst && number > count / 3 {
+                input.poison.remove(&id);
+                continue;
+            }
+            let event_type = TYPES[of];
+            let own = graph.map_or_else(|| (0..partitions).collect(), |graph| graph.partitions(of, partitions));
             let line = format!("{event_type}\t{id}\t{at_ms}\t{who}\n");
-            let comes = (0..if dice.one_in(10) { dice.between(2, 3) } else { 1 })
-                .map(|_| {
-                    let partition = dice.below(partitions as u64) as usize;
-                    (partition, input.put(partition, &line))
-                })
-                .collect();
-            input.events.insert(id, Event { event_type, at_ms, comes });
+            let comes: Vec<usize> =
+                (0..if dice.one_in(10) { dice.between(2, 3) } else { 1 }).map(|_| *dice.pick(&own)).collect();
+            if when == When::InOnePortion {
+                portion.push((id, event_type, at_ms, comes, line));
+                continue;
+            }
+            input.put_event(id, event_type, at_ms, &comes, &line);
+        }
+        for (id, event_type, at_ms, comes, line) in portion {
+            input.put_event(id, event_type, at_ms, &comes, &line);
         }
         input
+    }
+
+    fn put_event(&mut self, id: String, event_type: &'static str, at_ms: i64, comes: &[usize], line: &str) {
+        let comes = comes.iter().map(|partition| (*partition, self.put(*partition, line))).collect();
+        self.events.insert(id, Event { event_type, at_ms, comes });
     }
 
     fn put(&mut self, partition: usize, line: &str) -> u64 {

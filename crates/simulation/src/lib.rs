@@ -7,6 +7,7 @@ mod check;
 mod clock;
 mod dice;
 mod disk;
+mod graph;
 mod input;
 #[cfg(test)]
 mod ledger;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidemill_actors::stage_kinds;
-use tidemill_runtime::{Decision, Ended, Registry, RunConfig, RunError, StateLock, decide_by};
+use tidemill_runtime::{Decision, Ended, Registry, RunConfig, RunError, StateLock, Status, decide_by};
 
 use crate::clock::Clock;
 use crate::dice::Dice;
@@ -30,6 +30,8 @@ pub(crate) struct Fate {
     pub(crate) trouble_one_in: u64,
     /// External sinks take nothing between these times after its start.
     pub(crate) closed_ms: Option<(u64, u64)>,
+    /// It is left alone until all hours are sealed.
+    pub(crate) rests: bool,
     /// It reads to the end of the input, and seals what is open.
     pub(crate) until_end: bool,
     /// A partition that gives nothing, when there is one of that number.
@@ -84,12 +86,18 @@ impl Fate {
             troubles: dice.below(8),
             trouble_one_in: dice.between(2, 60),
             closed_ms: dice.one_in(3).then(|| (from, from + dice.between(10, 5_000))),
+            rests: false,
             until_end: true,
             stuck: None,
             cut_interval_ms: dice.between(5, 400),
             lane_bytes: dice.between(200, 8_000) as usize,
             replay_bytes: dice.between(2_000, 60_000),
         }
+    }
+
+    /// A process that follows its input, and is stopped when nothing can be open any more.
+    pub(crate) fn rest(dice: &mut Dice) -> Self {
+        Self { rests: true, until_end: false, stopped_after_ms: Some(REST_MS), ..Self::quiet(dice) }
     }
 
     /// Whether a run may come to a bad end by itself.
@@ -99,7 +107,9 @@ impl Fate {
 }
 
 /// How long a process may take to come to its end, by its own clock.
-const LONGEST: Duration = Duration::from_secs(300);
+const LONGEST: Duration = Duration::from_secs(600);
+/// How long it takes at most until all hours are sealed: those of several regions in a row, and revisions in each.
+const REST_MS: u64 = 300_000;
 
 /// What became of a process.
 #[derive(Debug, PartialEq, Eq)]
@@ -139,7 +149,7 @@ pub(crate) fn live(world: &World, fate: &Fate, dice: &mut Dice) -> Became {
 async fn run(world: &World, fate: &Fate, dice: &mut Dice) -> Became {
     let process = Process::start(world.machine.clone(), fate.weather.clone(), dice.split());
     let registry = registry(world, fate, &process, dice);
-    let plan = world.shape.plan(&registry);
+    let plan = world.shape.plan(&registry, world.input.partitions.len());
     let config = RunConfig {
         state_root: world.state_root.clone(),
         output_root: world.output_root.clone(),
@@ -158,19 +168,28 @@ async fn run(world: &World, fate: &Fate, dice: &mut Dice) -> Became {
         let lock = StateLock::take(&world.lock_dir)?;
         let running = tidemill_runtime::start_locked(plan, registry, config, lock)?;
         let handle = running.handle();
+        let mut open = Vec::new();
         let stops = async {
             match fate.stopped_after_ms {
                 Some(after_ms) => tokio::time::sleep(Duration::from_millis(after_ms)).await,
                 None => std::future::pending().await,
             }
+            if fate.rests {
+                open = still_open(&handle.status());
+            }
             handle.stop();
             std::future::pending().await
         };
-        tokio::select! {
+        let ended = tokio::select! {
             biased;
             ended = running.wait() => ended,
             never = stops => never,
+        };
+        if !open.is_empty() {
+            let what = format!("I10: hours are open although all is read and quiet: {open:?}");
+            world.violations.lock().expect("nobody panicked").push(what);
         }
+        ended
     };
     let dies = async {
         let killed_after = fate.killed_after_ms.map_or(LONGEST * 2, Duration::from_millis);
@@ -188,6 +207,15 @@ async fn run(world: &World, fate: &Fate, dice: &mut Dice) -> Became {
     world.machine.lock().expect("nobody panicked").now_ms = process.now_ms();
     process.die();
     became
+}
+
+/// Stages that hold hours open, and types. Those of dead letters go by the clock.
+fn still_open(status: &Status) -> Vec<String> {
+    let stages = status.stages.iter().filter(|stage| stage.open_hours > 0 && stage.name != "dead_letters");
+    let stages = stages.map(|stage| format!("{} hours in `{}`", stage.open_hours, stage.name));
+    let types = status.types.iter().filter(|of| of.open_hours > 0);
+    let types = types.map(|of| format!("{} of `{}`, held by {:?}", of.open_hours, of.name, of.held_by));
+    stages.chain(types).collect()
 }
 
 fn became(ended: Result<Ended, RunError>, fate: &Fate, process: &Process) -> Became {

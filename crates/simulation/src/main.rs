@@ -37,7 +37,12 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // Planned panics are many.
-    std::panic::set_hook(Box::new(|_| {}));
+    std::panic::set_hook(Box::new(|panic| {
+        // Those that are not planned are mistakes of the simulation itself.
+        if let Some(text) = panic.payload_as_str().filter(|text| text.contains("of a simulation")) {
+            eprintln!("{text}");
+        }
+    }));
     match arguments.seed {
         Some(seed) => one(seed),
         None => many(&arguments),

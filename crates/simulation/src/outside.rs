@@ -17,8 +17,8 @@ use crate::machine::Process;
 pub(crate) struct Outside {
     /// What `atomic` shows: the ids of the rows of each delivery, in order.
     pub(crate) shown: Vec<(DeliveryId, Vec<String>)>,
-    /// Offset behind the last of them.
-    pub(crate) cursor: u64,
+    /// Offset behind the last of them, in each pond.
+    pub(crate) cursors: BTreeMap<Arc<str>, u64>,
     /// What `keyed` keeps.
     pub(crate) kept: BTreeMap<DeliveryId, Vec<String>>,
     pub(crate) violations: Vec<String>,
@@ -53,7 +53,7 @@ type Delivered = Vec<(DeliveryId, Vec<String>)>;
 
 pub(crate) struct OpenAtomic {
     reach: Reach,
-    cursor: u64,
+    cursors: BTreeMap<Arc<str>, u64>,
     taken: Delivered,
 }
 
@@ -117,8 +117,8 @@ impl SinkKind for Atomic {
     async fn open(&self, _: &NoOptions, _: &SinkContext, _: Option<Resume>) -> Result<OpenAtomic, SinkError> {
         self.0.answers()?;
         // What the outside says counts: a flush may have been done whose cut was not.
-        let cursor = self.0.outside().cursor;
-        Ok(OpenAtomic { reach: self.0.clone(), cursor, taken: Vec::new() })
+        let cursors = self.0.outside().cursors.clone();
+        Ok(OpenAtomic { reach: self.0.clone(), cursors, taken: Vec::new() })
     }
 }
 
@@ -126,8 +126,9 @@ impl Sink for OpenAtomic {
     async fn write(&mut self, batch: &Batch, id: DeliveryId) -> Result<(), SinkError> {
         self.reach.takes()?;
         let (taken, refused) = divide(batch);
-        if id.offset >= self.cursor {
-            self.cursor = id.offset + 1;
+        let cursor = self.cursors.entry(id.pond.clone()).or_default();
+        if id.offset >= *cursor {
+            *cursor = id.offset + 1;
             self.taken.push((id, taken));
         }
         outcome(refused)
@@ -140,12 +141,12 @@ impl Sink for OpenAtomic {
         if is_done {
             let mut outside = self.reach.outside();
             outside.shown.append(&mut self.taken);
-            outside.cursor = self.cursor;
+            outside.cursors.clone_from(&self.cursors);
         }
         if is_lost {
             return Err(SinkError::Fatal { source: "nobody knows what became of the flush".into() });
         }
-        Ok(self.cursor.to_le_bytes().to_vec())
+        Ok(self.cursors.values().flat_map(|cursor| cursor.to_le_bytes()).collect())
     }
 }
 

@@ -6,6 +6,7 @@ use tidemill_runtime::Registry;
 use tidemill_topology::{Plan, PondOptions, WhenFull};
 
 use crate::dice::Dice;
+use crate::graph::{Graph, SOURCES};
 use crate::input::TYPES;
 
 const SCHEMA: &str = r#"{"type": "record", "name": "Event", "fields": [
@@ -17,6 +18,8 @@ const SCHEMA: &str = r#"{"type": "record", "name": "Event", "fields": [
 /// What a topology is made of besides a parser, a deduplication and files.
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {
+    /// Ways that are not as simple.
+    pub(crate) graph: Option<Graph>,
     pub(crate) workers: u64,
     pub(crate) two_sources: bool,
     /// A pond in front of the deduplication: all that is stateful is in a region of its own.
@@ -52,17 +55,19 @@ pub(crate) enum Late {
 
 impl Shape {
     pub(crate) fn roll(dice: &mut Dice) -> Self {
+        let graph = dice.one_in(2).then(|| Graph::roll(dice));
         let mut maybe = || dice.one_in(2);
         let [two_sources, counts, again, atomic, keyed] = std::array::from_fn(|_| maybe());
         Self {
+            two_sources: two_sources && graph.is_none(),
+            deep: dice.one_in(4) && graph.is_none(),
+            poisons: *dice.pick(&[None, None, Some("tsv"), Some("dedup"), Some("avro_files")]),
+            graph,
             workers: dice.between(1, 4),
-            two_sources,
-            deep: dice.one_in(4),
             counts,
             again,
             atomic,
             keyed,
-            poisons: *dice.pick(&[None, None, Some("tsv"), Some("dedup"), Some("avro_files")]),
             pond_bytes: *dice.pick(&[160 << 10, 512 << 10, 64 << 20]),
             late: *dice.pick(&[
                 Late::DeadLetters,
@@ -77,7 +82,7 @@ impl Shape {
         }
     }
 
-    fn text(&self) -> String {
+    fn text(&self, partitions: usize) -> String {
         let mut text = String::from(
             "[topology]\nname = \"simulated\"\nbucket = \"1m\"\nallowed_lateness = \"10s\"\nhold_at_most = \"1s\"\nmax_ahead = \"1d\"\n",
         );
@@ -87,7 +92,8 @@ impl Shape {
             Late::Revisions { bounded: false } => "late = \"revise\"\nlate_within = \"1d\"\nlate_delay = \"50ms\"\n",
             Late::NextHour => "late = \"next_hour\"\nlate_within = \"1d\"\n",
         };
-        for name in TYPES {
+        let known = if self.graph.is_some() { TYPES.len() } else { 2 };
+        for (number, name) in TYPES.iter().enumerate().take(known) {
             text += &format!("[types.{name}]\nschema = \"event.avsc\"\ntime = \"at\"\nid = [\"id\"]\n");
             if let Some(lease_ms) = self.lease_ms {
                 text += &format!("producer = \"who\"\nlease = \"{lease_ms}ms\"\n");
@@ -95,8 +101,44 @@ impl Shape {
             if self.is_strict(name) && self.late != Late::DeadLetters {
                 text += "late = \"dead_letter\"\n";
             }
+            text += &self.graph.as_ref().map_or_else(String::new, |graph| graph.origins(number, partitions));
         }
-        let sources: &[(&str, &str)] = if self.two_sources { &[("a", "even"), ("b", "odd")] } else { &[("a", "all")] };
+        let (ways, behind) = match &self.graph {
+            Some(graph) => graph.text(self.workers),
+            None => self.plain_ways(),
+        };
+        text += &ways;
+        let behind = format!("{behind:?}");
+        // No codec: blocks are not handed to other threads then, whose pace is not the simulation's.
+        let files = "kind = \"avro_files\"\nblock_size = \"4KiB\"\nroll_size = \"64KiB\"\ncodec = \"null\"\n";
+        text += &format!("[sinks.files]\nfrom = {behind}\n{files}path = \"files/{{event_type}}/{HOUR}\"\n");
+        text +=
+            &format!("[sinks.dead_letters]\nfrom = [\"parse.dead_letters\"]\n{files}path = \"_dead_letters/{HOUR}\"\n");
+        if self.counts {
+            text += &format!(
+                "[stages.counts]\nkind = \"hourly\"\nfrom = {behind}\nmeasures = {{ events = \"count()\" }}\n"
+            );
+            text += if self.restates { "" } else { "late_rows = \"delta\"\n" };
+            text += if self.graph.as_ref().is_some_and(|graph| graph.counts_behind_pond) { "pond = {}\n" } else { "" };
+            text += &format!("[sinks.count_files]\nfrom = [\"counts\"]\n{files}path = \"counts/{HOUR}\"\n");
+        }
+        if self.again {
+            text += &format!(
+                "[sinks.again]\nfrom = {behind}\n{files}path = \"again/{{event_type}}/{HOUR}\"\npond = {{}}\n"
+            );
+        }
+        for (is_there, name) in [(self.atomic, "atomic"), (self.keyed, "keyed")] {
+            if is_there {
+                text += &format!("[sinks.{name}]\nkind = \"{name}\"\nfrom = {behind}\n");
+            }
+        }
+        text
+    }
+
+    /// One parser and one deduplication, and the stages that sinks take from.
+    fn plain_ways(&self) -> (String, Vec<String>) {
+        let mut text = String::new();
+        let sources: &[(&str, &str)] = if self.two_sources { &[("a", "0/2"), ("b", "1/2")] } else { &[("a", "0/1")] };
         for (name, takes) in sources {
             text += &format!("[sources.{name}]\nkind = \"rolled\"\ntakes = \"{takes}\"\n");
         }
@@ -108,27 +150,18 @@ impl Shape {
         );
         let pond = if self.deep { "pond = {}\n" } else { "" };
         text += &format!("[stages.dedup]\nkind = \"dedup\"\nfrom = [\"parse\"]\nwindow = \"1d\"\n{pond}");
-        // No codec: blocks are not handed to other threads then, whose pace is not the simulation's.
-        let files = "kind = \"avro_files\"\nblock_size = \"4KiB\"\nroll_size = \"64KiB\"\ncodec = \"null\"\n";
-        text += &format!("[sinks.files]\nfrom = [\"dedup\"]\n{files}path = \"files/{{event_type}}/{HOUR}\"\n");
-        text +=
-            &format!("[sinks.dead_letters]\nfrom = [\"parse.dead_letters\"]\n{files}path = \"_dead_letters/{HOUR}\"\n");
-        if self.counts {
-            text += "[stages.counts]\nkind = \"hourly\"\nfrom = [\"dedup\"]\nmeasures = { events = \"count()\" }\n";
-            text += if self.restates { "" } else { "late_rows = \"delta\"\n" };
-            text += &format!("[sinks.count_files]\nfrom = [\"counts\"]\n{files}path = \"counts/{HOUR}\"\n");
-        }
-        if self.again {
-            text += &format!(
-                "[sinks.again]\nfrom = [\"dedup\"]\n{files}path = \"again/{{event_type}}/{HOUR}\"\npond = {{}}\n"
-            );
-        }
-        for (is_there, name) in [(self.atomic, "atomic"), (self.keyed, "keyed")] {
-            if is_there {
-                text += &format!("[sinks.{name}]\nkind = \"{name}\"\nfrom = [\"dedup\"]\n");
-            }
-        }
-        text
+        (text, vec!["dedup".to_owned()])
+    }
+
+    /// The source of a partition.
+    pub(crate) fn source(&self, partition: usize) -> &'static str {
+        let sources = self.graph.as_ref().map_or(if self.two_sources { 2 } else { 1 }, |graph| graph.sources);
+        SOURCES[partition % sources]
+    }
+
+    /// Whether the events of a sink come out of more than one pond.
+    pub(crate) fn joins_ponds(&self) -> bool {
+        self.graph.as_ref().is_some_and(|graph| graph.ponds && graph.tiers > 1)
     }
 
     /// Whether late events of a type become dead letters.
@@ -137,8 +170,8 @@ impl Shape {
     }
 
     /// Its plan.
-    pub(crate) fn plan(&self, registry: &Registry) -> Plan {
-        let text = self.text();
+    pub(crate) fn plan(&self, registry: &Registry, partitions: usize) -> Plan {
+        let text = self.text(partitions);
         let loaded = tidemill_topology::load(&text, Path::new("/simulated.toml"), registry, &|_| Ok(SCHEMA.to_owned()));
         let Some(mut plan) = loaded.plan else {
             let said: Vec<String> = loaded.diagnostics.iter().map(|found| found.render(&text, false)).collect();

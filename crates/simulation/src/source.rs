@@ -23,8 +23,8 @@ static SPEC: KindSpec = KindSpec {
     details: "",
     options: &[OptionSpec::required(
         "takes",
-        OptionType::Choice(&["all", "even", "odd"]),
-        "Which partitions are its own.",
+        OptionType::Choice(&["0/1", "0/2", "1/2", "0/3", "1/3", "2/3"]),
+        "Which partitions are its own: its number, and that of sources.",
     )],
     input: Shape::Nothing,
     output: Shape::Lines,
@@ -75,12 +75,11 @@ impl SourceKind for Rolled {
 
     fn open(&self, context: &SourceContext) -> Result<Box<dyn Source>, SourceError> {
         let takes = context.options.parse::<BTreeMap<String, String>>().map(|options| options["takes"].clone());
-        let takes = takes.unwrap_or_else(|_| "all".into());
-        let is_own = |partition: &usize| match &*takes {
-            "even" => partition.is_multiple_of(2),
-            "odd" => !partition.is_multiple_of(2),
-            _ => true,
-        };
+        let takes = takes.unwrap_or_default();
+        let (number, of) = takes.split_once('/').unwrap_or(("0", "1"));
+        let parse = |text: &str| text.parse::<usize>().expect("a number");
+        let (number, of) = (parse(number), parse(of));
+        let is_own = |partition: &usize| partition % of == number;
         let at: BTreeMap<usize, u64> = (0..self.input.partitions.len())
             .filter(is_own)
             .map(|partition| (partition, context.positions.get(&name(partition)).map_or(0, |position| position.next)))
@@ -99,7 +98,7 @@ impl SourceKind for Rolled {
             dice: self.dice.lock().expect("nobody panicked").split(),
             errors_left: self.errors_left.clone(),
             until_end: context.until_end,
-            stuck: self.stuck,
+            stuck: self.stuck.filter(is_own),
             opened_at_ms: self.process.now_ms(),
             is_quiet: false,
             at,

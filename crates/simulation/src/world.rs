@@ -50,9 +50,10 @@ pub struct Outcome {
 pub fn simulate(seed: u64, dir: &Path) -> Outcome {
     let mut dice = Dice::new(seed);
     let mut outcome = Outcome::default();
+    let shape = Shape::roll(&mut dice);
     let world = World {
-        shape: Shape::roll(&mut dice),
-        input: Arc::new(Input::roll(&mut dice)),
+        input: Arc::new(Input::roll(&mut dice, shape.graph.as_ref())),
+        shape,
         machine: Arc::new(Mutex::new(Machine { disk: Disk::default(), now_ms: EPOCH_MS + 3_600_000 })),
         outside: Arc::default(),
         told: Arc::default(),
@@ -71,8 +72,14 @@ pub fn simulate(seed: u64, dir: &Path) -> Outcome {
     // Files that somebody could see, and what was in them.
     let mut public: BTreeMap<PathBuf, Vec<u8>> = BTreeMap::new();
     let mut left = dice.below(7);
+    // The last but one may read all there is, and wait until everything is sealed by itself.
+    let mut rests = dice.one_in(6);
     loop {
-        let fate = if left == 0 { Fate::quiet(&mut dice) } else { Fate::roll(&mut dice) };
+        let fate = match left {
+            0 if rests => Fate::rest(&mut dice),
+            0 => Fate::quiet(&mut dice),
+            _ => Fate::roll(&mut dice),
+        };
         let became = live(&world, &fate, &mut dice);
         outcome.story.push(format!("{fate:?}: {became:?}"));
         let mut machine = world.machine.lock().expect("nobody panicked");
@@ -86,6 +93,13 @@ pub fn simulate(seed: u64, dir: &Path) -> Outcome {
         if let Became::Wrong(why) = &became {
             outcome.violations.push(why.clone());
             break;
+        }
+        if left == 0 && std::mem::take(&mut rests) {
+            if became != Became::Stopped {
+                outcome.violations.push(format!("a process that is left alone should stop well: {became:?}"));
+                break;
+            }
+            continue;
         }
         if left == 0 {
             if became != Became::Finished {

@@ -88,8 +88,13 @@ fn with_derived(region: &Region, mut names: BTreeSet<Arc<str>>) -> Vec<Arc<str>>
 
 /// All that is open. To be called when nothing is on its way.
 pub(crate) fn end_of_input(region: &Region, progress: &Progress) -> Closing {
-    let revised = with_derived(region, progress.revising.keys().cloned().collect());
-    Closing { horizons: all_open(region), revised, without: Partitions::new() }
+    let horizons = all_open(region);
+    let mut revised: BTreeSet<Arc<str>> = progress.revising.keys().cloned().collect();
+    if !horizons.is_empty() {
+        // Rows that wait for the hour of their type become a revision at this barrier, which is the last one.
+        revised.extend(region.lineage.derived.iter().map(|derived| derived.name.clone()));
+    }
+    Closing { horizons, revised: with_derived(region, revised), without: Partitions::new() }
 }
 
 /// Horizons that close every hour that has events.
