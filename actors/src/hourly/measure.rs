@@ -1,25 +1,26 @@
 //! What is counted for each group: one vector a measure, one entry a group.
 //!
 //! Nulls are left out, as in SQL. A sum of whole numbers is kept in 128 bits, which can't overflow, and saturates at the ends
-//! of a long when it is written. NaN is greater than every number.
+//! of a long when it is written; one of decimals in 192 bits, and saturates at 38 digits. Those of floats are exact (`exact`). NaN is greater than every number.
 
 use std::cmp::Ordering::{Greater, Less};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    ArrowPrimitiveType, Date32Type, Float32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
-    TimestampMillisecondType,
+    ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type,
+    TimestampMicrosecondType, TimestampMillisecondType,
 };
 use arrow_array::{
-    Array, ArrayRef, Date32Array, Float32Array, Float64Array, Int32Array, Int64Array, TimestampMicrosecondArray,
-    TimestampMillisecondArray,
+    Array, ArrayRef, Date32Array, Decimal128Array, Float32Array, Float64Array, Int32Array, Int64Array,
+    TimestampMicrosecondArray, TimestampMillisecondArray,
 };
 use datasketches::hash::value::raw_bytes;
 use datasketches::hll::{HllSketch, HllType};
 use serde::{Deserialize, Serialize};
 use tidemill_core::{Field, FieldKind};
 
+use super::exact::ExactSum;
 use super::interner::{Cell, for_cells};
 use super::plan::{Function, Measure};
 
@@ -32,7 +33,8 @@ pub(super) enum Accumulator {
     Count(Vec<u64>),
     /// Sum, and number of values that are not null.
     Whole(Vec<(i128, u64)>),
-    Real(Vec<(f64, u64)>),
+    Real(Vec<(ExactSum, u64)>),
+    Decimal(Vec<(DecimalSum, u64)>),
     WholeExtreme {
         greatest: bool,
         values: Vec<Option<i64>>,
@@ -41,6 +43,10 @@ pub(super) enum Accumulator {
         greatest: bool,
         values: Vec<Option<f64>>,
     },
+    DecimalExtreme {
+        greatest: bool,
+        values: Vec<Option<i128>>,
+    },
     #[serde(with = "sketches")]
     Distinct(Vec<HllSketch>),
 }
@@ -48,12 +54,15 @@ pub(super) enum Accumulator {
 impl Accumulator {
     pub(super) fn new(measure: &Measure) -> Self {
         let real = measure.of.as_ref().is_some_and(|field| matches!(field.kind, FieldKind::Float | FieldKind::Double));
+        let decimal = measure.of.as_ref().is_some_and(|field| matches!(field.kind, FieldKind::Decimal { .. }));
         let greatest = measure.function == Function::Max;
         match measure.function {
             Function::Count => Self::Count(Vec::new()),
             Function::Distinct => Self::Distinct(Vec::new()),
             Function::Sum | Function::Mean if real => Self::Real(Vec::new()),
+            Function::Sum | Function::Mean if decimal => Self::Decimal(Vec::new()),
             Function::Sum | Function::Mean => Self::Whole(Vec::new()),
+            Function::Min | Function::Max if decimal => Self::DecimalExtreme { greatest, values: Vec::new() },
             Function::Min | Function::Max if real => Self::RealExtreme { greatest, values: Vec::new() },
             Function::Min | Function::Max => Self::WholeExtreme { greatest, values: Vec::new() },
         }
@@ -81,10 +90,29 @@ impl Accumulator {
                 })?;
             }
             (Self::Real(sums), Some((_, array))) => {
-                sums.resize(len, (0.0, 0));
+                sums.resize(len, Default::default());
                 for_real(array, rows, groups, |group, value| {
-                    let sum = &mut sums[group];
-                    *sum = (sum.0 + value, sum.1 + 1);
+                    let (sum, count) = &mut sums[group];
+                    sum.add(value);
+                    *count += 1;
+                })?;
+            }
+            (Self::Decimal(sums), Some((_, array))) => {
+                sums.resize(len, Default::default());
+                for_values::<Decimal128Type, i128>(array, rows, groups, |group, value| {
+                    let (sum, count) = &mut sums[group];
+                    sum.add(value);
+                    *count += 1;
+                })?;
+            }
+            (Self::DecimalExtreme { greatest, values }, Some((_, array))) => {
+                values.resize(len, None);
+                let greatest = *greatest;
+                for_values::<Decimal128Type, i128>(array, rows, groups, |group, value| {
+                    let held = &mut values[group];
+                    if held.is_none_or(|held| if greatest { value > held } else { value < held }) {
+                        *held = Some(value);
+                    }
                 })?;
             }
             (Self::WholeExtreme { greatest, values }, Some((_, array))) => {
@@ -151,13 +179,25 @@ impl Accumulator {
             }
             Self::Real(sums) => {
                 let mean = measure.function == Function::Mean;
-                let value = |(sum, count): (f64, u64)| match count {
+                let value = |(sum, count): &(ExactSum, u64)| match *count {
                     0 => None,
-                    count if mean => Some(sum / count as f64),
-                    _ => Some(sum),
+                    count => Some(sum.over(if mean { count } else { 1 })),
                 };
-                Arc::new(groups.map(|group| value(sums[group])).collect::<Float64Array>())
+                Arc::new(groups.map(|group| value(&sums[group])).collect::<Float64Array>())
             }
+            Self::Decimal(sums) if measure.function == Function::Mean => {
+                let scale = match kind {
+                    Some(FieldKind::Decimal { scale, .. }) => i32::from(*scale),
+                    _ => 0,
+                };
+                let mean = |(sum, count): &(DecimalSum, u64)| (*count > 0).then(|| sum.over(*count, scale));
+                Arc::new(groups.map(|group| mean(&sums[group])).collect::<Float64Array>())
+            }
+            Self::Decimal(sums) => {
+                let sum = |(sum, count): &(DecimalSum, u64)| (*count > 0).then(|| sum.saturated());
+                decimals(groups.map(|group| sum(&sums[group])), kind, Some(DECIMAL_DIGITS))
+            }
+            Self::DecimalExtreme { values, .. } => decimals(groups.map(|group| values[group]), kind, None),
             Self::WholeExtreme { values, .. } => {
                 let values = groups.map(|group| values[group]);
                 match kind {
@@ -183,6 +223,47 @@ impl Accumulator {
             }
         }
     }
+}
+
+/// Digits of a sum of decimals.
+pub(super) const DECIMAL_DIGITS: u8 = 38;
+/// The greatest number of so many digits.
+const DECIMAL_MAX: i128 = 10_i128.pow(DECIMAL_DIGITS as u32) - 1;
+
+/// A sum of decimals, as a number of their last digit: `high` times 2^64, and `low`. Neither overflows before 2^63 values.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(super) struct DecimalSum {
+    high: i128,
+    low: i128,
+}
+
+impl DecimalSum {
+    fn add(&mut self, value: i128) {
+        self.high += value >> 64;
+        self.low += value & i128::from(u64::MAX);
+    }
+
+    /// The sum, or the greatest or least number that has room for it.
+    fn saturated(self) -> i128 {
+        let high = self.high + (self.low >> 64);
+        let whole = i64::try_from(high).map(|high| i128::from(high) << 64 | self.low & i128::from(u64::MAX));
+        whole.map_or(if high < 0 { -DECIMAL_MAX } else { DECIMAL_MAX }, |sum| sum.clamp(-DECIMAL_MAX, DECIMAL_MAX))
+    }
+
+    fn over(self, count: u64, scale: i32) -> f64 {
+        (self.high as f64 * 2_f64.powi(64) + self.low as f64) / count as f64 / 10_f64.powi(scale)
+    }
+}
+
+/// A column of decimals, of their field's precision unless it is said.
+fn decimals(values: impl Iterator<Item = Option<i128>>, kind: Option<&FieldKind>, digits: Option<u8>) -> ArrayRef {
+    let (precision, scale) = match kind {
+        Some(FieldKind::Decimal { precision, scale, .. }) => (*precision, *scale),
+        _ => (DECIMAL_DIGITS, 0),
+    };
+    let array: Decimal128Array = values.collect();
+    let array = array.with_precision_and_scale(digits.unwrap_or(precision), scale);
+    Arc::new(array.expect("precision and scale of the input type"))
 }
 
 fn for_whole(array: &ArrayRef, rows: &[u32], groups: &[u32], each: impl FnMut(usize, i64)) -> Option<()> {

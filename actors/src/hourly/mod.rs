@@ -6,12 +6,13 @@
 //! | the type of the rows | `output` |
 //! | values of a column as small numbers | `interner` |
 //! | groups of one hour | `groups` |
-//! | what is counted for each group | `measure` |
+//! | what is counted for each group | `measure`, `exact` |
 //! | rows of a sealed hour | `emit` |
 //! | when rows leave, and late events | `revise` |
 //! | the worker's value, and its snapshot | `stage`, `snapshot` |
 
 mod emit;
+mod exact;
 mod groups;
 mod interner;
 mod kind;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tidemill_core::{DecimalRepr, EventType, Field, FieldKind, Finding, Nullability};
 
+use super::measure::DECIMAL_DIGITS;
 use super::plan::{Function, Measure, Plan};
 
 /// The type, named like the stage. Hour, event type and group fields are its id when no group field may be null;
@@ -19,7 +20,8 @@ pub(super) fn event_type(stage: &str, plan: &Plan) -> Result<EventType, Vec<Find
     }));
     fields.extend(plan.measures.iter().map(|measure| {
         let doc = format!("{} over the hour's events of the group", measure.call());
-        json!({ "name": measure.name, "type": measure_type(measure), "doc": doc })
+        let name = format!("{record}{}", camel_case(&measure.name));
+        json!({ "name": measure.name, "type": measure_type(measure, &name), "doc": doc })
     }));
     let doc = format!("One row for each group of events of an hour, made by the stage `{stage}`.");
     let schema = json!({ "type": "record", "name": record, "doc": doc, "fields": fields });
@@ -51,14 +53,18 @@ fn nullable(plain: Value, nullability: Nullability) -> Value {
     }
 }
 
-fn measure_type(measure: &Measure) -> Value {
+/// `name`: for types that have one.
+fn measure_type(measure: &Measure, name: &str) -> Value {
     let of = measure.of.as_ref();
     let kind = of.map(|field| &field.kind);
     let plain = match (measure.function, kind) {
         (Function::Count | Function::Distinct, _) | (_, None) => return json!("long"),
         (Function::Sum, Some(FieldKind::Int | FieldKind::Long)) => json!("long"),
+        (Function::Sum, Some(FieldKind::Decimal { scale, .. })) => {
+            json!({ "type": "bytes", "logicalType": "decimal", "precision": DECIMAL_DIGITS, "scale": scale })
+        }
         (Function::Sum | Function::Mean, _) => json!("double"),
-        (Function::Min | Function::Max, Some(kind)) => avro(kind, ""),
+        (Function::Min | Function::Max, Some(kind)) => avro(kind, name),
     };
     // Where no value may be missing, every group has one: a group is made by an event.
     let never_null = of.is_some_and(|field| !field.is_nullable()) && measure.function == Function::Sum;

@@ -108,14 +108,17 @@ impl Function {
 
     /// Whether it can be taken of such a field; else what it can be taken of.
     fn takes(self, kind: &FieldKind) -> Result<(), &'static str> {
-        let number = matches!(kind, FieldKind::Int | FieldKind::Long | FieldKind::Float | FieldKind::Double);
+        let number = matches!(
+            kind,
+            FieldKind::Int | FieldKind::Long | FieldKind::Float | FieldKind::Double | FieldKind::Decimal { .. }
+        );
         match self {
             Self::Count => Ok(()),
             Self::Sum | Self::Mean if number => Ok(()),
             Self::Min | Self::Max if number || kind.is_time() || *kind == FieldKind::Date => Ok(()),
             Self::Distinct if kind.is_scalar() => Ok(()),
-            Self::Sum | Self::Mean => Err("it takes an int, long, float or double"),
-            Self::Min | Self::Max => Err("it takes an int, long, float, double, date or timestamp"),
+            Self::Sum | Self::Mean => Err("it takes an int, long, float, double or decimal"),
+            Self::Min | Self::Max => Err("it takes an int, long, float, double, decimal, date or timestamp"),
             Self::Distinct => Err("it takes a single value, not an array, map or record"),
         }
     }

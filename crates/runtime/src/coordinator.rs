@@ -165,7 +165,8 @@ impl Coordinator {
         done: oneshot::Sender<Result<Ended, RunError>>,
     ) -> Self {
         let next_cut = region.committed().last.cut + 1;
-        let cut_progress = Progress::at(&region.committed(), region.lineage.made_of());
+        let now_ms = region.config.host.now_ms();
+        let cut_progress = Progress::at(&region.committed(), region.lineage.made_of(), now_ms);
         let has_to_say = !region.ponds_out.is_empty();
         let ticked = Clocks::now(&*region.config.host);
         Self {

@@ -293,7 +293,7 @@ impl Wiring {
                 })
             })
             .collect();
-        let progress = Progress::at(&committed, lineage.made_of());
+        let progress = Progress::at(&committed, lineage.made_of(), config.host.now_ms());
         let types = plan.types.iter().chain(plan.nodes.iter().flat_map(|node| &node.sends));
         let revised = types.filter(|event_type| event_type.late.policy == LatePolicy::Revise);
         let revised_types = revised.map(|event_type| (event_type.name.clone(), event_type.late)).collect();

@@ -16,30 +16,11 @@ const FORGET_EVERY_MS: i64 = 60_000;
 
 /// The event of a partition with the highest event time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "NewestForm")]
 pub(crate) struct Newest {
     /// Its event time, or that of its arrival if that is before it, in milliseconds.
     pub(crate) at_ms: i64,
     /// When it arrived (wall clock), in milliseconds since 1970.
     pub(crate) arrived_at_ms: i64,
-}
-
-/// Earlier versions wrote the event time alone.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum NewestForm {
-    Time(i64),
-    Both { at_ms: i64, arrived_at_ms: i64 },
-}
-
-impl From<NewestForm> for Newest {
-    fn from(form: NewestForm) -> Self {
-        match form {
-            // No time has passed since then until the next event comes.
-            NewestForm::Time(at_ms) => Self { at_ms, arrived_at_ms: i64::MAX },
-            NewestForm::Both { at_ms, arrived_at_ms } => Self { at_ms, arrived_at_ms },
-        }
-    }
 }
 
 impl Newest {
@@ -128,17 +109,21 @@ impl Seen {
 }
 
 impl Progress {
-    /// As a cut has it. `made_of`: for each type, those that are made of it.
-    pub(crate) fn at(cut: &Committed, made_of: BTreeMap<Arc<str>, Vec<Arc<str>>>) -> Self {
+    /// As a cut has it. `made_of`: for each type, those that are made of it. `now_ms`: by the wall clock, which may have been set back since.
+    pub(crate) fn at(cut: &Committed, made_of: BTreeMap<Arc<str>, Vec<Arc<str>>>, now_ms: i64) -> Self {
         let open = cut.last.open.iter().map(|(name, hours)| (name.clone(), hours.iter().copied().collect()));
         let mut seen = cut.last.progress.clone();
+        // Nothing has come, and nobody was heard of, later than now.
         for newest in seen.values_mut().flat_map(BTreeMap::values_mut) {
-            // Where an earlier version did not say it: no later than that.
-            newest.arrived_at_ms = newest.arrived_at_ms.min(cut.last.at_ms.max(newest.at_ms));
+            newest.arrived_at_ms = newest.arrived_at_ms.min(now_ms);
         }
-        let revising = cut.last.revising.clone();
+        let mut revising = cut.last.revising.clone();
+        revising.values_mut().for_each(|since_ms| *since_ms = (*since_ms).min(now_ms));
         let sealed_before_ms = cut.sealed_before_ms.clone();
-        let producers = cut.producers.clone();
+        let mut producers = cut.producers.clone();
+        for heard in producers.values_mut().flat_map(BTreeMap::values_mut) {
+            heard.heard_at_ms = heard.heard_at_ms.min(now_ms);
+        }
         let mut progress =
             Self { seen, open: open.collect(), revising, producers, sealed_before_ms, made_of, ..Self::default() };
         // Those that are made by a stage which was not there before.
@@ -294,15 +279,6 @@ mod tests {
         let newest = Newest { at_ms: 1_000, arrived_at_ms: 5_000 };
         assert_eq!(newest.when_quiet(4_000), 1_000, "a proof from before it says nothing");
         assert_eq!(newest.when_quiet(5_700), 1_700);
-    }
-
-    #[test]
-    fn a_time_without_an_arrival_is_read_and_stands_still() {
-        let old: Newest = serde_json::from_str("7").expect("as earlier versions wrote it");
-        assert_eq!(old.when_quiet(i64::MAX), 7);
-        let newest = Newest { at_ms: 7, arrived_at_ms: 9 };
-        let text = serde_json::to_string(&newest).expect("JSON");
-        assert_eq!(serde_json::from_str::<Newest>(&text).expect("what it wrote"), newest);
     }
 
     fn seen(event_type: &str, hour: i64) -> Seen {

@@ -214,7 +214,8 @@ fn still_open(status: &Status) -> Vec<String> {
     let stages = status.stages.iter().filter(|stage| stage.open_hours > 0 && stage.name != "dead_letters");
     let stages = stages.map(|stage| format!("{} hours in `{}`", stage.open_hours, stage.name));
     let types = status.types.iter().filter(|of| of.open_hours > 0);
-    let types = types.map(|of| format!("{} of `{}`, held by {:?}", of.open_hours, of.name, of.held_by));
+    let types = types
+        .map(|of| format!("{} of `{}` at {:?}, held by {:?}", of.open_hours, of.name, of.watermark_ms, of.held_by));
     stages.chain(types).collect()
 }
 

@@ -54,7 +54,7 @@ pub fn simulate(seed: u64, dir: &Path) -> Outcome {
     let world = World {
         input: Arc::new(Input::roll(&mut dice, shape.graph.as_ref())),
         shape,
-        machine: Arc::new(Mutex::new(Machine { disk: Disk::default(), now_ms: EPOCH_MS + 3_600_000 })),
+        machine: Arc::new(Mutex::new(Machine { disk: Disk::default(), now_ms: EPOCH_MS + 10 * 86_400_000 })),
         outside: Arc::default(),
         told: Arc::default(),
         violations: Arc::default(),
