@@ -24,6 +24,7 @@ mod reprocess;
 mod secret;
 mod shapes;
 mod small_buckets;
+mod sums;
 mod suspects;
 mod take_over;
 mod terminal;

@@ -243,15 +243,25 @@ impl DecimalSum {
         self.low += value & i128::from(u64::MAX);
     }
 
+    /// The sum, when 128 bits have room for it; otherwise what is above the last 64 bits.
+    fn whole(self) -> Result<i128, i128> {
+        let high = self.high + (self.low >> 64);
+        let low = self.low & i128::from(u64::MAX);
+        i64::try_from(high).map(|high| i128::from(high) << 64 | low).map_err(|_| high)
+    }
+
     /// The sum, or the greatest or least number that has room for it.
     fn saturated(self) -> i128 {
-        let high = self.high + (self.low >> 64);
-        let whole = i64::try_from(high).map(|high| i128::from(high) << 64 | self.low & i128::from(u64::MAX));
-        whole.map_or(if high < 0 { -DECIMAL_MAX } else { DECIMAL_MAX }, |sum| sum.clamp(-DECIMAL_MAX, DECIMAL_MAX))
+        match self.whole() {
+            Ok(sum) => sum.clamp(-DECIMAL_MAX, DECIMAL_MAX),
+            Err(high) if high < 0 => -DECIMAL_MAX,
+            Err(_) => DECIMAL_MAX,
+        }
     }
 
     fn over(self, count: u64, scale: i32) -> f64 {
-        (self.high as f64 * 2_f64.powi(64) + self.low as f64) / count as f64 / 10_f64.powi(scale)
+        let sum = self.whole().map_or_else(|high| high as f64 * 2_f64.powi(64), |sum| sum as f64);
+        sum / (count as f64 * 10_f64.powi(scale))
     }
 }
 
@@ -319,5 +329,28 @@ mod sketches {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<HllSketch>, D::Error> {
         let kept = Vec::<Vec<u8>>::deserialize(deserializer)?;
         kept.iter().map(|bytes| HllSketch::deserialize(bytes).map_err(D::Error::custom)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_of_decimals_is_exact_in_any_order_and_saturates() {
+        let sum = |values: &[i128]| {
+            let mut sum = DecimalSum::default();
+            values.iter().for_each(|value| sum.add(*value));
+            sum
+        };
+        assert_eq!(sum(&[-1, 1_250, 999_999]).saturated(), 1_001_248);
+        assert_eq!(sum(&[-1, 1]).saturated(), 0);
+        assert_eq!(sum(&[DECIMAL_MAX; 1_000]).saturated(), DECIMAL_MAX);
+        assert_eq!(sum(&[-DECIMAL_MAX; 1_000]).saturated(), -DECIMAL_MAX);
+        let mut over = vec![DECIMAL_MAX; 1_000];
+        over.extend([-DECIMAL_MAX; 999]);
+        assert_eq!(sum(&over).saturated(), DECIMAL_MAX);
+        assert_eq!(sum(&[-1, 1_250]).over(2, 2), 6.245);
+        assert_eq!(sum(&[DECIMAL_MAX; 1_000]).over(1_000, 38), 1.0);
     }
 }
