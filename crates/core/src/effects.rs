@@ -80,11 +80,9 @@ pub struct HourNote {
     /// Duplicates dropped since the last note for this hour.
     pub duplicates: u64,
     /// What a stage counted since its last note for this hour: the runtime says it at every barrier of each stage, for events that have left it,
-    /// and of a sink itself, for those that have come. Kept out of the form that notes without it have always had.
-    #[serde(skip)]
+    /// and of a sink itself, for those that have come.
     pub counted: Option<Counted>,
     /// What producers have sent of it, and what is missing.
-    #[serde(skip)]
     pub accounts: Option<Accounts>,
 }
 

@@ -1,5 +1,6 @@
 //! Seals: which hours close at a barrier, and where the sources were.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -88,12 +89,47 @@ pub struct Seals {
     /// Partitions that were not waited for, by source: hours that are sealed for [`SealReason::Silent`] may lack events of theirs.
     pub without: Partitions,
     /// Positions of the sources at the barrier: an hour's revision 0 is its unique events below them. Behind a pond, those of the barrier
-    /// that the pond was read up to.
+    /// that the pond was read up to; behind several ponds, the least of each partition.
     pub positions: Positions,
+    /// Behind several ponds: the positions of what came through each, with its types.
+    pub positions_of: Vec<(Vec<Arc<str>>, Arc<Positions>)>,
     /// Offsets up to which what is in ponds was delivered, by the name of the pond; of the ponds that are filled.
     pub consumed: BTreeMap<Arc<str>, u64>,
     /// What somebody outside asks a stage for, if anybody does. It may be asked for once more after a crash, as the next request of that stage.
     pub request: Option<Arc<Request>>,
+}
+
+impl Seals {
+    /// Positions of the sources for the hours of a type: its events below them have come, by whatever way.
+    #[must_use]
+    pub fn positions_for(&self, event_type: &str) -> Cow<'_, Positions> {
+        let mut ways = self.positions_of.iter().filter(|(types, _)| types.iter().any(|name| **name == *event_type));
+        let Some((_, first)) = ways.next() else { return Cow::Borrowed(&self.positions) };
+        let mut least = Cow::Borrowed(&**first);
+        for (_, other) in ways {
+            keep_least(least.to_mut(), other);
+        }
+        least
+    }
+
+    /// Takes over the positions of another way by which the same barrier comes.
+    pub fn merge_positions(&mut self, other: &Self) {
+        keep_least(&mut self.positions, &other.positions);
+        self.positions_of.extend(other.positions_of.iter().cloned());
+    }
+}
+
+/// Over different ponds a source may be at different positions: what all of them have lies before the least.
+fn keep_least(known: &mut Positions, other: &Positions) {
+    for (source, positions) in other {
+        let known = known.entry(source.clone()).or_default();
+        for (partition, position) in positions {
+            let known = known.entry(partition.clone()).or_insert_with(|| position.clone());
+            if position.next < known.next {
+                known.clone_from(position);
+            }
+        }
+    }
 }
 
 /// What somebody outside asks a stage for. Barriers carry it, so that what comes of it is part of a cut.
@@ -109,4 +145,37 @@ pub struct Request {
     pub files: Vec<String>,
     /// What is asked for, in a form of the stage's kind.
     pub body: serde_json::Value,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_has_the_positions_of_its_own_ways_and_the_least_of_these() {
+        let at = |next: u64| -> Positions {
+            let position = PartitionPosition { next, resume: String::new(), ended: false };
+            [("s".into(), [("p".into(), position)].into())].into()
+        };
+        let way = |types: &[&str], next| {
+            let types: Vec<Arc<str>> = types.iter().map(|name| Arc::from(*name)).collect();
+            (types, Arc::new(at(next)))
+        };
+        let seals = |positions, positions_of| Seals {
+            cut: 1,
+            at_ms: 0,
+            horizons: Vec::new(),
+            revised: Vec::new(),
+            without: Partitions::new(),
+            positions,
+            positions_of,
+            consumed: BTreeMap::new(),
+            request: None,
+        };
+        let mut merged = seals(at(9), vec![way(&["a"], 9), way(&["b", "c"], 12)]);
+        merged.merge_positions(&seals(at(7), vec![way(&["b"], 7)]));
+        for (name, next) in [("a", 9), ("b", 7), ("c", 12), ("d", 7)] {
+            assert_eq!(*merged.positions_for(name), at(next), "{name}");
+        }
+    }
 }

@@ -329,6 +329,7 @@ impl Coordinator {
             revised: closing.revised,
             without: closing.without,
             positions: Positions::new(),
+            positions_of: Vec::new(),
             consumed,
             request,
         });

@@ -240,16 +240,7 @@ impl State {
                 None => merged = Some((*seals).clone()),
                 Some(merged) => {
                     debug_assert_eq!(merged.cut, seals.cut, "one cut is in flight at a time");
-                    for (source, positions) in &seals.positions {
-                        let known = merged.positions.entry(source.clone()).or_default();
-                        for (partition, position) in positions {
-                            // Over different ponds a source may be at different positions: what all of them have lies before the least.
-                            let known = known.entry(partition.clone()).or_insert_with(|| position.clone());
-                            if position.next < known.next {
-                                known.clone_from(position);
-                            }
-                        }
-                    }
+                    merged.merge_positions(&seals);
                 }
             }
         }

@@ -397,7 +397,17 @@ impl Reading {
             // Where nothing was ever replayed, nobody needs to be told so.
             None if positions.is_empty() && *self.name() == *REPLAY => {}
             None => drop(seals.positions.insert(self.name(), positions.clone())),
-            Some(_) => seals.positions.extend(self.source.state().heard.positions.clone()),
+            Some(pond) => {
+                let heard = self.source.state().heard.clone();
+                seals.positions.extend(heard.positions.clone());
+                if !heard.positions_of.is_empty() {
+                    seals.positions_of.extend(heard.positions_of.iter().cloned());
+                } else if self.region.has_several_ponds() {
+                    let sends = self.region.node(self.source.node).sends.iter().map(|sent| sent.name.clone());
+                    let types = sends.chain(pond.carries.iter().cloned()).collect();
+                    seals.positions_of.push((types, Arc::new(heard.positions.clone())));
+                }
+            }
         }
         self.number += 1;
         self.source.outlet.send_barrier(self.number, &Arc::new(seals));

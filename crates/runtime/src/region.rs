@@ -245,6 +245,11 @@ impl Region {
         self.sources.iter().any(|source| source.pond.is_some())
     }
 
+    /// Whether it comes out of more than one.
+    pub(crate) fn has_several_ponds(&self) -> bool {
+        self.sources.iter().filter(|source| source.pond.is_some()).nth(1).is_some()
+    }
+
     pub(crate) fn coordinator(&self) -> &Addr<Coordinator> {
         self.coordinator.get().expect("the coordinator is there before any worker")
     }

@@ -328,8 +328,7 @@ impl Checking<'_> {
                 // What is late came behind the seal, each time, and so did what is too late for a revision.
                 (None, first) => first != Some(0),
             };
-            // What comes out of several ponds lies before the positions of all of them.
-            if !self.is_poison_to(sink, id) && !fits && !world.shape.joins_ponds() {
+            if !self.is_poison_to(sink, id) && !fits {
                 self.wrong(format!("`{sink}`: whether {id} is in its hour does not fit the positions of the manifests: {own:?}, {first:?}"));
             }
         }

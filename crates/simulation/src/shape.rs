@@ -159,11 +159,6 @@ impl Shape {
         SOURCES[partition % sources]
     }
 
-    /// Whether the events of a sink come out of more than one pond.
-    pub(crate) fn joins_ponds(&self) -> bool {
-        self.graph.as_ref().is_some_and(|graph| graph.ponds && graph.tiers > 1)
-    }
-
     /// Whether late events of a type become dead letters.
     pub(crate) fn is_strict(&self, event_type: &str) -> bool {
         self.late == Late::DeadLetters || (self.first_is_strict && event_type == TYPES[0])

@@ -40,6 +40,7 @@ pub fn seals() -> Seals {
         revised: Vec::new(),
         without: BTreeMap::new(),
         positions: BTreeMap::new(),
+        positions_of: Vec::new(),
         consumed: BTreeMap::new(),
         request: None,
     }

@@ -234,7 +234,8 @@ impl Directory {
         });
         let counted =
             |totals: &Totals| Counted { events: totals.events, ids: ids.as_ref().map(|_| totals.ids.to_string()) };
-        let positions = seals.positions.iter().map(|(source, partitions)| {
+        let positions = seals.positions_for(&event_type.name);
+        let positions = positions.iter().map(|(source, partitions)| {
             let next = partitions.iter().map(|(partition, position)| (partition.to_string(), position.next));
             (source.to_string(), next.collect())
         });

@@ -47,6 +47,9 @@ pub(crate) struct Heard {
     pub(crate) horizons: BTreeMap<Arc<str>, Horizon>,
     /// Positions of the sources at the last one.
     pub(crate) positions: Positions,
+    /// The same of types that came by ways of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) positions_of: Vec<(Vec<Arc<str>>, Arc<Positions>)>,
 }
 
 impl Heard {
@@ -59,6 +62,7 @@ impl Heard {
         // What is said of hours that were sealed before there was a pond says nothing of positions.
         if !barrier.positions.is_empty() {
             self.positions = barrier.positions;
+            self.positions_of = barrier.positions_of;
         }
     }
 }
@@ -128,10 +132,10 @@ impl PondReader {
         std::mem::take(&mut self.damage)
     }
 
-    fn hear(&mut self, mut barrier: Barrier) {
-        let drawn = self.drawn.replace(ByHour::new());
-        if let Some((written, drawn)) = barrier.totals.take().zip(drawn) {
-            self.damage.extend(compare(&format!("in pond `{}`", self.pond.name), &written, &drawn, self.bucket_ms));
+    fn hear(&mut self, barrier: Barrier) {
+        if let Some(drawn) = self.drawn.replace(ByHour::new()) {
+            let place = format!("in pond `{}`", self.pond.name);
+            self.damage.extend(compare(&place, &barrier.totals, &drawn, self.bucket_ms));
         }
         let heard = Arc::make_mut(&mut self.heard);
         heard.hear(barrier);

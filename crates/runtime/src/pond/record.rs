@@ -5,12 +5,9 @@
 //! | kind | payload |
 //! | --- | --- |
 //! | 1, events | [`Head`] in postcard, then one Arrow IPC stream with one batch: the fields of the type, strings and bytes without views; then, of events that were received, the bytes and the position of each |
-//! | 4, replayed events | the same, with the stage where they enter behind the head |
-//! | 2, remark on an hour | `HourNote` in postcard |
-//! | 3, barrier | [`Barrier`] in postcard: behind what came before one, when that was anything, or when hours are sealed |
-//! | 5, barrier that says more | the same; behind it the names of the types whose late events it publishes, and the partitions that were not waited for |
-//! | 6, barrier with totals | the same; behind it, by type and start of the hour, how many events came since the barrier before, and the sum of the hashes of their ids |
-//! | 7, remark that says more | the same as 2; behind it what a stage counted, and producers' accounts |
+//! | 2, replayed events | the same, with the stage where they enter behind the head |
+//! | 3, remark on an hour | `HourNote` in postcard |
+//! | 4, barrier | [`Barrier`] in postcard: behind what came before one, when that was anything, or when hours are sealed |
 //!
 //! A batch holds its rows only, not all of the bytes that its strings point into. Cost of a record of 113-byte events: see
 //! `ARCHITECTURE.md`.
@@ -34,12 +31,9 @@ use crate::audit::ByHour;
 /// Bytes in front of a payload.
 pub(super) const HEADER_BYTES: usize = 9;
 const EVENTS: u8 = 1;
-const NOTE: u8 = 2;
-const BARRIER: u8 = 3;
-const REPLAYED: u8 = 4;
-const MORE: u8 = 5;
-const TOTALS: u8 = 6;
-const REMARK: u8 = 7;
+const REPLAYED: u8 = 2;
+const NOTE: u8 = 3;
+const BARRIER: u8 = 4;
 /// Received bytes for which there is room in a record from the start; it grows for more.
 const ROOM_BYTES: usize = 16 << 20;
 /// Names of columns that no Avro field can have.
@@ -58,17 +52,16 @@ pub(super) enum Record {
 pub(super) struct Barrier {
     /// Types whose hours are sealed by it.
     pub(super) horizons: Vec<Horizon>,
-    /// Positions of the sources.
+    /// Positions of the sources: what all types have lies before them.
     pub(super) positions: Positions,
-    /// Types whose open revisions end. This and what follows are said in a record of its own kind.
-    #[serde(skip)]
+    /// The same of types that came by ways of their own.
+    pub(super) positions_of: Vec<(Vec<Arc<str>>, Arc<Positions>)>,
+    /// Types whose open revisions end.
     pub(super) revised: Vec<Arc<str>>,
     /// Partitions that were not waited for.
-    #[serde(skip)]
     pub(super) without: Partitions,
-    /// What came since the barrier before. `None` where an earlier version wrote it.
-    #[serde(skip)]
-    pub(super) totals: Option<ByHour>,
+    /// By type and start of the hour: how many events came since the barrier before, and the sum of the hashes of their ids.
+    pub(super) totals: ByHour,
 }
 
 /// What of a batch is not in its columns.
@@ -152,19 +145,12 @@ fn options() -> Result<IpcWriteOptions, ArrowError> {
 
 /// A record of a remark.
 pub(super) fn note(note: &HourNote) -> Result<Vec<u8>, RecordError> {
-    Ok(finished(match note.counted.is_none() && note.accounts.is_none() {
-        true => framed(NOTE, note, 0)?,
-        false => framed(REMARK, &(note, &note.counted, &note.accounts), 0)?,
-    }))
+    Ok(finished(framed(NOTE, note, 0)?))
 }
 
 /// A record of a barrier.
 pub(super) fn barrier(barrier: &Barrier) -> Result<Vec<u8>, RecordError> {
-    Ok(finished(match &barrier.totals {
-        Some(totals) => framed(TOTALS, &(barrier, &barrier.revised, &barrier.without, totals), 0)?,
-        None if barrier.revised.is_empty() && barrier.without.is_empty() => framed(BARRIER, barrier, 0)?,
-        None => framed(MORE, &(barrier, &barrier.revised, &barrier.without), 0)?,
-    }))
+    Ok(finished(framed(BARRIER, barrier, 0)?))
 }
 
 fn framed<T: Serialize>(kind: u8, head: &T, more: usize) -> Result<Vec<u8>, RecordError> {
@@ -210,19 +196,7 @@ pub(super) fn read(
             Ok(Record::Rows(batch(head, enters, event_type, &first_batch(stream)?)?))
         }
         NOTE => Ok(Record::Note(postcard::from_bytes(payload)?)),
-        REMARK => {
-            let (note, counted, accounts): (HourNote, _, _) = postcard::from_bytes(payload)?;
-            Ok(Record::Note(HourNote { counted, accounts, ..note }))
-        }
         BARRIER => Ok(Record::Barrier(postcard::from_bytes(payload)?)),
-        MORE => {
-            let (barrier, revised, without): (Barrier, _, _) = postcard::from_bytes(payload)?;
-            Ok(Record::Barrier(Barrier { revised, without, ..barrier }))
-        }
-        TOTALS => {
-            let (barrier, revised, without, totals): (Barrier, _, _, _) = postcard::from_bytes(payload)?;
-            Ok(Record::Barrier(Barrier { revised, without, totals: Some(totals), ..barrier }))
-        }
         other => Err(RecordError::Malformed(format!("it is of kind {other}, which this version does not know"))),
     }
 }

@@ -25,7 +25,7 @@ pub(crate) struct PondShared {
     pub(crate) node: Arc<str>,
     pub(crate) options: PondOptions,
     /// Types that are made behind it.
-    carries: Vec<Arc<str>>,
+    pub(crate) carries: Vec<Arc<str>>,
     /// Beyond so many bytes it counts as full: what is on its way then still finds room.
     full_bytes: u64,
     /// The writer's directory of Logs.

@@ -175,10 +175,13 @@ impl Stage for Writer {
         if self.state.came || !horizons.is_empty() || !revised.is_empty() {
             self.state.came = false;
             let positions = seals.positions.clone();
+            let of_ours = |of: &(Vec<Arc<str>>, _)| of.0.iter().any(|name| self.types.contains(name));
+            let positions_of = seals.positions_of.iter().filter(|of| of_ours(of)).cloned().collect();
             // What was not waited for matters to the hours that are sealed without it.
             let without = if horizons.is_empty() { Partitions::new() } else { seals.without.clone() };
-            let totals = Some(std::mem::take(&mut self.totals));
-            self.append(record::barrier(&Barrier { horizons, positions, revised, without, totals }), effects)?;
+            let totals = std::mem::take(&mut self.totals);
+            let barrier = Barrier { horizons, positions, positions_of, revised, without, totals };
+            self.append(record::barrier(&barrier), effects)?;
         }
         let consumed = seals.consumed.get(&self.name).copied().unwrap_or(0);
         // The last one stays: it says where the pond ends.
