@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 
-const MAGIC: &[u8] = b"TIDELDG1";
+const MAGIC: &[u8] = b"TIDELDG2";
 
 fuzz_target!(|bytes: &[u8]| {
     if bytes.starts_with(MAGIC) {

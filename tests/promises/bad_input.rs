@@ -316,3 +316,26 @@ fn an_output_root_of_another_state_is_refused_and_left_alone() {
     assert_eq!(place.verified_rows(), 10);
     assert_exit(&finish(&mut place.run_command(&RUN)), 0);
 }
+
+#[test]
+fn a_state_of_another_version_is_refused_and_the_way_out_is_named() {
+    let place = Place::new();
+    place.plays("");
+    place.write("data/first", format!("one\t{HOUR}\t\n"));
+    assert_exit(&finish(&mut place.run_command(&["plays.toml", "--until-end"])), 0);
+    let files = std::fs::read_dir(place.path(".tidemill/plays")).expect("the state");
+    let names = files.map(|entry| entry.expect("an entry").path());
+    let ledger = names.filter(|path| path.extension().is_some_and(|ending| ending == "log")).last().expect("a ledger");
+    let mut bytes = std::fs::read(&ledger).expect("the ledger");
+    assert_eq!(&bytes[..8], b"TIDELDG2");
+    bytes[7] = b'1';
+    std::fs::write(&ledger, bytes).expect("it is written");
+    let refused = finish(&mut place.run_command(&["plays.toml", "--until-end"]));
+    assert_exit(&refused, 78);
+    assert!(
+        printed(&refused).contains("another version") && printed(&refused).contains("--fresh"),
+        "{}",
+        printed(&refused)
+    );
+    assert_exit(&finish(&mut place.run_command(&["plays.toml", "--until-end", "--fresh", "--yes"])), 0);
+}

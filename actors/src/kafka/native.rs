@@ -238,7 +238,13 @@ pub(crate) struct TopicDescription {
     pub(crate) name: String,
     /// Its id, which a topic of the same name that is made later does not have; and the number of its partitions. Or why
     /// the cluster says neither.
-    pub(crate) outcome: Result<(String, i32), (RDKafkaErrorCode, String)>,
+    pub(crate) outcome: Result<(String, Vec<PartitionView>), (RDKafkaErrorCode, String)>,
+}
+
+/// What the cluster says of a partition. They come in order of their numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PartitionView {
+    pub(crate) has_leader: bool,
 }
 
 /// Asks the cluster for topics. Blocks up to `timeout`, and calls `meanwhile` ten times a second.
@@ -312,10 +318,16 @@ unsafe fn description(topic: *const rd::rd_kafka_TopicDescription_t) -> TopicDes
             let why = text(rd::rd_kafka_error_string(error)).unwrap_or_default().to_owned();
             return TopicDescription { name, outcome: Err((code.into(), why)) };
         }
-        let mut partitions = 0;
-        rd::rd_kafka_TopicDescription_partitions(topic, &mut partitions);
+        let mut count = 0;
+        let partitions = rd::rd_kafka_TopicDescription_partitions(topic, &mut count);
+        let partitions = if count == 0 { &[] } else { &*slice_from_raw_parts(partitions, count) };
+        let view = |partition: &*const rd::rd_kafka_TopicPartitionInfo_t| {
+            let leader = rd::rd_kafka_TopicPartitionInfo_leader(*partition);
+            PartitionView { has_leader: !leader.is_null() && rd::rd_kafka_Node_id(leader) >= 0 }
+        };
+        let partitions = partitions.iter().map(view).collect();
         let id = text(rd::rd_kafka_Uuid_base64str(rd::rd_kafka_TopicDescription_topic_id(topic)));
         let id = id.unwrap_or_default().to_owned();
-        TopicDescription { name, outcome: Ok((id, i32::try_from(partitions).unwrap_or(i32::MAX))) }
+        TopicDescription { name, outcome: Ok((id, partitions)) }
     }
 }

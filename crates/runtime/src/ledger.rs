@@ -1,6 +1,6 @@
 //! The ledger: the append-only, checksummed file of cuts. Its last whole record is where a restart goes on.
 //!
-//! A ledger file `ledger-<generation>.log` begins with the 8 bytes `TIDELDG1`. A record is: length of the payload (u32, little-endian),
+//! A ledger file `ledger-<generation>.log` begins with the 8 bytes `TIDELDG2`. A record is: length of the payload (u32, little-endian),
 //! CRC32C of the payload (u32, little-endian), payload (JSON, see [`Record`]). The first record of a file is a *base* that says
 //! everything; each later one says what changed. A new file begins at every start and when the file has grown to 16 MiB.
 //!
@@ -23,7 +23,8 @@ use crate::producers;
 use crate::progress::Newest;
 use crate::silence::Silences;
 
-pub(crate) const MAGIC: &[u8; 8] = b"TIDELDG1";
+/// The last byte is the version of all that a state directory holds.
+pub(crate) const MAGIC: &[u8; 8] = b"TIDELDG2";
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// One commit.
@@ -326,8 +327,14 @@ pub(crate) fn records(bytes: &[u8], path: &Path) -> Result<(Vec<Record>, u64), R
     if bytes.len() < MAGIC.len() {
         return Ok((Vec::new(), bytes.len() as u64));
     }
+    if !bytes.starts_with(&MAGIC[..7]) {
+        return Err(corrupt("this is no ledger".into()));
+    }
     if !bytes.starts_with(MAGIC) {
-        return Err(corrupt("this is no ledger, or one of another version of Tidemill".into()));
+        return Err(RunError::Settings(format!(
+            "the state in {} was written by another version of Tidemill, whose state this one can't read: run it with that version, or start afresh with --fresh",
+            path.parent().unwrap_or(path).display()
+        )));
     }
     let mut records: Vec<Record> = Vec::new();
     let mut at = MAGIC.len();

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tracing::{debug, info, warn};
 
 use super::config::Start;
 use crate::ingest::Looked;
-use crate::kafka::native::describe_topics;
+use crate::kafka::native::{PartitionView, describe_topics};
 use crate::kafka::voice::Voice;
 
 /// How often the cluster is asked.
@@ -32,18 +33,32 @@ pub(super) type Place = (Arc<str>, i32);
 /// What the cluster said in one round.
 #[derive(Debug)]
 pub(super) struct Report {
-    /// When the round began.
-    pub(super) asked: Looked,
     /// Id and number of partitions of each topic, or what is wrong with it; all in vain if the cluster did not answer.
     pub(super) topics: Result<BTreeMap<Arc<str>, Result<TopicView, String>>, String>,
     /// First offset, end, and where to start, of the partitions that were asked for.
     pub(super) bounds: BTreeMap<Place, Bounds>,
+    /// Ends of those that were asked for, and have a leader.
+    pub(super) ends: BTreeMap<Place, End>,
+}
+
+/// Where a partition ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    pub(super) high: u64,
+    /// When the cluster was asked for it: each answer is dated by itself, since others may take long.
+    pub(super) asked: Looked,
+}
+
+/// What the cluster is to be asked of partitions.
+enum Wanted {
+    Bounds(Vec<Place>),
+    Ends(Vec<Place>),
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct TopicView {
     pub(super) id: Arc<str>,
-    pub(super) partitions: i32,
+    pub(super) partitions: Vec<PartitionView>,
 }
 
 /// Offsets of a partition.
@@ -53,11 +68,19 @@ pub(super) struct Bounds {
     pub(super) high: u64,
     /// Where `start` says.
     pub(super) start: u64,
+    /// When the cluster was asked.
+    pub(super) asked: Looked,
+}
+
+impl Bounds {
+    pub(super) fn end(&self) -> End {
+        End { high: self.high, asked: self.asked }
+    }
 }
 
 /// The threads, seen from the source. They end when this is dropped.
 pub(super) struct Control {
-    wanted: Sender<Vec<Place>>,
+    wanted: Sender<Wanted>,
     commits: Sender<Vec<(Place, u64)>>,
     pub(super) reports: Receiver<Report>,
     pub(super) voice: Voice,
@@ -90,7 +113,12 @@ impl Control {
     /// Has the cluster asked at once, also for the bounds of these partitions.
     pub(super) fn ask(&self, places: Vec<Place>) {
         // The thread is there as long as this is.
-        let _ = self.wanted.send(places);
+        let _ = self.wanted.send(Wanted::Bounds(places));
+    }
+
+    /// Has the cluster asked where these partitions end: one request to each broker.
+    pub(super) fn ask_ends(&self, places: Vec<Place>) {
+        let _ = self.wanted.send(Wanted::Ends(places));
     }
 
     /// Shows positions in the group.
@@ -130,28 +158,32 @@ struct Asker {
 }
 
 impl Asker {
-    fn run(self, wanted: &Receiver<Vec<Place>>, reports: &Sender<Report>) {
-        let mut places = Vec::new();
+    fn run(self, wanted: &Receiver<Wanted>, reports: &Sender<Report>) {
+        // Who was asked for several times meanwhile is asked about once.
+        let (mut bounds, mut ends) = (BTreeSet::new(), BTreeSet::new());
         loop {
-            if reports.send(self.ask(&places)).is_err() {
+            if reports.send(self.ask(&bounds, &ends)).is_err() {
                 return;
             }
-            places = match wanted.recv_timeout(EVERY) {
+            (bounds, ends) = (BTreeSet::new(), BTreeSet::new());
+            match wanted.recv_timeout(EVERY) {
                 Ok(first) => {
                     // What can't be answered is asked again at once, but not without end at full speed.
                     std::thread::sleep(ASK_PAUSE);
-                    // Who was asked for several times meanwhile is asked about once.
-                    let all: BTreeSet<Place> = first.into_iter().chain(wanted.try_iter().flatten()).collect();
-                    all.into_iter().collect()
+                    for more in std::iter::once(first).chain(wanted.try_iter()) {
+                        match more {
+                            Wanted::Bounds(places) => bounds.extend(places),
+                            Wanted::Ends(places) => ends.extend(places),
+                        }
+                    }
                 }
-                Err(RecvTimeoutError::Timeout) => Vec::new(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
-            };
+            }
         }
     }
 
-    fn ask(&self, wanted: &[Place]) -> Report {
-        let asked = Looked::now();
+    fn ask(&self, wanted: &BTreeSet<Place>, ends: &BTreeSet<Place>) -> Report {
         // Errors and log lines come through the client's queue.
         let listen = || while self.consumer.poll(Duration::ZERO).is_some() {};
         let described = describe_topics(&self.consumer, &self.names, ANSWER, listen);
@@ -163,10 +195,10 @@ impl Asker {
         if topics.is_ok() {
             self.voice.forget();
         }
-        let topics = topics.map(|all| {
+        let topics: Result<BTreeMap<Arc<str>, Result<TopicView, String>>, String> = topics.map(|all| {
             let view = |topic: &Arc<str>| match all.iter().find(|described| described.name == **topic) {
                 Some(described) => match &described.outcome {
-                    Ok((id, partitions)) => Ok(TopicView { id: id.as_str().into(), partitions: *partitions }),
+                    Ok((id, partitions)) => Ok(TopicView { id: id.as_str().into(), partitions: partitions.clone() }),
                     Err((_, why)) => Err(why.clone()),
                 },
                 None => Err("the cluster says nothing of it".to_owned()),
@@ -186,10 +218,45 @@ impl Asker {
                 }
             }
         }
-        Report { asked, topics, bounds }
+        let ends = topics.as_ref().map_or_else(|_| BTreeMap::new(), |topics| self.ends(ends, topics));
+        Report { topics, bounds, ends }
+    }
+
+    /// Ends of the partitions that have a leader: for those that have none, nobody can answer, and the client would wait for them.
+    fn ends(
+        &self,
+        wanted: &BTreeSet<Place>,
+        topics: &BTreeMap<Arc<str>, Result<TopicView, String>>,
+    ) -> BTreeMap<Place, End> {
+        let mut list = TopicPartitionList::new();
+        for (topic, number) in wanted {
+            let view = topics.get(topic).and_then(|view| view.as_ref().ok());
+            let partition = view.and_then(|view| view.partitions.get(usize::try_from(*number).ok()?));
+            if partition.is_some_and(|partition| partition.has_leader) {
+                let _ = list.add_partition_offset(topic, *number, Offset::End);
+            }
+        }
+        if list.count() == 0 {
+            return BTreeMap::new();
+        }
+        let asked = Looked::now();
+        // The end is what the protocol answers to the time that stands for it.
+        let found = self.consumer.offsets_for_times(list, ANSWER).unwrap_or_else(|error| {
+            debug!(source = %self.source, %error, "no ends");
+            TopicPartitionList::new()
+        });
+        let found = found.elements();
+        let known = found.iter().filter(|found| found.error().is_ok());
+        let end = |found: &TopicPartitionListElem<'_>| {
+            let Offset::Offset(high) = found.offset() else { return None };
+            let topic = topics.keys().find(|topic| ***topic == *found.topic())?;
+            Some(((topic.clone(), found.partition()), End { high: u64::try_from(high).ok()?, asked }))
+        };
+        known.filter_map(end).collect()
     }
 
     fn bounds(&self, (topic, partition): &Place) -> Result<Bounds, KafkaError> {
+        let asked = Looked::now();
         let (low, high) = self.consumer.fetch_watermarks(topic, *partition, ANSWER)?;
         let start = match self.start {
             Start::Earliest => low,
@@ -206,6 +273,6 @@ impl Asker {
             }
         };
         let offset = |value: i64| u64::try_from(value).unwrap_or(0);
-        Ok(Bounds { low: offset(low), high: offset(high), start: offset(start) })
+        Ok(Bounds { low: offset(low), high: offset(high), start: offset(start), asked })
     }
 }

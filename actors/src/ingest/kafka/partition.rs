@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tidemill_core::{Lag, PartitionPosition};
 
 use super::builder::Builder;
-use super::control::Bounds;
+use super::control::{Bounds, End};
 use super::partition_name;
 use crate::ingest::{Looked, now_ms};
 
@@ -138,11 +138,11 @@ impl Partition {
         }
     }
 
-    /// The cluster was asked at `asked` for the end.
-    pub(super) fn heard(&mut self, bounds: Bounds, asked: Looked) {
-        self.reaches(bounds.high);
-        if self.builder.is_empty() && self.next.is_some_and(|next| next >= bounds.high) {
-            self.proven = Some(asked);
+    /// The cluster was asked for the end.
+    pub(super) fn heard(&mut self, end: End) {
+        self.reaches(end.high);
+        if self.builder.is_empty() && self.next.is_some_and(|next| next >= end.high) {
+            self.proven = Some(end.asked);
         }
     }
 
@@ -228,7 +228,7 @@ mod tests {
     }
 
     fn bounds(low: u64, high: u64) -> Bounds {
-        Bounds { low, high, start: low }
+        Bounds { low, high, start: low, asked: Looked::now() }
     }
 
     #[test]
@@ -286,9 +286,9 @@ mod tests {
         let mut partition = at(7, "a");
         let (now, long) = (Duration::ZERO, Duration::from_secs(60));
         assert!(partition.idle_ms(now, long).is_none(), "nobody was asked");
-        partition.heard(bounds(0, 8), Looked::now());
+        partition.heard(bounds(0, 8).end());
         assert!(partition.idle_ms(now, long).is_none(), "there is a message");
-        partition.heard(bounds(0, 7), Looked { at: Instant::now(), at_ms: 4_711 });
+        partition.heard(End { high: 7, asked: Looked { at: Instant::now(), at_ms: 4_711 } });
         assert_eq!(partition.idle_ms(now, long), Some(4_711), "when the cluster was asked");
         assert!(partition.idle_ms(long, long).is_none(), "not quiet for long enough");
         partition.quiet_since = Instant::now();

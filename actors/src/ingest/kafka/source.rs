@@ -179,11 +179,16 @@ impl KafkaSource {
                 return Ok(());
             }
         };
+        for (place, end) in report.ends {
+            if let Some(at) = self.index.get(&place) {
+                self.partitions[*at].heard(end);
+            }
+        }
         let mut missing = Vec::new();
         let mut unbounded = Vec::new();
         for (topic, view) in &topics {
             match view {
-                Ok(view) => self.hear_topic(topic, view, &report.bounds, report.asked, &mut unbounded)?,
+                Ok(view) => self.hear_topic(topic, view, &report.bounds, &mut unbounded)?,
                 Err(why) => {
                     let was_there = self.partitions.iter().any(|partition| partition.topic == *topic)
                         || self
@@ -218,11 +223,10 @@ impl KafkaSource {
         topic: &Arc<str>,
         view: &TopicView,
         bounds: &BTreeMap<Place, Bounds>,
-        asked: Looked,
         unbounded: &mut Vec<Place>,
     ) -> Result<(), SourceError> {
         let mut fresh = Vec::new();
-        for number in 0..view.partitions {
+        for number in 0..i32::try_from(view.partitions.len()).unwrap_or(i32::MAX) {
             let place = (topic.clone(), number);
             let at = *self.index.entry(place.clone()).or_insert_with(|| {
                 let name = super::partition_name(topic, number);
@@ -237,13 +241,13 @@ impl KafkaSource {
                 }
                 continue;
             };
-            partition.heard(*bounds, asked);
+            partition.heard(bounds.end());
             if self.until_end && partition.end.is_none() {
                 partition.end = Some(bounds.high);
                 if let Some(stretch) = &self.stretch {
                     let until = stretch.until.get(&partition.name).copied().unwrap_or(0);
                     partition.end = Some(until.min(bounds.high));
-                    let Bounds { low, high, start } = *bounds;
+                    let Bounds { low, high, start, .. } = *bounds;
                     if until > 0 && (start == low && low > 0 || until > high) {
                         stretch.is_gone(format!(
                             "partition {}: it holds offsets {low} to {high} now, and what came before them may be missing",
@@ -266,7 +270,7 @@ impl KafkaSource {
                 let start = if is_new { bounds.low } else { bounds.start };
                 (partition.next, partition.taken) = (Some(start), start);
             }
-            if let Some(gap) = partition.gap(&view.id, *bounds, asked.at) {
+            if let Some(gap) = partition.gap(&view.id, *bounds, bounds.asked.at) {
                 match self.config.on_gap {
                     OnGap::Continue => {
                         warn!(source = %self.name, partition = %partition.name, position = gap.low, "going on behind a gap \
@@ -299,7 +303,9 @@ impl KafkaSource {
             }
         }
         // A topic that was made again may have fewer.
-        let gone = |partition: &Partition| partition.topic == *topic && partition.number >= view.partitions;
+        let is_known =
+            |partition: &Partition| usize::try_from(partition.number).is_ok_and(|at| at < view.partitions.len());
+        let gone = |partition: &Partition| partition.topic == *topic && !is_known(partition);
         for at in (0..self.partitions.len()).filter(|at| gone(&self.partitions[*at])).collect::<Vec<_>>() {
             let partition = &mut self.partitions[at];
             unassign(&self.queue, partition);
@@ -491,7 +497,7 @@ impl KafkaSource {
             .map(|partition| (partition.topic.clone(), partition.number))
             .collect();
         if !quiet.is_empty() {
-            self.control.ask(quiet);
+            self.control.ask_ends(quiet);
         }
         let stall = self.config.stall_timeout();
         let has_stalled = |partition: &Partition| {
