@@ -73,5 +73,6 @@ fn row_type(stage: &str, types: &[Arc<EventType>]) -> Result<EventType, Vec<tide
     // An hour of the rows may be sealed before that of a type which brings nothing for now.
     let late = Late { policy: LatePolicy::Revise, within_ms, delay_ms, mode: RevisionMode::Append };
     let tier = types.iter().map(|of| of.tier).max().unwrap_or_default();
-    Ok(EventType::new(stage, &schema.to_string(), "hour", &id, None)?.with_late(late).with_tier(tier))
+    let made = EventType::new(stage, &schema.to_string(), "hour", &id, None)?;
+    Ok(made.with_late(late).with_tier(tier).with_made_of(types.iter()))
 }

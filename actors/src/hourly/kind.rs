@@ -132,6 +132,6 @@ fn planned(input: &StageInput) -> Result<(Plan, EventType), Vec<Finding>> {
     let config: Config =
         input.options.parse().map_err(|error| vec![Finding::error("bad-options", "measures", error.to_string())])?;
     let plan = Plan::new(&config, &input.types)?;
-    let output = output::event_type(&input.name, &plan)?;
+    let output = output::event_type(&input.name, &plan, &input.types)?;
     Ok((plan, output))
 }

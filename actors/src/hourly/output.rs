@@ -1,5 +1,7 @@
 //! The type of the rows: `hour`, `event_type`, the group fields, the measures.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use tidemill_core::{DecimalRepr, EventType, Field, FieldKind, Finding, Nullability};
 
@@ -8,7 +10,7 @@ use super::plan::{Function, Measure, Plan};
 
 /// The type, named like the stage. Hour, event type and group fields are its id when no group field may be null;
 /// otherwise it has none.
-pub(super) fn event_type(stage: &str, plan: &Plan) -> Result<EventType, Vec<Finding>> {
+pub(super) fn event_type(stage: &str, plan: &Plan, types: &[Arc<EventType>]) -> Result<EventType, Vec<Finding>> {
     let record = camel_case(stage);
     let mut fields = vec![
         json!({ "name": "hour", "type": { "type": "long", "logicalType": "timestamp-millis" } }),
@@ -31,7 +33,8 @@ pub(super) fn event_type(stage: &str, plan: &Plan) -> Result<EventType, Vec<Find
         id.clear();
     }
     let made = EventType::new(stage, &schema.to_string(), "hour", &id, None);
-    made.map(|made| made.with_late(plan.late).with_tier(plan.tier)).map_err(|errors| {
+    let made = made.map(|made| made.with_late(plan.late).with_tier(plan.tier).with_made_of(types.iter()));
+    made.map_err(|errors| {
         let finding =
             |error: tidemill_core::TypeError| Finding::error("bad-output-type", "measures", error.to_string());
         errors.into_iter().map(finding).collect()

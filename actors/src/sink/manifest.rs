@@ -37,6 +37,9 @@ pub struct Manifest {
     pub state_id: String,
     /// Type of the events.
     pub event_type: String,
+    /// The types that its rows are made of, by a stage such as `hourly`; none for events that were received.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub made_of: Vec<String>,
     /// Who answers for the type.
     pub owner: Option<String>,
     /// How much it matters: `high`, `normal` or `low`. Empty where older versions left it out.

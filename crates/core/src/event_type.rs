@@ -70,6 +70,8 @@ pub struct EventType {
     pub late: Late,
     /// Who sends them, where it says so.
     pub producers: Option<Producers>,
+    /// Of one that a stage makes: the types that it is made of.
+    pub made_of: Vec<Arc<str>>,
 }
 
 /// Why an event type can't be made.
@@ -156,6 +158,7 @@ impl EventType {
             tier: Tier::default(),
             late: Late::DEAD_LETTER,
             producers: None,
+            made_of: Vec::new(),
         })
     }
 
@@ -175,6 +178,12 @@ impl EventType {
     #[must_use]
     pub fn with_producers(self, producers: Option<Producers>) -> Self {
         Self { producers, ..self }
+    }
+
+    /// The same made of other types; a new type is received.
+    #[must_use]
+    pub fn with_made_of<'a>(self, types: impl Iterator<Item = &'a Arc<Self>>) -> Self {
+        Self { made_of: types.map(|of| of.name.clone()).collect(), ..self }
     }
 
     /// Index and field of that name.

@@ -246,6 +246,7 @@ impl Directory {
             sink: owner.sink.clone(),
             state_id: owner.state_id.clone(),
             event_type: event_type.name.to_string(),
+            made_of: event_type.made_of.iter().map(ToString::to_string).collect(),
             owner: event_type.owner.clone(),
             tier: event_type.tier.as_str().to_owned(),
             hour: ManifestHour {

@@ -93,6 +93,7 @@ pub fn load(text: &str, path: &Path, kinds: &dyn Kinds, read: &dyn Fn(&Path) -> 
     });
     if !sections.holes {
         wiring::check_origins(&cx, &drafts, &types, plan.as_ref());
+        wiring::check_shared(&cx, &drafts, &types);
     }
     let mut diagnostics = cx.finish();
     syntax::keep_certain(&holes, &mut diagnostics);

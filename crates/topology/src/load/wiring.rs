@@ -71,6 +71,34 @@ pub(super) fn check_origins(cx: &Cx<'_>, drafts: &[Draft<'_, '_>], types: &Types
     }
 }
 
+/// Whether types wait for sources that only may bring them: each of two parsers reads the type of a record from it, and takes any type.
+pub(super) fn check_shared(cx: &Cx<'_>, drafts: &[Draft<'_, '_>], types: &Types) {
+    let silent = types.iter().filter(|(_, declared)| declared.comes_from.is_empty());
+    let silent: Vec<&str> = silent.map(|(name, _)| name.as_str()).collect();
+    if types.len() < 2 || silent.is_empty() {
+        return;
+    }
+    let takes_any = |draft: &&Draft<'_, '_>| {
+        let is_parser = draft.role == Role::Stage && draft.kind.is_some_and(|kind| kind.input != Shape::Rows);
+        let type_from = draft.options.as_ref().and_then(|options| options.0.get("type_from"));
+        is_parser && draft.types.is_none() && type_from.is_some_and(|from| from.get("const").is_none())
+    };
+    let sources = |draft: &Draft<'_, '_>| -> BTreeSet<usize> { draft.inputs.iter().map(|input| input.from).collect() };
+    let mut parsers = drafts.iter().filter(takes_any);
+    let Some(first) = parsers.next() else { return };
+    for other in parsers.filter(|other| sources(other) != sources(first)) {
+        let message = format!(
+            "`{}` may bring events of any type, and so may `{}`: hours of {} wait for the sources of both",
+            first.name,
+            other.name,
+            suggest::list(&silent)
+        );
+        let help = "say `types` in the tables of parsers that bring some of them only, or `comes_from` in those of the types";
+        let problem = Problem::warning(codes::SHARED_TYPES, other.span.clone(), message).help(help);
+        cx.push(problem.related(first.span.clone(), "the other one is here"));
+    }
+}
+
 type Wrong = (&'static str, String, String);
 
 fn find(known: &[(String, Role, Option<Shape>)], taker: &str, item: &str) -> Result<(usize, Port), Wrong> {
