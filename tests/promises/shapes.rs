@@ -1,4 +1,5 @@
-//! Hours in topologies of other shapes than one parser, one deduplication and types that all come from one source: a type waits for those sources alone
+//! Hours in topologies of other shapes than one parser, one deduplication and types that all come from one source: a
+//! type waits for those sources alone
 //! that can bring it, and nothing waits for a type that does not come.
 
 use std::sync::Arc;
@@ -138,7 +139,8 @@ fn rows_of_a_type_that_falls_quiet_and_comes_back_are_a_revision_and_nothing_is_
     let tables = source("a", "50ms", "parse", "")
         + "[stages.dedup]\nkind = \"dedup\"\nfrom = [\"parse\"]\nwindow = \"1h\"\n"
         + &format!("[stages.counts]\nfrom = [\"dedup\"]\n{COUNTS}pond = {{}}\n")
-        + &files("files", "[\"dedup\", \"counts\"]", "{event_type}");
+        + &format!("[stages.hours]\nfrom = [\"counts\"]\n{}", COUNTS.replace("count()", "sum(events)"))
+        + &files("files", "[\"dedup\", \"counts\", \"hours\"]", "{event_type}");
     let delay = "late_delay = \"100ms\"";
     topology(
         &place,
@@ -168,6 +170,9 @@ fn rows_of_a_type_that_falls_quiet_and_comes_back_are_a_revision_and_nothing_is_
     assert_exit(&finish(&mut place.run_command(&["plays.toml", "--until-end"])), 0);
     assert_eq!(rows(&place, "counts"), 3 + 100, "each hour of each type, once");
     assert_eq!(rows(&place, "skip"), 100);
+    let last = |hour: &Value| hour["mode"] == "complete" || hour["mode"] == "replace";
+    let of_hours = manifests(&place.out(), "hours").into_iter().filter(last).map(|hour| hour["count"].as_u64());
+    assert!(of_hours.clone().all(|count| count == Some(1) || count == Some(0)), "{:?}", of_hours.collect::<Vec<_>>());
     assert_eq!(manifests(&place.out(), "_dead_letters").len(), 0);
     assert_exit(&place.tidemill(&["verify", "out"]), 0);
     assert_exit(&place.tidemill(&["audit"]), 0);

@@ -1,7 +1,10 @@
-//! The 16-byte ids of events: SipHash-1-3-128 of the bytes of an event's key, keyed by the secret of the state directory.
+//! The 16-byte ids of events: SipHash-1-3-128 of the bytes of an event's key, keyed by the secret of the state
+//! directory.
 //!
-//! That is then XORed with a hash of the type's name, so that equal keys of two types stay apart. Ids of two state directories can't be compared. Who does
-//! not know the secret can't make an event that is taken for another one, whatever its key is: uuids and digits are hashed like all others. Two of 20
+//! That is then XORed with a hash of the type's name, so that equal keys of two types stay apart. Ids of two state
+//! directories can't be compared. Who does
+//! not know the secret can't make an event that is taken for another one, whatever its key is: uuids and digits are
+//! hashed like all others. Two of 20
 //! million keys are equal by chance with a probability of about 10^-24.
 
 use siphasher::sip128::SipHasher13;

@@ -18,7 +18,8 @@ const VERSION: u8 = 3;
 /// The ids of one quarter of a window, of all types.
 #[derive(Default)]
 struct Bucket {
-    /// The last cut before it was begun: part of the name of its Log, since a bucket that is forgotten may come back for another type.
+    /// The last cut before it was begun: part of the name of its Log, since a bucket that is forgotten may come back
+    /// for another type.
     cut: u64,
     /// The types that have ids in it, by their numbers.
     types: BTreeSet<u16>,
@@ -213,8 +214,10 @@ impl Memory {
         }
     }
 
-    /// A barrier of this cut: hours of each type that end at or before its horizon are sealed. What is older than two windows before that is
-    /// forgotten, so that an event that is late by up to a window can still be told from a duplicate. A bucket goes when all types that have ids in it
+    /// A barrier of this cut: hours of each type that end at or before its horizon are sealed. What is older than two
+    /// windows before that is
+    /// forgotten, so that an event that is late by up to a window can still be told from a duplicate. A bucket goes
+    /// when all types that have ids in it
     /// have passed it, so one that never comes keeps nothing.
     pub(super) fn forget(&mut self, cut: u64, sealed_before_ms: &BTreeMap<Arc<str>, i64>) {
         self.cut = cut;

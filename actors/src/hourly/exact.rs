@@ -1,8 +1,11 @@
 //! Sums of floats that are exact, so that they do not depend on the order of the values.
 //!
-//! A finite float is a whole number of 53 bits times a power of two; all of them are multiples of the least one, 2^-1074. A sum is kept as a whole number of
-//! these, in digits of 32 bits, as in the small superaccumulator of Neal (2015), "Fast Exact Summation Using Small and Large Superaccumulators", but of
-//! those digits only that the values reach: three to five for values that are alike, 67 for all that there are. What is shown is the nearest float to the
+//! A finite float is a whole number of 53 bits times a power of two; all of them are multiples of the least one,
+//! 2^-1074. A sum is kept as a whole number of
+//! these, in digits of 32 bits, as in the small superaccumulator of Neal (2015), "Fast Exact Summation Using Small and
+//! Large Superaccumulators", but of
+//! those digits only that the values reach: three to five for values that are alike, 67 for all that there are. What
+//! is shown is the nearest float to the
 //! sum, or to the mean; of two that are equally near, the even one.
 
 use serde::{Deserialize, Serialize};
@@ -118,7 +121,8 @@ impl ExactSum {
     }
 }
 
-/// The float that is nearest to digits of which the first [`BELOW`] are less than the least float; `has_more`: and to a little more.
+/// The float that is nearest to digits of which the first [`BELOW`] are less than the least float; `has_more`: and to
+/// a little more.
 fn nearest(digits: &[u128], has_more: bool) -> f64 {
     let below = BELOW * DIGIT_BITS;
     let bit = |at: usize| digits[at / DIGIT_BITS] >> (at % DIGIT_BITS) & 1;
@@ -129,7 +133,8 @@ fn nearest(digits: &[u128], has_more: bool) -> f64 {
     let has_half = bit(lowest - 1) == 1;
     let is_above_half = has_half && (has_more || (0..lowest - 1).any(|at| bit(at) == 1));
     let rounds_up = is_above_half || has_half && mantissa & 1 == 1;
-    // The bits of a float are one number, exponent and fraction: a mantissa that grows too long by rounding makes the exponent one more.
+    // The bits of a float are one number, exponent and fraction: a mantissa that grows too long by rounding makes the
+    // exponent one more.
     let exponent = (lowest - below) as u64;
     let bits = (exponent << 52).saturating_add(mantissa) + u64::from(rounds_up);
     if bits >= f64::INFINITY.to_bits() { f64::INFINITY } else { f64::from_bits(bits) }

@@ -99,7 +99,8 @@ impl StageKind for Hourly {
             let sealed_before_ms = context.sealed_before_ms.get(&of.name).copied().unwrap_or(i64::MIN);
             Ok(InputType {
                 name: of.name.clone(),
-                // Rows that are made anew, or are to be added, can't be told from others: those of a sealed hour are refused.
+                // Rows that are made anew, or are to be added, can't be told from others: those of a sealed hour are
+                // refused.
                 late: if of.late.mode == RevisionMode::Append { of.late } else { Late::DEAD_LETTER },
                 groups: groups.collect::<Result<_, StageError>>()?,
                 measures: measures.collect::<Result<_, StageError>>()?,

@@ -1,7 +1,8 @@
 //! What is counted for each group: one vector a measure, one entry a group.
 //!
 //! Nulls are left out, as in SQL. A sum of whole numbers is kept in 128 bits, which can't overflow, and saturates at the ends
-//! of a long when it is written; one of decimals in 192 bits, and saturates at 38 digits. Those of floats are exact (`exact`). NaN is greater than every number.
+//! of a long when it is written; one of decimals in 192 bits, and saturates at 38 digits. Those of floats are exact
+//! (`exact`). NaN is greater than every number.
 
 use std::cmp::Ordering::{Greater, Less};
 use std::sync::Arc;
@@ -108,22 +109,13 @@ impl Accumulator {
             (Self::DecimalExtreme { greatest, values }, Some((_, array))) => {
                 values.resize(len, None);
                 let greatest = *greatest;
-                for_values::<Decimal128Type, i128>(array, rows, groups, |group, value| {
-                    let held = &mut values[group];
-                    if held.is_none_or(|held| if greatest { value > held } else { value < held }) {
-                        *held = Some(value);
-                    }
-                })?;
+                let each = |group: usize, value| keep(&mut values[group], value, greatest);
+                for_values::<Decimal128Type, i128>(array, rows, groups, each)?;
             }
             (Self::WholeExtreme { greatest, values }, Some((_, array))) => {
                 values.resize(len, None);
                 let greatest = *greatest;
-                for_whole(array, rows, groups, |group, value| {
-                    let held = &mut values[group];
-                    if held.is_none_or(|held| if greatest { value > held } else { value < held }) {
-                        *held = Some(value);
-                    }
-                })?;
+                for_whole(array, rows, groups, |group, value| keep(&mut values[group], value, greatest))?;
             }
             (Self::RealExtreme { greatest, values }, Some((_, array))) => {
                 values.resize(len, None);
@@ -141,16 +133,7 @@ impl Accumulator {
                 while sketches.len() < len {
                     sketches.push(HllSketch::new(SKETCH_SIZE, HllType::Hll6).ok()?);
                 }
-                let mut groups = groups.iter();
-                for_cells(array, &field.kind, rows, |cell| {
-                    let Some(group) = groups.next() else { return };
-                    let sketch = &mut sketches[*group as usize];
-                    match cell {
-                        Cell::Null => {}
-                        Cell::Word(word) => sketch.update(raw_bytes::from_slice(&word.to_le_bytes())),
-                        Cell::Long(bytes) => sketch.update(raw_bytes::from_slice(bytes)),
-                    }
-                })?;
+                add_distinct(sketches, (field, array), rows, groups)?;
             }
             (_, None) => return None,
         }
@@ -225,12 +208,38 @@ impl Accumulator {
     }
 }
 
+/// Keeps the greater of two values, or the less.
+fn keep<T: Copy + PartialOrd>(held: &mut Option<T>, value: T, greatest: bool) {
+    if held.is_none_or(|held| if greatest { value > held } else { value < held }) {
+        *held = Some(value);
+    }
+}
+
+fn add_distinct(
+    sketches: &mut [HllSketch],
+    (field, array): (&Field, &ArrayRef),
+    rows: &[u32],
+    groups: &[u32],
+) -> Option<()> {
+    let mut groups = groups.iter();
+    for_cells(array, &field.kind, rows, |cell| {
+        let Some(group) = groups.next() else { return };
+        let sketch = &mut sketches[*group as usize];
+        match cell {
+            Cell::Null => {}
+            Cell::Word(word) => sketch.update(raw_bytes::from_slice(&word.to_le_bytes())),
+            Cell::Long(bytes) => sketch.update(raw_bytes::from_slice(bytes)),
+        }
+    })
+}
+
 /// Digits of a sum of decimals.
 pub(super) const DECIMAL_DIGITS: u8 = 38;
 /// The greatest number of so many digits.
 const DECIMAL_MAX: i128 = 10_i128.pow(DECIMAL_DIGITS as u32) - 1;
 
-/// A sum of decimals, as a number of their last digit: `high` times 2^64, and `low`. Neither overflows before 2^63 values.
+/// A sum of decimals, as a number of their last digit: `high` times 2^64, and `low`. Neither overflows before 2^63
+/// values.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct DecimalSum {
     high: i128,

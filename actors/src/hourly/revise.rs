@@ -1,6 +1,7 @@
 //! When rows leave: with their hour, and once more when late events have come.
 //!
-//! An hour of the rows may be sealed before that of a type which brings nothing for now. So the rows of a type leave when both are sealed. When its own
+//! An hour of the rows may be sealed before that of a type which brings nothing for now. So the rows of a type leave
+//! when both are sealed. When its own
 //! comes later, they are a revision, which has all rows of the type.
 
 use std::collections::BTreeSet;
@@ -22,11 +23,11 @@ impl HourlyStage {
     }
 
     /// Makes room: no late events of the oldest hour that is kept are taken any more. Not of one with late events that are yet to be
-    /// published, nor of `start_ms`. Returns whether there was one.
+    /// published, or events of a type whose hour is not sealed, nor of `start_ms`. Returns whether there was one.
     pub(super) fn drop_oldest_kept(&mut self, start_ms: i64) -> bool {
         let is_in_use = |start: i64| {
-            let is_revising = |at| self.open.get(&(at, start)).is_some_and(|hour| hour.phase == Phase::Revising);
-            start == start_ms || (0..self.inputs.len()).any(is_revising)
+            let waits = |at| self.open.get(&(at, start)).is_some_and(|hour| hour.phase != Phase::Kept);
+            start == start_ms || (0..self.inputs.len()).any(waits)
         };
         let kept = self.open.iter().filter(|(_, hour)| hour.phase == Phase::Kept).map(|((_, start), _)| *start);
         let Some(oldest) = kept.filter(|start| !is_in_use(*start)).min() else { return false };
@@ -95,7 +96,8 @@ impl HourlyStage {
             }
         }
         self.emit(first, seals.at_ms, effects);
-        // The last chance for what is late: the stages behind give the hour up at this barrier, and take its rows before it.
+        // The last chance for what is late: the stages behind give the hour up at this barrier, and take its rows
+        // before it.
         let given_up_ms = first_open_ms(self.given_up_ms.min(self.sealed_before_ms), self.limits.bucket_ms);
         self.has_revised |= self.emit_revised(given_up_ms, seals.at_ms, effects);
         let kept = self.open.iter().filter(|(key, hour)| hour.phase == Phase::Kept && key.1 < given_up_ms);

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tidemill_core::{Origin, RevisionMode, StageError};
 
 use super::stage::{HourlyStage, OpenHour, Phase};
+use crate::dedup::first_open_ms;
 
 const VERSION: u8 = 3;
 
@@ -16,7 +17,8 @@ type Kept<Hour> = (Vec<String>, Vec<KeptType>, KeptRows, Vec<(usize, i64, Hour)>
 struct KeptRows {
     sealed_before_ms: i64,
     given_up_ms: i64,
-    /// How they are revised: by rows to be added to others, by rows that stand for all before them, or by rows of types that had none.
+    /// How they are revised: by rows to be added to others, by rows that stand for all before them, or by rows of
+    /// types that had none.
     revised: Revised,
 }
 
@@ -84,10 +86,13 @@ pub(super) fn read(stage: &mut HourlyStage, snapshot: &[u8]) -> Result<(), Stage
     let is_same_way = rows.revised == Revised::of(stage);
     let place = |name: &str| stage.inputs.iter().position(|input| *input.name == *name);
     let places: Vec<Option<usize>> = types.iter().map(|kept| place(&kept.name)).collect();
+    let have_left_ms = first_open_ms(rows.sealed_before_ms, stage.limits.bucket_ms);
+    // Rows that stand for all of their hour can't be made any more where some were let go.
+    let mut given_up_ms = rows.given_up_ms;
     for (at, start, hour) in hours {
         let is_gone = places.get(at).is_some_and(Option::is_none);
         if is_gone && hour.phase == Phase::Kept {
-            // Its rows have left, and nothing late comes any more.
+            given_up_ms = given_up_ms.max(start.saturating_add(stage.limits.bucket_ms));
             continue;
         }
         let Some(Some(input)) = places.get(at) else {
@@ -98,10 +103,11 @@ pub(super) fn read(stage: &mut HourlyStage, snapshot: &[u8]) -> Result<(), Stage
         };
         match hour.phase {
             Phase::Kept if !is_same_way => continue,
-            Phase::Revising if !is_same_way => {
+            Phase::Open if start >= have_left_ms => {}
+            Phase::Open | Phase::Revising if !is_same_way => {
                 return Err(StageError::new(
-                    "late events wait for their revision, and what becomes of them was changed (`late`, `late_rows`): change it back until they \
-                     are published (`late_delay`), or start afresh",
+                    "events wait to be published as a revision of their hour, and how was changed (`late`, \
+                     `late_rows`): change it back until they are published (`late_delay`), or start afresh",
                 ));
             }
             _ => {}
@@ -120,7 +126,7 @@ pub(super) fn read(stage: &mut HourlyStage, snapshot: &[u8]) -> Result<(), Stage
         input.last_origin = kept.last_origin.map(origin);
     }
     stage.sealed_before_ms = stage.sealed_before_ms.max(rows.sealed_before_ms);
-    stage.given_up_ms = rows.given_up_ms;
+    stage.given_up_ms = given_up_ms;
     if !is_same_way {
         // Of what has left until now nothing is kept.
         let sealed = stage.inputs.iter().map(|input| input.sealed_before_ms);

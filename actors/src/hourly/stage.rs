@@ -55,7 +55,8 @@ pub(super) enum Phase {
 pub(super) struct HourlyStage {
     pub(super) plan: Plan,
     pub(super) output: Arc<EventType>,
-    /// The rows of hours that end at or before it have left. It may be beyond what is sealed for an input that is quiet.
+    /// The rows of hours that end at or before it have left. It may be beyond what is sealed for an input that is
+    /// quiet.
     pub(super) sealed_before_ms: i64,
     /// Hours whose rows have left, and that end at or before it, can't be revised any more.
     pub(super) given_up_ms: i64,

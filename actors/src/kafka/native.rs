@@ -241,9 +241,10 @@ pub(crate) struct TopicDescription {
     pub(crate) outcome: Result<(String, Vec<PartitionView>), (RDKafkaErrorCode, String)>,
 }
 
-/// What the cluster says of a partition. They come in order of their numbers.
+/// What the cluster says of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PartitionView {
+    pub(crate) number: i32,
     pub(crate) has_leader: bool,
 }
 
@@ -323,7 +324,8 @@ unsafe fn description(topic: *const rd::rd_kafka_TopicDescription_t) -> TopicDes
         let partitions = if count == 0 { &[] } else { &*slice_from_raw_parts(partitions, count) };
         let view = |partition: &*const rd::rd_kafka_TopicPartitionInfo_t| {
             let leader = rd::rd_kafka_TopicPartitionInfo_leader(*partition);
-            PartitionView { has_leader: !leader.is_null() && rd::rd_kafka_Node_id(leader) >= 0 }
+            let has_leader = !leader.is_null() && rd::rd_kafka_Node_id(leader) >= 0;
+            PartitionView { number: rd::rd_kafka_TopicPartitionInfo_partition(*partition), has_leader }
         };
         let partitions = partitions.iter().map(view).collect();
         let id = text(rd::rd_kafka_Uuid_base64str(rd::rd_kafka_TopicDescription_topic_id(topic)));

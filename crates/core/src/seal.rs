@@ -35,7 +35,8 @@ pub struct Horizon {
     pub event_type: Arc<str>,
     /// Milliseconds since 1970; it never goes back.
     pub sealed_before_ms: i64,
-    /// For a type that is made of others: rows of hours that end at or before it can't come any more, since those that it is made of take no events of
+    /// For a type that is made of others: rows of hours that end at or before it can't come any more, since those that
+    /// it is made of take no events of
     /// them. `None` for a received type, whose [`Late`](crate::Late) decides.
     pub given_up_ms: Option<i64>,
     /// Why.
@@ -115,7 +116,13 @@ impl Seals {
     /// Takes over the positions of another way by which the same barrier comes.
     pub fn merge_positions(&mut self, other: &Self) {
         keep_least(&mut self.positions, &other.positions);
-        self.positions_of.extend(other.positions_of.iter().cloned());
+        // Branches that join again bring the same.
+        for way in &other.positions_of {
+            let is_same = |known: &(Vec<Arc<str>>, Arc<Positions>)| known.0 == way.0 && known.1 == way.1;
+            if !self.positions_of.iter().any(is_same) {
+                self.positions_of.push(way.clone());
+            }
+        }
     }
 }
 
@@ -174,6 +181,8 @@ mod tests {
         };
         let mut merged = seals(at(9), vec![way(&["a"], 9), way(&["b", "c"], 12)]);
         merged.merge_positions(&seals(at(7), vec![way(&["b"], 7)]));
+        merged.merge_positions(&merged.clone());
+        assert_eq!(merged.positions_of.len(), 3);
         for (name, next) in [("a", 9), ("b", 7), ("c", 12), ("d", 7)] {
             assert_eq!(*merged.positions_for(name), at(next), "{name}");
         }

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// A random key that only the owner of a state directory knows. Whoever knows it can make an event that `dedup` takes for another one.
+/// A random key that only the owner of a state directory knows. Whoever knows it can make an event that `dedup` takes
+/// for another one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StateKey([u8; 16]);
 

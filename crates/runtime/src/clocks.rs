@@ -1,4 +1,5 @@
-//! What passes by the clocks of the machine. The wall clock may be set; while the machine is suspended, it goes on, and the one that counts time stands still.
+//! What passes by the clocks of the machine. The wall clock may be set; while the machine is suspended, it goes on,
+//! and the one that counts time stands still.
 
 use std::time::Duration;
 

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::audit::{Audit, Books};
-use crate::clocks::{Clocks, Passed};
+use crate::clocks::Clocks;
 use crate::committer::Job;
 use crate::drain::Drain;
 use crate::error::RunError;
@@ -23,13 +23,13 @@ use crate::opening::TypeCounts;
 use crate::producers;
 use crate::progress::Progress;
 use crate::reader::{Order, Reader};
-use crate::region::{Reads, Region, RunConfig, SourceShared};
+use crate::region::{Reads, Region, RunConfig};
 use crate::requests::{self, Asked};
 use crate::worker::Left;
 
+mod listen;
+
 const TICK: Duration = Duration::from_millis(10);
-/// For longer than this nothing can be heard of producers, or between two ticks the process was paused: their leases begin anew.
-const DEAF: Duration = Duration::from_secs(2);
 /// Proposals take no more than one part in so many of the time.
 const PROPOSE_PAUSE: u32 = 20;
 
@@ -201,36 +201,6 @@ impl Coordinator {
         self.region.ended.store(true, Ordering::SeqCst);
         if let Some(done) = self.done.take() {
             let _ = done.send(result);
-        }
-    }
-
-    /// Leases of producers do not run while nothing can be heard of them for long: sources wait or fail, or may not read, which is borne for as long as a
-    /// silent partition is, or the process itself was paused, or the machine suspended. When the wall clock is set, they go on as if it were not.
-    fn listen(&mut self) {
-        let now = Instant::now();
-        let Passed { running, suspended, step_ms } = self.ticked.pass(&*self.region.config.host);
-        let was_paused = running > DEAF || suspended > DEAF;
-        if step_ms != 0 {
-            tracing::warn!(region = %self.region.name, step_ms, "the wall clock was set");
-            self.cut_progress.shift(step_ms);
-            self.region.progress().shift(step_ms);
-            let shifted = |since: i64| Some(since.saturating_add(step_ms));
-            let _ = self.region.listens_since.fetch_update(Ordering::Relaxed, Ordering::Relaxed, shifted);
-        }
-        if was_paused || step_ms != 0 {
-            // What was proven then says nothing of what has come meanwhile, or by another clock.
-            self.region.sources.iter().for_each(|source| source.state().idle.clear());
-        }
-        let waits = |source: &Arc<SourceShared>| {
-            let state = source.state();
-            state.positions.is_none() || state.waits_for.is_some() || !state.fails_for.is_zero()
-        };
-        let is_deaf = self.region.must_wait() || self.region.sources.iter().any(waits);
-        self.deaf_since = if is_deaf { self.deaf_since.or(Some(now)) } else { None };
-        let hold = Duration::from_millis(self.region.plan.limits.hold_at_most_ms.unsigned_abs());
-        let deaf_for = self.deaf_since.map_or(Duration::ZERO, |since| now.duration_since(since));
-        if was_paused || (deaf_for > DEAF && deaf_for < hold) {
-            self.region.listens_since.store(self.region.config.host.now_ms(), Ordering::Relaxed);
         }
     }
 
@@ -423,7 +393,7 @@ impl Coordinator {
             horizons: cut.seals.horizons.clone(),
             revising: progress.revising.clone(),
             producers,
-            open: progress.open.iter().map(|(name, hours)| (name.clone(), hours.iter().copied().collect())).collect(),
+            open: progress.open_hours(),
             silent: self.region.silences(),
             stages: BTreeMap::new(),
             fingerprint: None,
@@ -496,6 +466,10 @@ impl Handler<Committed> for Coordinator {
     fn handle(&mut self, committed: Committed, _: &mut Self::Context) {
         let Some(cut) = self.in_flight.take() else { return };
         self.last_cut_at = Instant::now();
+        if committed.read_bytes != self.last_cut_bytes {
+            // It has got something done.
+            self.region.ponds_out.iter().for_each(|pond| pond.unpark());
+        }
         self.last_cut_bytes = committed.read_bytes;
         self.region.committed_bytes.store(committed.read_bytes, Ordering::Relaxed);
         for stage in &self.region.stages {
@@ -504,7 +478,6 @@ impl Handler<Committed> for Coordinator {
         for source in &self.region.sources {
             source.tell_pond(&self.region);
         }
-        self.region.ponds_out.iter().for_each(|pond| pond.unpark());
         if let Some(request) = &cut.seals.request {
             let RunConfig { host, state_root, output_root, .. } = &self.region.config;
             if let Err(error) = requests::done(&**host, state_root, output_root, request) {

@@ -96,6 +96,16 @@ pub(crate) struct Outcome {
     pub(crate) written: Option<ByHour>,
 }
 
+/// The kind of a stage or sink, or of the end of a pond.
+fn kind_of(region: &Region, stage: &StageShared) -> Option<SinkEntry> {
+    let node = region.node(stage.node);
+    match (node.role, &stage.pond) {
+        (_, Some(pond)) => Some(SinkEntry::Logged(Arc::new(pond.writer()))),
+        (Role::Sink, None) => region.registry.sinks.get(node.kind.name).cloned(),
+        _ => region.registry.stages.get(node.kind.name).cloned().map(SinkEntry::Logged),
+    }
+}
+
 impl Engine {
     /// Builds the value of a worker of `stage` from the last committed cut.
     pub(crate) async fn build(region: &Region, stage: &StageShared) -> Result<Self, String> {
@@ -107,12 +117,7 @@ impl Engine {
             limits: region.plan.limits.clone(),
         };
         let snapshot = region.snapshot_of(&node.name);
-        let kind = match (node.role, &stage.pond) {
-            (_, Some(pond)) => Some(SinkEntry::Logged(Arc::new(pond.writer()))),
-            (Role::Sink, None) => region.registry.sinks.get(node.kind.name).cloned(),
-            _ => region.registry.stages.get(node.kind.name).cloned().map(SinkEntry::Logged),
-        };
-        match kind.ok_or_else(|| format!("there is no kind `{}`", node.kind.name))? {
+        match kind_of(region, stage).ok_or_else(|| format!("there is no kind `{}`", node.kind.name))? {
             SinkEntry::Logged(kind) => {
                 let (lengths, sealed_before_ms) = {
                     let committed = region.committed();

@@ -1,6 +1,7 @@
 //! The ledger: the append-only, checksummed file of cuts. Its last whole record is where a restart goes on.
 //!
-//! A ledger file `ledger-<generation>.log` begins with the 8 bytes `TIDELDG2`. A record is: length of the payload (u32, little-endian),
+//! A ledger file `ledger-<generation>.log` begins with the 8 bytes `TIDELDG2`. A record is: length of the payload
+//! (u32, little-endian),
 //! CRC32C of the payload (u32, little-endian), payload (JSON, see [`Record`]). The first record of a file is a *base* that says
 //! everything; each later one says what changed. A new file begins at every start and when the file has grown to 16 MiB.
 //!
@@ -332,7 +333,8 @@ pub(crate) fn records(bytes: &[u8], path: &Path) -> Result<(Vec<Record>, u64), R
     }
     if !bytes.starts_with(MAGIC) {
         return Err(RunError::Settings(format!(
-            "the state in {} was written by another version of Tidemill, whose state this one can't read: run it with that version, or start afresh with --fresh",
+            "the state in {} was written by another version of Tidemill, whose state this one can't read: run it with \
+             that version, or start afresh with --fresh",
             path.parent().unwrap_or(path).display()
         )));
     }

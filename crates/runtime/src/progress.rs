@@ -109,7 +109,8 @@ impl Seen {
 }
 
 impl Progress {
-    /// As a cut has it. `made_of`: for each type, those that are made of it. `now_ms`: by the wall clock, which may have been set back since.
+    /// As a cut has it. `made_of`: for each type, those that are made of it. `now_ms`: by the wall clock, which may
+    /// have been set back since.
     pub(crate) fn at(cut: &Committed, made_of: BTreeMap<Arc<str>, Vec<Arc<str>>>, now_ms: i64) -> Self {
         let open = cut.last.open.iter().map(|(name, hours)| (name.clone(), hours.iter().copied().collect()));
         let mut seen = cut.last.progress.clone();
@@ -194,6 +195,16 @@ impl Progress {
                 "the type has more producers than can be remembered: hours do not wait for the others"
             );
         }
+    }
+
+    /// Whether an hour of dead letters is open.
+    pub(crate) fn has_letters(&self) -> bool {
+        self.open.get(DEAD_LETTER_TYPE).is_some_and(|open| !open.is_empty())
+    }
+
+    /// Starts of hours with events that are not sealed, by type, as a record has them.
+    pub(crate) fn open_hours(&self) -> BTreeMap<Arc<str>, Vec<i64>> {
+        self.open.iter().map(|(name, hours)| (name.clone(), hours.iter().copied().collect())).collect()
     }
 
     /// The wall clock was set forward by so much, or back: what was seen by it, was seen as long ago as before.

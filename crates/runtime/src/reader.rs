@@ -367,7 +367,6 @@ impl Reading {
         let source = self.source.clone();
         let mut state = source.state();
         (state.positions, state.idle, state.heard) = (Some(place.positions), place.idle, place.heard);
-        state.fails_for = Duration::ZERO;
         state.silent = place.silent;
         let stuck = state.positions.as_ref().map(|positions| self.stuck.of(positions, Instant::now()));
         // What comes through a pond has been waited for.
@@ -384,9 +383,10 @@ impl Reading {
         }
         let state = &mut *state;
         if let Some(positions) = &state.positions {
-            self.silent_before.end(positions, &state.idle, self.has_answered);
+            self.silent_before.end(positions, &state.idle, &state.silent, self.has_answered);
         }
         self.silent_before.add(&mut state.silent);
+        state.fails_for = self.silent_before.whole();
         state.ended = ended;
     }
 

@@ -1,4 +1,5 @@
-//! For how long partitions had been silent at the cut that a region goes on from: a region that restarts often gives them up in time all the same.
+//! For how long partitions had been silent at the cut that a region goes on from: a region that restarts often gives
+//! them up in time all the same.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -52,16 +53,22 @@ impl Before {
         self.partitions.get(WHOLE).map_or(Duration::ZERO, |(_, before)| *before)
     }
 
-    /// The source can be read; partitions that have given something, or are proven to have nothing, are not silent any more.
+    /// The source can be read; partitions that have given something, or are proven to have nothing, are not silent any
+    /// more.
     pub(crate) fn end(
         &mut self,
         positions: &BTreeMap<Arc<str>, PartitionPosition>,
         idle: &BTreeMap<Arc<str>, i64>,
+        silent: &BTreeMap<Arc<str>, Duration>,
         has_answered: bool,
     ) {
         self.partitions.retain(|name, (next, _)| {
-            let has_moved = positions.get(name).is_some_and(|position| *next != Some(position.next) || position.ended);
-            let is_well = if **name == *WHOLE { has_answered } else { has_moved || idle.contains_key(name) };
+            let is_well = match positions.get(name) {
+                _ if **name == *WHOLE => has_answered,
+                Some(position) => *next != Some(position.next) || position.ended || idle.contains_key(name),
+                // What stands for files of a folder that was missing.
+                None => has_answered && !silent.contains_key(name),
+            };
             !is_well
         });
     }
@@ -75,6 +82,10 @@ mod tests {
         [("a".into(), PartitionPosition { next, resume: String::new(), ended: false })].into()
     }
 
+    fn none_at() -> BTreeMap<Arc<str>, PartitionPosition> {
+        BTreeMap::new()
+    }
+
     #[test]
     fn silence_goes_on_over_a_restart_until_something_comes() {
         let seconds = Duration::from_secs;
@@ -85,20 +96,26 @@ mod tests {
         };
         let silences = of(&state);
         assert_eq!(silences.keys().map(|name| &**name).collect::<Vec<_>>(), ["", "a"]);
+        let (none, silent) = (BTreeMap::new(), BTreeMap::new());
         let mut before = Before::of(Some(&silences), &at(7));
         let silence = |before: &Before| {
             let mut silent: BTreeMap<Arc<str>, Duration> = [("a".into(), seconds(1))].into();
             before.add(&mut silent);
             (silent["a"], before.whole())
         };
-        before.end(&at(7), &BTreeMap::new(), false);
+        before.end(&at(7), &none, &silent, false);
         assert_eq!(silence(&before), (seconds(6), seconds(3)));
-        before.end(&at(7), &BTreeMap::new(), true);
+        before.end(&at(7), &none, &silent, true);
         assert_eq!(silence(&before), (seconds(6), seconds(0)));
-        before.end(&at(8), &BTreeMap::new(), true);
+        before.end(&at(8), &none, &silent, true);
         assert_eq!(silence(&before), (seconds(1), seconds(0)));
         let mut before = Before::of(Some(&silences), &at(7));
-        before.end(&at(7), &[("a".into(), 0)].into(), false);
+        before.end(&at(7), &[("a".into(), 0)].into(), &silent, false);
         assert_eq!(silence(&before).0, seconds(1), "it is proven to have nothing");
+        let mut before = Before::of(Some(&silences), &none_at());
+        before.end(&none_at(), &none, &[("a".into(), seconds(1))].into(), true);
+        assert_eq!(silence(&before).0, seconds(6), "a folder that is missing");
+        before.end(&none_at(), &none, &silent, true);
+        assert_eq!(silence(&before).0, seconds(1), "and is back");
     }
 }

@@ -29,6 +29,7 @@ use tidemill_topology::MAIN;
 
 use crate::error::RunError;
 use crate::host::{Host, Open, System};
+use crate::ledger::Ledger;
 use crate::logs::{ACCEPTED, make_dirs, sync_all};
 use crate::published;
 use crate::requests::{self, GIVEN};
@@ -236,7 +237,8 @@ fn identity(host: &dyn Host, root: &Path) -> Result<Arc<str>, RunError> {
     }
 }
 
-/// The secret of a state directory. It is there before the identity: a directory that has the one and not the other has lost it.
+/// The secret of a state directory. It is there before the identity: a directory that has the one and not the other
+/// has lost it.
 fn key(host: &dyn Host, root: &Path) -> Result<StateKey, RunError> {
     let path = root.join(KEY);
     let corrupt = |what: &str| RunError::Corrupt { what: what.into(), path: path.clone() };
@@ -246,6 +248,8 @@ fn key(host: &dyn Host, root: &Path) -> Result<StateKey, RunError> {
             key.ok_or_else(|| corrupt("the key is not 32 hex digits"))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && host.exists(&root.join("identity")) => {
+            // Another version had none: its ledger says so.
+            Ledger::peek(host, root)?;
             Err(corrupt("there is no key, and `dedup` knows nothing again without it: put it back from a backup"))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

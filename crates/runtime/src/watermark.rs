@@ -84,11 +84,11 @@ pub(crate) fn watermark(region: &Region, origins: &[Origin], now_ms: i64) -> Wat
             }
         }
         // Those of which not even the position is known.
-        for (partition, silence) in origin.among(&state.silent) {
-            match positions.contains_key(partition) {
-                true => {}
-                false if is_too_long(*silence) => shown.without.push(without(name, Some(partition), None)),
-                false => return Watermark::held_by(format!("{name}/{partition}")),
+        for (partition, silence) in state.silent.iter().filter(|(name, _)| !positions.contains_key(*name)) {
+            match is_of(origin, partition) {
+                false => {}
+                true if is_too_long(*silence) => shown.without.push(without(name, Some(partition), None)),
+                true => return Watermark::held_by(format!("{name}/{partition}")),
             }
         }
         for (partition, position) in origin.among(positions) {
@@ -112,6 +112,17 @@ pub(crate) fn watermark(region: &Region, origins: &[Origin], now_ms: i64) -> Wat
         }
     }
     shown.watermark()
+}
+
+/// Whether a partition of which nothing is known may be meant: it is named, or files of a pattern that may have the names.
+fn is_of(origin: &Origin, partition: &str) -> bool {
+    let plain = partition.split(['*', '?', '[']).next().unwrap_or_default();
+    let is_pattern = plain.len() < partition.len();
+    let is_meant = |named: &Arc<str>| {
+        let below = partition.strip_prefix(&**named).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        below || is_pattern && named.starts_with(plain)
+    };
+    origin.partitions.is_empty() || origin.partitions.iter().any(is_meant)
 }
 
 impl Watermark {
@@ -174,6 +185,16 @@ impl Shown {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_of_a_pattern_may_be_those_that_a_type_comes_from() {
+        let origin =
+            |names: &[&str]| Origin { source: 0, partitions: names.iter().map(|name| Arc::from(*name)).collect() };
+        assert!(is_of(&origin(&[]), "data/*/x"));
+        assert!(is_of(&origin(&["data/web"]), "data/*/x") && is_of(&origin(&["data/web"]), "data/web/*"));
+        assert!(!is_of(&origin(&["other/web"]), "data/*/x"));
+        assert!(is_of(&origin(&["t"]), "t/0") && !is_of(&origin(&["t"]), "ta/0") && !is_of(&origin(&["t/0"]), "t"));
+    }
 
     fn of(partitions: &[(Option<(i64, i64)>, Standing)]) -> Watermark {
         let mut shown = Shown::default();

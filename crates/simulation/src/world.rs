@@ -46,22 +46,28 @@ pub struct Outcome {
     pub digest: u64,
 }
 
+impl World {
+    fn roll(dice: &mut Dice, dir: &Path) -> Self {
+        let shape = Shape::roll(dice);
+        Self {
+            input: Arc::new(Input::roll(dice, shape.graph.as_ref())),
+            shape,
+            machine: Arc::new(Mutex::new(Machine { disk: Disk::default(), now_ms: EPOCH_MS + 10 * 86_400_000 })),
+            outside: Arc::default(),
+            told: Arc::default(),
+            violations: Arc::default(),
+            lock_dir: dir.to_owned(),
+            state_root: "/state".into(),
+            output_root: "/output".into(),
+        }
+    }
+}
+
 /// Runs the simulation of a seed. `dir` is a directory of the real machine for the lock of the state; it may be used again.
 pub fn simulate(seed: u64, dir: &Path) -> Outcome {
     let mut dice = Dice::new(seed);
     let mut outcome = Outcome::default();
-    let shape = Shape::roll(&mut dice);
-    let world = World {
-        input: Arc::new(Input::roll(&mut dice, shape.graph.as_ref())),
-        shape,
-        machine: Arc::new(Mutex::new(Machine { disk: Disk::default(), now_ms: EPOCH_MS + 10 * 86_400_000 })),
-        outside: Arc::default(),
-        told: Arc::default(),
-        violations: Arc::default(),
-        lock_dir: dir.to_owned(),
-        state_root: "/state".into(),
-        output_root: "/output".into(),
-    };
+    let world = World::roll(&mut dice, dir);
     outcome.events = world.input.events.len() as u64;
     outcome.story.push(format!(
         "{:?}, {} events in {} partitions",

@@ -39,9 +39,11 @@ impl Origin {
 /// Where the types of a region come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lineage {
-    /// Types that come from sources or out of ponds, with these. Behind a pond derived types are among them, since their horizons come through it.
+    /// Types that come from sources or out of ponds, with these. Behind a pond derived types are among them, since
+    /// their horizons come through it.
     pub types: Vec<(Arc<str>, Vec<Origin>)>,
-    /// Types that stages make. In the region of the sources: all of the topology, since their horizons are decided there. Each comes behind those
+    /// Types that stages make. In the region of the sources: all of the topology, since their horizons are decided
+    /// there. Each comes behind those
     /// that it is made of.
     pub derived: Vec<Derived>,
 }
@@ -53,7 +55,8 @@ pub struct Derived {
     pub name: Arc<str>,
     /// The types that it is made of.
     pub made_of: Vec<Arc<str>>,
-    /// The union of their origins. Empty for what is made of dead letters, whose hours go by the clock, and behind ponds.
+    /// The union of their origins. Empty for what is made of dead letters, whose hours go by the clock, and behind
+    /// ponds.
     pub origins: Vec<Origin>,
 }
 

@@ -51,7 +51,8 @@ pub struct Pond {
     pub to: usize,
     /// Its bounds.
     pub options: PondOptions,
-    /// Types that are made behind it of what it holds: their horizons are decided where the sources are, and come through it.
+    /// Types that are made behind it of what it holds: their horizons are decided where the sources are, and come
+    /// through it.
     pub carries: Vec<Arc<str>>,
 }
 
@@ -65,28 +66,28 @@ impl Plan {
         homes.iter().map(|home| (name(home.region), fed_by(home).unwrap_or_default())).collect()
     }
 
+    /// A region without nodes.
+    fn empty_region(&self, name: &Arc<str>) -> RegionPlan {
+        let plan = Self {
+            name: self.name.clone(),
+            base_dir: self.base_dir.clone(),
+            limits: self.limits.clone(),
+            caps: self.caps,
+            types: self.types.clone(),
+            comes_from: self.comes_from.clone(),
+            seal_within: self.seal_within.clone(),
+            nodes: Vec::new(),
+        };
+        RegionPlan { name: name.clone(), plan, lineage: Lineage::default() }
+    }
+
     /// Divides the plan into its regions.
     #[must_use]
     pub fn regions(self) -> Regions {
         let homes = homes(&self.nodes);
         let names = names(&self.nodes, &homes);
         let (lineage, leads) = (self.lineage(), self.leads());
-        let mut regions: Vec<RegionPlan> = (names.iter())
-            .map(|name| RegionPlan {
-                name: name.clone(),
-                lineage: Lineage::default(),
-                plan: Plan {
-                    name: self.name.clone(),
-                    base_dir: self.base_dir.clone(),
-                    limits: self.limits.clone(),
-                    caps: self.caps,
-                    types: self.types.clone(),
-                    comes_from: self.comes_from.clone(),
-                    seal_within: self.seal_within.clone(),
-                    nodes: Vec::new(),
-                },
-            })
-            .collect();
+        let mut regions: Vec<RegionPlan> = names.iter().map(|name| self.empty_region(name)).collect();
         // Whatever is parsed may come again as a dead letter.
         regions[0].plan.nodes.push(replay::source());
         let letters = takers_of_letters(&self.nodes);
@@ -139,11 +140,9 @@ impl Plan {
             places.push(nodes.len());
             nodes.push(node);
         }
-        for region in &mut regions[1..] {
-            region.lineage = behind_ponds(&region.plan, &ponds, &lineage);
-        }
-        regions[0].lineage = behind_replay(lineage);
-        Regions { regions, ponds }
+        let mut divided = Regions { regions, ponds };
+        divided.trace(lineage);
+        divided
     }
 }
 
@@ -220,7 +219,18 @@ fn accepted(node: &Node, edges: &[Edge], nodes: &[Node]) -> Vec<Arc<tidemill_cor
     accepted
 }
 
-/// The derived types whose horizons come through a pond in front of a node. Those made of dead letters are sealed by the clock, everywhere.
+impl Regions {
+    /// Says of each region where its types come from, as that is in the whole plan.
+    fn trace(&mut self, whole: Lineage) {
+        for region in &mut self.regions[1..] {
+            region.lineage = behind_ponds(&region.plan, &self.ponds, &whole);
+        }
+        self.regions[0].lineage = behind_replay(whole);
+    }
+}
+
+/// The derived types whose horizons come through a pond in front of a node. Those made of dead letters are sealed by
+/// the clock, everywhere.
 fn carried(
     accepts: &[Arc<EventType>],
     leads: &BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,

@@ -33,7 +33,8 @@ fn totals(effects: &Effects) -> Vec<(i64, String, i64, i64)> {
     effects.batches.iter().flat_map(rows).collect()
 }
 
-/// A barrier at which the rows' hours, and those of both types, that end at or before this are sealed; and revisions end, if asked for.
+/// A barrier at which the rows' hours, and those of both types, that end at or before this are sealed; and revisions
+/// end, if asked for.
 fn barrier(stage: &mut dyn Stage, before_ms: i64, revises: bool) -> (Effects, Vec<u8>) {
     barrier_of(stage, &["a", "b", "counts"].map(|name| (name, before_ms)), None, revises)
 }
@@ -256,4 +257,32 @@ fn late_events_of_one_type_may_be_revisions_and_of_another_count_in_its_next_hou
     assert_eq!(totals(&rows), [(0, "a".to_owned(), 2, 2)]);
     let (rows, _) = barrier_of(&mut *stage, &[("b", 2 * HOUR), ("counts", 2 * HOUR)], None, false);
     assert_eq!(totals(&rows), [(1, "b".to_owned(), 1, 1)]);
+}
+
+#[test]
+fn events_that_wait_for_the_hour_of_their_type_make_no_room_for_others() {
+    let (mut input, a, b) = revising("restated");
+    input.limits = Arc::new(Limits { max_groups: 3, ..limits() });
+    let mut stage = build(&*kind(), &input, None, &Logs::default()).unwrap();
+    process(&mut *stage, events(&a, &[n(0, 1)]));
+    barrier_of(&mut *stage, &[("a", HOUR), ("counts", HOUR)], Some(i64::MIN), false);
+    process(&mut *stage, events(&b, &[n(0, 1)]));
+    let taken = process(&mut *stage, events(&a, &[n(HOUR, 1), n(2 * HOUR, 1), n(3 * HOUR, 1)])).tally;
+    assert_eq!((taken.absorbed, taken.dead), (1, 2), "hour 0 is waited for by type b");
+    let (rows, _) = barrier_of(&mut *stage, &[("b", HOUR)], None, true);
+    assert_eq!(totals(&rows), [(0, "a".to_owned(), 1, 1), (0, "b".to_owned(), 1, 1)]);
+}
+
+#[test]
+fn how_late_rows_are_published_is_not_changed_while_some_wait_for_the_hour_of_their_type() {
+    let (strict, a, b) = strict();
+    let (restated, ..) = revising("restated");
+    let mut stage = build(&*kind(), &strict, None, &Logs::default()).unwrap();
+    process(&mut *stage, events(&a, &[n(0, 1)]));
+    let (_, sealed) = barrier_of(&mut *stage, &[("a", HOUR), ("counts", HOUR)], Some(i64::MIN), false);
+    process(&mut *stage, events(&b, &[n(0, 1)]));
+    let (_, waiting) = barrier_of(&mut *stage, &[], None, false);
+    let refused = build(&*kind(), &restated, Some(&waiting), &Logs::default()).err().unwrap();
+    assert!(refused.contains("late_delay"), "{refused}");
+    assert!(build(&*kind(), &restated, Some(&sealed), &Logs::default()).is_ok());
 }

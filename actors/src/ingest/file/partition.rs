@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tidemill_core::PartitionPosition;
@@ -43,6 +43,9 @@ struct ResumePoint {
     len: u64,
     at_end: bool,
     folders: Folders,
+    /// For how long it could not be found although it may have more to give, in milliseconds.
+    lost_ms: u64,
+    given_up: bool,
 }
 
 pub(super) struct Partition {
@@ -75,6 +78,10 @@ pub(super) struct Partition {
     pub(super) folders: Folders,
     /// Since when it can't be found although it may have more to give.
     pub(super) lost_since: Option<Instant>,
+    /// For how long before that.
+    pub(super) lost_before: Duration,
+    /// That was for so long that it counts as gone.
+    pub(super) given_up: bool,
     /// That is because its folder is not the one that it was seen in.
     pub(super) folder_differs: bool,
 }
@@ -107,6 +114,8 @@ impl Partition {
             at_end: false,
             folders: Folders::default(),
             lost_since: None,
+            lost_before: Duration::ZERO,
+            given_up: false,
             folder_differs: false,
         }
     }
@@ -118,6 +127,7 @@ impl Partition {
         partition.name = name.clone();
         partition.position = position.next;
         (partition.len, partition.at_end, partition.folders) = (resume.len, resume.at_end, resume.folders);
+        (partition.lost_before, partition.given_up) = (Duration::from_millis(resume.lost_ms), resume.given_up);
         if resume.closed {
             partition.state = State::Closed;
             partition.ended = true;
@@ -131,7 +141,7 @@ impl Partition {
     }
 
     pub(super) fn position(&self) -> PartitionPosition {
-        let resume = serde_json::json!(ResumePoint {
+        let resume = serde_json::to_string(&ResumePoint {
             stem: self.stem.clone(),
             generation: self.generation,
             path: self.path.to_string_lossy().into_owned(),
@@ -141,7 +151,20 @@ impl Partition {
             len: self.len,
             at_end: self.at_end,
             folders: self.folders,
+            lost_ms: u64::try_from(self.lost_for().as_millis()).unwrap_or(u64::MAX),
+            given_up: self.given_up,
         });
-        PartitionPosition { next: self.position, resume: resume.to_string(), ended: self.ended }
+        let resume = resume.expect("it has names for keys");
+        PartitionPosition { next: self.position, resume, ended: self.ended }
+    }
+
+    /// For how long it can't be found although it may have more to give.
+    pub(super) fn lost_for(&self) -> Duration {
+        self.lost_before + self.lost_since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// It is there.
+    pub(super) fn found(&mut self) {
+        (self.lost_since, self.lost_before, self.given_up) = (None, Duration::ZERO, false);
     }
 }

@@ -120,7 +120,7 @@ impl FileSource {
             partition.path = file.path;
         }
         partition.state = State::Live;
-        partition.lost_since = None;
+        partition.found();
         partition.folders = folders.of(&file.base, &partition.path);
         if !partition.head.is_full()
             && let Ok(head) = Head::of(&partition.path)
@@ -209,8 +209,8 @@ impl FileSource {
         let place = may_be_there.then(|| self.elsewhere(partition)).flatten();
         let until_end = self.until_end;
         let partition = &mut self.partitions[index];
-        let (source, name, position) = (&self.source, &partition.name, partition.position);
-        self.waiting.remove(name);
+        let (source, name, position) = (&self.source, partition.name.clone(), partition.position);
+        self.waiting.remove(&name);
         match place {
             _ if !wanted => {
                 info!(%source, partition = %name, position, "`paths` do not name it any more: its position is kept");
@@ -222,10 +222,10 @@ impl FileSource {
                 partition.limit = until_end.then(|| fs::metadata(&path).map_or(u64::MAX, |metadata| metadata.len()));
                 partition.path = path;
                 partition.state = State::Rotated;
-                partition.lost_since = None;
+                partition.found();
                 if partition.reader.is_none() {
                     partition.quiet_since = None;
-                    self.waiting.insert(name.clone(), index);
+                    self.waiting.insert(name, index);
                 }
             }
             None if partition.reader.is_some() && !folder_differs => {
@@ -235,11 +235,17 @@ impl FileSource {
                 partition.state = State::Rotated;
             }
             None => {
-                let is_lost = folder_differs || !partition.at_end;
+                // Of an empty file nothing was to be read.
+                let is_read = partition.at_end || partition.len == 0 && partition.position == 0;
+                partition.given_up |= partition.lost_for() > self.give_up_after;
+                let is_lost = !partition.given_up && (folder_differs || !is_read);
                 let state = if is_lost { State::Lost } else { State::Gone };
                 if partition.state != state {
                     let path = partition.path.display();
                     match (folder_differs, is_lost) {
+                        _ if partition.given_up => {
+                            warn!(%source, partition = %name, position, "{path} could not be found for long: it is waited for no more")
+                        }
                         (true, _) => {
                             warn!(%source, partition = %name, position, "{path} can't be found, and its folder is missing or another one: it is waited for")
                         }

@@ -44,6 +44,8 @@ pub(super) struct FileSource {
     polled: Looked,
     /// When the last scan began, milliseconds since 1970.
     pub(super) scanned_at_ms: i64,
+    /// One that can't be found for so long holds nothing any more: hours have been sealed without it by then.
+    pub(super) give_up_after: Duration,
     /// Patterns whose folder is not there, since when.
     pub(super) missing: BTreeMap<Arc<str>, Instant>,
     scratch: Vec<u8>,
@@ -63,6 +65,8 @@ enum Turn {
 impl FileSource {
     pub(super) fn open(context: &SourceContext, config: Config) -> Result<Self, SourceError> {
         let patterns = Patterns::new(&context.base_dir, config.paths.clone());
+        let limits = &context.limits;
+        let give_up_after_ms = limits.hold_at_most_ms.saturating_add(limits.bucket_ms).unsigned_abs();
         let mut source = Self {
             source: context.name.clone(),
             max_event: context.limits.max_event_bytes,
@@ -75,6 +79,7 @@ impl FileSource {
             next_scan: Instant::now() + Duration::from_millis(config.rescan),
             polled: Looked::now(),
             scanned_at_ms: i64::MIN,
+            give_up_after: Duration::from_millis(give_up_after_ms.saturating_add(config.rescan)),
             missing: BTreeMap::new(),
             scratch: Vec::new(),
             config,

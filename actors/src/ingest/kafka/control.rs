@@ -61,6 +61,13 @@ pub(super) struct TopicView {
     pub(super) partitions: Vec<PartitionView>,
 }
 
+impl TopicView {
+    /// Number of its partitions.
+    pub(super) fn count(&self) -> i32 {
+        i32::try_from(self.partitions.len()).unwrap_or(i32::MAX)
+    }
+}
+
 /// Offsets of a partition.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
@@ -222,7 +229,8 @@ impl Asker {
         Report { topics, bounds, ends }
     }
 
-    /// Ends of the partitions that have a leader: for those that have none, nobody can answer, and the client would wait for them.
+    /// Ends of the partitions that have a leader: for those that have none, nobody can answer, and the client would
+    /// wait for them.
     fn ends(
         &self,
         wanted: &BTreeSet<Place>,
@@ -231,8 +239,8 @@ impl Asker {
         let mut list = TopicPartitionList::new();
         for (topic, number) in wanted {
             let view = topics.get(topic).and_then(|view| view.as_ref().ok());
-            let partition = view.and_then(|view| view.partitions.get(usize::try_from(*number).ok()?));
-            if partition.is_some_and(|partition| partition.has_leader) {
+            let has_leader = |partition: &PartitionView| partition.number == *number && partition.has_leader;
+            if view.is_some_and(|view| view.partitions.iter().any(has_leader)) {
                 let _ = list.add_partition_offset(topic, *number, Offset::End);
             }
         }

@@ -138,12 +138,13 @@ impl Partition {
         }
     }
 
-    /// The cluster was asked for the end.
-    pub(super) fn heard(&mut self, end: End) {
+    /// The cluster was asked for the end. Returns whether it is not before what was read.
+    pub(super) fn heard(&mut self, end: End) -> bool {
         self.reaches(end.high);
-        if self.builder.is_empty() && self.next.is_some_and(|next| next >= end.high) {
+        if self.builder.is_empty() && self.next == Some(end.high) {
             self.proven = Some(end.asked);
         }
+        self.next.is_none_or(|next| next <= end.high)
     }
 
     /// Until when (milliseconds since 1970) nothing had come, when it holds no hour: read to its end, quiet for `timeout`,

@@ -179,9 +179,13 @@ impl KafkaSource {
                 return Ok(());
             }
         };
-        for (place, end) in report.ends {
-            if let Some(at) = self.index.get(&place) {
-                self.partitions[*at].heard(end);
+        for (place, end) in &report.ends {
+            let Some((at, Some(Ok(view)))) = self.index.get(place).map(|at| (*at, topics.get(&place.0))) else {
+                continue;
+            };
+            // An end of another topic of that name proves nothing.
+            if !self.partitions[at].is_of_other_topic(&view.id) && !self.partitions[at].heard(*end) {
+                self.control.ask(vec![place.clone()]);
             }
         }
         let mut missing = Vec::new();
@@ -226,7 +230,7 @@ impl KafkaSource {
         unbounded: &mut Vec<Place>,
     ) -> Result<(), SourceError> {
         let mut fresh = Vec::new();
-        for number in 0..i32::try_from(view.partitions.len()).unwrap_or(i32::MAX) {
+        for number in 0..view.count() {
             let place = (topic.clone(), number);
             let at = *self.index.entry(place.clone()).or_insert_with(|| {
                 let name = super::partition_name(topic, number);
@@ -303,9 +307,7 @@ impl KafkaSource {
             }
         }
         // A topic that was made again may have fewer.
-        let is_known =
-            |partition: &Partition| usize::try_from(partition.number).is_ok_and(|at| at < view.partitions.len());
-        let gone = |partition: &Partition| partition.topic == *topic && !is_known(partition);
+        let gone = |partition: &Partition| partition.topic == *topic && partition.number >= view.count();
         for at in (0..self.partitions.len()).filter(|at| gone(&self.partitions[*at])).collect::<Vec<_>>() {
             let partition = &mut self.partitions[at];
             unassign(&self.queue, partition);
@@ -490,12 +492,8 @@ impl KafkaSource {
             }
         }
         let is_quiet = |partition: &&Partition| partition.is_assigned && partition.quiet_since.elapsed() >= EVERY / 2;
-        let quiet: Vec<Place> = self
-            .partitions
-            .iter()
-            .filter(is_quiet)
-            .map(|partition| (partition.topic.clone(), partition.number))
-            .collect();
+        let quiet = self.partitions.iter().filter(is_quiet);
+        let quiet: Vec<Place> = quiet.map(|partition| (partition.topic.clone(), partition.number)).collect();
         if !quiet.is_empty() {
             self.control.ask_ends(quiet);
         }

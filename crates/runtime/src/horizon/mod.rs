@@ -62,7 +62,8 @@ fn revised(region: &Region, said: &Said, progress: &Progress, now_ms: i64) -> Ve
         let delay_ms = region.revised_types.get(*name).map_or(0, |late| late.delay_ms);
         match is_behind_ponds && is_said_by_ponds(region, name) {
             false => now_ms >= since_ms.saturating_add(delay_ms),
-            // The region that fills the ponds says it for what comes from there; it can't know of what is late here alone.
+            // The region that fills the ponds says it for what comes from there; it can't know of what is late here
+            // alone.
             true => now_ms >= since_ms.saturating_add(2 * delay_ms).saturating_add(SAID_BY_MS),
         }
     };
@@ -70,7 +71,8 @@ fn revised(region: &Region, said: &Said, progress: &Progress, now_ms: i64) -> Ve
     with_derived(region, due.chain(said.revised.iter().cloned()).collect())
 }
 
-/// Whether the end of a type's revisions comes through ponds: of a type that is made here, where one that it is made of has any.
+/// Whether the end of a type's revisions comes through ponds: of a type that is made here, where one that it is made
+/// of has any.
 fn is_said_by_ponds(region: &Region, name: &Arc<str>) -> bool {
     let made_here = region.lineage.derived.iter().find(|derived| derived.name == *name);
     made_here.is_none_or(|derived| derived.made_of.iter().any(|input| region.revised_types.contains_key(input)))
@@ -123,22 +125,28 @@ fn all_open(region: &Region) -> Vec<Horizon> {
     let sealed_ms = |name: &Arc<str>| ends.get(name).or(current.get(name)).copied();
     let closes = |(name, end): (&Arc<str>, &i64)| {
         let derived = region.lineage.derived.iter().find(|derived| derived.name == *name);
-        let given_up_ms = derived.and_then(|derived| given_up_ms(region, derived, *end, sealed_ms));
+        let given_up_ms = derived.and_then(|derived| given_up_ms(region, derived, *end, &sealed_ms));
         Horizon { given_up_ms, ..Horizon::new(name.clone(), *end, SealReason::EndOfInput) }
     };
     ends.iter().map(closes).collect()
 }
 
-/// Up to where no row can come any more of a type that is made of others: as far as all of these take no events any more.
+/// Up to where no row can come any more of a type that is made of others: as far as all of these take no events any
+/// more.
 fn given_up_ms(
     region: &Region,
     derived: &Derived,
     sealed_before_ms: i64,
-    sealed_ms: impl Fn(&Arc<str>) -> Option<i64>,
+    sealed_ms: &dyn Fn(&Arc<str>) -> Option<i64>,
 ) -> Option<i64> {
     let of_input = |input: &Arc<str>| {
-        let sealed_ms = sealed_ms(input).unwrap_or(i64::MIN);
-        region.declared(input).map_or(sealed_ms, |declared| declared.late.given_up_before_ms(sealed_ms))
+        let before_ms = sealed_ms(input).unwrap_or(i64::MIN);
+        let made = region.lineage.derived.iter().find(|made| made.name == *input);
+        match (made, region.declared(input)) {
+            (Some(made), _) => given_up_ms(region, made, before_ms, sealed_ms).unwrap_or(before_ms),
+            (None, Some(declared)) => declared.late.given_up_before_ms(before_ms),
+            (None, None) => before_ms,
+        }
     };
     Some(derived.made_of.iter().map(of_input).min()?.min(sealed_before_ms))
 }

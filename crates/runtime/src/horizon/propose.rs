@@ -46,7 +46,8 @@ struct Allowed {
 }
 
 impl Allowed {
-    /// How far hours without events may be sealed while nothing comes: whatever comes next, and is no older than the newest event of all, is still
+    /// How far hours without events may be sealed while nothing comes: whatever comes next, and is no older than the
+    /// newest event of all, is still
     /// taken.
     fn last_empty_ms(&self, late: &Late, bucket_ms: i64) -> i64 {
         let last_ms = self.newest_end_ms.saturating_add(late.within_ms).saturating_sub(bucket_ms);
@@ -56,6 +57,9 @@ impl Allowed {
 
 /// The horizons that ponds have said, that watermarks and the clock allow now; none when nothing would close.
 pub(super) fn propose(region: &Region, said: &Said, now_ms: i64) -> (Vec<Horizon>, Partitions) {
+    if region.is_behind_ponds() && !said.moves() && !region.progress().has_letters() {
+        return (Vec::new(), Partitions::new());
+    }
     let mut proposal = Proposal {
         region,
         limits: &region.plan.limits,
@@ -108,8 +112,9 @@ impl<'a> Proposal<'a> {
 
     /// Seals of a pond close something: the region that writes it has seen to that.
     fn take_over(&mut self, said: &Said) {
-        // It must be known from all that stand at seals now, so only barriers that let one go on carry any.
-        if said.passes.is_empty() {
+        // It must be known from all that stand at seals now, so only barriers that let one go on carry any; or what was
+        // said before, when a pond is not waited for any more.
+        if !said.moves() {
             return;
         }
         for (name, origins) in &self.region.lineage.types {
@@ -157,9 +162,12 @@ impl<'a> Proposal<'a> {
         let was = self.was(name);
         let Some(Some(of_origins)) = self.allowed.get(origins) else { return };
         let hold = self.region.producers_hold(name, self.now_ms);
-        // Quiet closes what has begun, for all types that come from there. Whether anything at all belongs to an hour is shown by later
-        // events only: what comes in large portions, such as a file a day, is quiet for long and means nothing by it. Where what comes late is
-        // published all the same, hours without events need not wait for that, but no more of them are sealed than late events may be behind.
+        // Quiet closes what has begun, for all types that come from there. Whether anything at all belongs to an hour
+        // is shown by later
+        // events only: what comes in large portions, such as a file a day, is quiet for long and means nothing by it.
+        // Where what comes late is
+        // published all the same, hours without events need not wait for that, but no more of them are sealed than
+        // late events may be behind.
         let before = match of_origins.is_quiet {
             true => {
                 let late = self.region.revised_types.get(name);
@@ -182,7 +190,8 @@ impl<'a> Proposal<'a> {
         self.moved.insert(name.clone(), Horizon::new(name.clone(), before, reason));
     }
 
-    /// The hours of rows that are made of several types wait for the origins of all of them, and for nothing that is proven to be idle. So a type that is
+    /// The hours of rows that are made of several types wait for the origins of all of them, and for nothing that is
+    /// proven to be idle. So a type that is
     /// never sent, or that comes once a day, holds none: rows of events that it brings later are a revision.
     fn derived(&mut self, derived: &'a Derived) {
         let limits = self.limits;
@@ -218,7 +227,7 @@ impl<'a> Proposal<'a> {
         self.closes |= was > i64::MIN || is_new || self.ends(&derived.name).any(|end| end <= before);
         let reason = reason(of_origins.is_quiet, &not_waited_for);
         add(&mut self.without, not_waited_for);
-        let given_up_ms = given_up_ms(self.region, derived, before, |input| self.sealed_before_ms(input));
+        let given_up_ms = given_up_ms(self.region, derived, before, &|input| self.sealed_before_ms(input));
         let horizon = Horizon { given_up_ms, ..Horizon::new(derived.name.clone(), before, reason) };
         self.moved.insert(derived.name.clone(), horizon);
     }

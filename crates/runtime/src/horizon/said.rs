@@ -8,14 +8,15 @@ use tidemill_core::{Horizon, PONDS, Partitions, SealReason};
 use tidemill_topology::Origin;
 
 use super::{Closing, add, first_reason};
+use crate::pond::reader::Heard;
 use crate::region::Region;
 
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Said {
-    /// How far each type is sealed by each source, with the seals that it stands at. `None` for one that has come to its end: nothing comes
-    /// from it any more.
-    by_source: Vec<Option<BTreeMap<Arc<str>, Horizon>>>,
+    /// What each source has said, and the horizons that it stands at. `None` for one that has come to its end, or is not
+    /// waited for.
+    by_source: Vec<Option<(Arc<Heard>, Vec<Horizon>)>>,
     /// Sources, by node, that stand at seals: a barrier that carries the horizons lets them go on.
     pub(crate) passes: BTreeSet<usize>,
     reasons: BTreeMap<Arc<str>, SealReason>,
@@ -40,10 +41,8 @@ impl Said {
             }
             let state = source.state();
             stands.extend(state.seals.clone().map(|seals| (index, seals)));
-            let stands_at = state.seals.iter().flat_map(|closing| &closing.horizons);
-            let horizons = state.heard.horizons.values().chain(stands_at);
-            let by_type = horizons.map(|horizon| (horizon.event_type.clone(), horizon.clone())).collect();
-            said.by_source.push((!state.ended && !is_parked).then_some(by_type));
+            let stands_at = state.seals.as_ref().map_or(Vec::new(), |closing| closing.horizons.clone());
+            said.by_source.push((!state.ended && !is_parked).then(|| (state.heard.clone(), stands_at)));
         }
         let waits_for = stands.iter().map(|(index, seals)| {
             let waits_for = seals.horizons.iter().flat_map(|horizon| said.far_behind(region, horizon)).collect();
@@ -63,10 +62,22 @@ impl Said {
         said
     }
 
-    /// How far a type is sealed that comes from these sources: as far as all of them say. `None` when one has said nothing yet.
+    /// Whether horizons may move.
+    pub(super) fn moves(&self) -> bool {
+        !self.passes.is_empty() || !self.parked.is_empty()
+    }
+
+    /// How far a source says that a type is sealed, with the seals that it stands at when some are passed.
+    fn of_source<'a>(&self, (heard, stands_at): &'a (Arc<Heard>, Vec<Horizon>), name: &str) -> Option<&'a Horizon> {
+        let at_seals = stands_at.iter().find(|horizon| *horizon.event_type == *name);
+        at_seals.filter(|_| !self.passes.is_empty()).or_else(|| heard.horizons.get(name))
+    }
+
+    /// How far a type is sealed that comes from these sources: as far as all of them say. `None` when one has said nothing
+    /// yet.
     pub(super) fn horizon(&self, name: &str, origins: &[Origin]) -> Option<Horizon> {
         let by_source = origins.iter().filter_map(|origin| self.by_source.get(origin.source)?.as_ref());
-        let horizons: Option<Vec<&Horizon>> = by_source.map(|by_type| by_type.get(name)).collect();
+        let horizons: Option<Vec<&Horizon>> = by_source.map(|said| self.of_source(said, name)).collect();
         let horizons = horizons?;
         let least = horizons.iter().min_by_key(|horizon| horizon.sealed_before_ms)?;
         let given_up_ms = horizons.iter().map(|horizon| horizon.given_up_ms).min().flatten();
@@ -78,8 +89,10 @@ impl Said {
         Some(Horizon { given_up_ms, reason, ..(*least).clone() })
     }
 
-    /// The sources from which events of the type come and that are more than an hour behind a horizon: what is behind it would only add to the hours that
-    /// are open. The one that stands at it waits for them; its pond keeps what comes. None where only the horizon of a type comes, which is made of what
+    /// The sources from which events of the type come and that are more than an hour behind a horizon: what is behind
+    /// it would only add to the hours that
+    /// are open. The one that stands at it waits for them; its pond keeps what comes. None where only the horizon of a
+    /// type comes, which is made of what
     /// they bring.
     fn far_behind(&self, region: &Region, horizon: &Horizon) -> Vec<usize> {
         let types = &region.lineage.types;
@@ -90,17 +103,20 @@ impl Said {
         };
         let enough_ms = horizon.sealed_before_ms.saturating_sub(region.plan.limits.bucket_ms);
         let is_behind = |source: &usize| {
-            let by_type = self.by_source.get(*source).and_then(Option::as_ref);
-            by_type.is_some_and(|by_type| {
-                by_type.get(&horizon.event_type).is_none_or(|known| known.sealed_before_ms < enough_ms)
+            self.by_source.get(*source).and_then(Option::as_ref).is_some_and(|(heard, stands_at)| {
+                let known = stands_at.iter().find(|known| known.event_type == horizon.event_type);
+                let known = known.or_else(|| heard.horizons.get(&horizon.event_type));
+                known.is_none_or(|known| known.sealed_before_ms < enough_ms)
             })
         };
         origins.iter().map(|origin| origin.source).filter(is_sent).filter(is_behind).collect()
     }
 }
 
-/// Of sources that stand at seals, with those that each waits for, the ones that have to wait: for one that moves by itself, at last. Ponds that
-/// were filled by different regions may have seals in different orders, so that sources stand for each other in a circle: these go on.
+/// Of sources that stand at seals, with those that each waits for, the ones that have to wait: for one that moves by
+/// itself, at last. Ponds that
+/// were filled by different regions may have seals in different orders, so that sources stand for each other in a
+/// circle: these go on.
 fn held(waits_for: BTreeMap<usize, BTreeSet<usize>>) -> BTreeSet<usize> {
     let mut held: BTreeSet<usize> = BTreeSet::new();
     loop {

@@ -80,7 +80,8 @@ pub trait Host: Send + Sync + Debug {
     /// Wall clock, milliseconds since 1970.
     fn now_ms(&self) -> i64;
 
-    /// For how long the machine has been suspended since it was started. Time goes on by the wall clock then, and by no other.
+    /// For how long the machine has been suspended since it was started. Time goes on by the wall clock then, and by
+    /// no other.
     fn suspended(&self) -> Duration {
         Duration::ZERO
     }

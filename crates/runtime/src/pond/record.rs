@@ -60,7 +60,8 @@ pub(super) struct Barrier {
     pub(super) revised: Vec<Arc<str>>,
     /// Partitions that were not waited for.
     pub(super) without: Partitions,
-    /// By type and start of the hour: how many events came since the barrier before, and the sum of the hashes of their ids.
+    /// By type and start of the hour: how many events came since the barrier before, and the sum of the hashes of
+    /// their ids.
     pub(super) totals: ByHour,
 }
 

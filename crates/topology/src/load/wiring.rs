@@ -71,7 +71,8 @@ pub(super) fn check_origins(cx: &Cx<'_>, drafts: &[Draft<'_, '_>], types: &Types
     }
 }
 
-/// Whether types wait for sources that only may bring them: each of two parsers reads the type of a record from it, and takes any type.
+/// Whether types wait for sources that only may bring them: each of two parsers reads the type of a record from it,
+/// and takes any type.
 pub(super) fn check_shared(cx: &Cx<'_>, drafts: &[Draft<'_, '_>], types: &Types) {
     let silent = types.iter().filter(|(_, declared)| declared.comes_from.is_empty());
     let silent: Vec<&str> = silent.map(|(name, _)| name.as_str()).collect();
@@ -93,7 +94,8 @@ pub(super) fn check_shared(cx: &Cx<'_>, drafts: &[Draft<'_, '_>], types: &Types)
             other.name,
             suggest::list(&silent)
         );
-        let help = "say `types` in the tables of parsers that bring some of them only, or `comes_from` in those of the types";
+        let help =
+            "say `types` in the tables of parsers that bring some of them only, or `comes_from` in those of the types";
         let problem = Problem::warning(codes::SHARED_TYPES, other.span.clone(), message).help(help);
         cx.push(problem.related(first.span.clone(), "the other one is here"));
     }

@@ -97,3 +97,40 @@ fn a_folder_that_was_never_there_is_waited_for_by_the_name_of_its_pattern() {
     assert_eq!(states(&*source), silent(&[]));
     assert_eq!(source.waits_for(), None);
 }
+
+#[test]
+fn an_empty_file_that_is_gone_holds_nothing() {
+    let bench = Bench::new(&["data/*"]).with("compression", "auto");
+    fs::create_dir_all(bench.path("data")).unwrap();
+    bench.write("data/f", "");
+    let mut source = follow(&bench, &none());
+    drain(&mut *source).unwrap();
+    let positions = source.positions();
+    fs::remove_file(bench.path("data/f")).unwrap();
+    source = follow(&bench, &positions);
+    drain(&mut *source).unwrap();
+    assert_eq!(states(&*source), idle("data/f"));
+}
+
+#[test]
+fn one_that_is_lost_for_longer_than_hours_wait_counts_as_gone_and_is_read_on_when_it_is_back() {
+    let bench = Bench::new(&["data/*"]);
+    let mut source = read_and_lost(&bench);
+    let known = source.positions()["data/f"].clone();
+    // As of a cut it could not be found for longer than a day.
+    let resume = known.resume.replace("\"at_end\":true", "\"at_end\":false");
+    let resume = resume.replace("\"lost_ms\":0", "\"lost_ms\":90000000");
+    let positions = BTreeMap::from([("data/f".into(), PartitionPosition { resume, ..known })]);
+    fs::rename(bench.path("data/f"), bench.path("aside")).unwrap();
+    source = follow(&bench, &positions);
+    drain(&mut *source).unwrap();
+    assert_eq!(states(&*source), idle("data/f"));
+    let positions = source.positions();
+    source = follow(&bench, &positions);
+    drain(&mut *source).unwrap();
+    assert_eq!(states(&*source), idle("data/f"), "after a restart, too");
+    fs::rename(bench.path("aside"), bench.path("data/f")).unwrap();
+    bench.append("data/f", "b\n");
+    source = follow(&bench, &positions);
+    assert_eq!(text_of(&drain(&mut *source).unwrap(), "data/f"), "b\n");
+}
