@@ -26,15 +26,16 @@ fn topology(place: &Place, play: &str, skip: &str, tables: &str) {
 /// A source of the files in a folder, and a parser that reads the type from the first column.
 fn source(name: &str, idle_timeout: &str, parser: &str, more: &str) -> String {
     format!(
-        "[sources.{name}]\nkind = \"file\"\npaths = [\"data/{name}/*\"]\nrescan = \"20ms\"\nidle_timeout = \"{idle_timeout}\"\n\
-         [stages.{parser}]\nkind = \"tsv\"\nfrom = [\"{name}\"]\ntype_from = {{ column = 0 }}\ntime = \"epoch_ms\"\n{more}\n"
+        "[sources.{name}]\nkind = \"file\"\npaths = [\"data/{name}/*\"]\nrescan = \"20ms\"\n\
+         idle_timeout = \"{idle_timeout}\"\n\
+         [stages.{parser}]\nkind = \"tsv\"\nfrom = [\"{name}\"]\ntype_from = {{ column = 0 }}\n\
+         time = \"epoch_ms\"\n{more}\n"
     )
 }
 
 fn files(name: &str, from: &str, path: &str) -> String {
-    format!(
-        "[sinks.{name}]\nkind = \"avro_files\"\nfrom = {from}\npath = \"{path}/{{year}}-{{month}}-{{day}}T{{hour}}{{minute}}\"\n"
-    )
+    let hour = "{year}-{month}-{day}T{hour}{minute}";
+    format!("[sinks.{name}]\nkind = \"avro_files\"\nfrom = {from}\npath = \"{path}/{hour}\"\n")
 }
 
 /// An event a minute, just before its end, so that a quiet one closes soon.

@@ -31,7 +31,13 @@ fn payments(place: &Place, lines: &[&str]) {
         [stages.sums]
         kind = "hourly"
         from = ["parse"]
-        measures = { real = "sum(real)", mean = "mean(real)", price = "sum(price)", average = "mean(price)", least = "min(price)", most = "max(price)" }
+        [stages.sums.measures]
+        real = "sum(real)"
+        mean = "mean(real)"
+        price = "sum(price)"
+        average = "mean(price)"
+        least = "min(price)"
+        most = "max(price)"
         [sinks.files]
         kind = "avro_files"
         from = ["sums"]"#;

@@ -20,7 +20,7 @@ static SPEC: KindSpec = KindSpec {
 sealed there is a row for each stage before it that has let events of the hour out: `hour`, `event_type`, `stage`, `events` (how many), `ids` (the order-free hash of their ids, \
 as in manifests; null when the type has none), `is_late` (they are events that came when the hour was sealed, where the type takes them: to be added to the rows before), `cut` and \
 `told_at` (the cut that seals the hour, and its wall clock). What stages hand on and take is compared at every cut without it; these rows are for whoever compares them with what is \
-elsewhere.
+elsewhere. Rows of a type whose hour is sealed later than those of the rows are a revision.
 
 Counts of hours that are open are kept for `max_open_hours` hours of all types at most; beyond it those of the hours that come last are left out.",
     options: &[],

@@ -19,18 +19,19 @@ static SPEC: KindSpec = KindSpec {
     name: "dedup",
     role: Role::Stage,
     summary: "Drops events that were taken before.",
-    details: "An event is a duplicate when an event of the same type with equal key fields was taken earlier and their \
-event times are within the window. It is told by buckets of a quarter of the window: two events are compared when their \
-buckets are at most four apart, so equal keys up to one window apart are always found, and more than one and a quarter \
-windows apart never.
+    details: "An event is a duplicate when an event of the same type with equal key fields was taken earlier and \
+their event times are within the window. It is told by buckets of a quarter of the window: two events are compared \
+when their buckets are at most four apart, so equal keys up to one window apart are always found, and more than one \
+and a quarter windows apart never.
 
-Ids are forgotten two windows before the hours that are open; an event so old that it would have to be compared with \
-forgotten ids becomes a dead letter `too_old_to_judge`; one that is new but whose hour \
-is sealed becomes a dead letter `late`. A repeat of a known event counts as duplicate even if its hour is sealed.
+Ids are forgotten two windows before the hours of their type that are open. An event so old that it would have to be \
+compared with forgotten ids becomes a dead letter `too_old_to_judge`; one that is new but whose hour is sealed \
+becomes a dead letter `late`. A repeat of a known event counts as duplicate even if its hour is sealed. Types share \
+buckets: one goes when all types that have ids in it have passed it.
 
-Keys are held as 16 bytes: 32 lower-case hex digits and uuids as they are, everything else as a 128-bit keyed hash \
-(SipHash-1-3, keyed by the identity of the state directory). Memory: about 28 bytes an id, for the ids of up to two and a \
-quarter windows of event time; each id also takes 16 bytes in the state directory.",
+Keys are held as 128-bit hashes (SipHash-1-3), keyed by the secret of the state directory: nobody who lacks it can \
+make an event that is taken for another one. Memory: about 28 bytes an id, for the ids of up to two and a quarter \
+windows of event time; each id also takes 16 bytes in the state directory.",
     options: &[
         OptionSpec {
             name: "window",
@@ -81,8 +82,8 @@ impl StageKind for Dedup {
         let lateness = input.limits.allowed_lateness_ms;
         if config.window < lateness {
             let message = format!(
-                "the window of {} ms is shorter than the allowed lateness of {lateness} ms: events later than the window \
-                 become dead letters although their hour is open",
+                "the window of {} ms is shorter than the allowed lateness of {lateness} ms: events later than the \
+                 window become dead letters although their hour is open",
                 config.window
             );
             return vec![warning(message, "make the window at least as long as `allowed_lateness` in [topology]")];

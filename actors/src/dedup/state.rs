@@ -233,11 +233,14 @@ impl Memory {
             // One whose types do not arrive any more goes with the first that passes it.
             bucket.types.iter().map(of_type).min().unwrap_or(most) <= number
         };
-        for (number, bucket) in self.buckets.extract_if(.., |number, bucket| !is_needed(*number, bucket)) {
-            if bucket.logged > 0 {
-                self.retired.push(log_name(number, bucket.cut));
+        let retired = &mut self.retired;
+        self.buckets.retain(|number, bucket| {
+            let is_needed = is_needed(*number, bucket);
+            if !is_needed && bucket.logged > 0 {
+                retired.push(log_name(*number, bucket.cut));
             }
-        }
+            is_needed
+        });
     }
 
     /// Hands over the ids taken by this call, and the Logs that are not needed any more.

@@ -19,28 +19,31 @@ static SPEC: KindSpec = KindSpec {
     name: "hourly",
     role: Role::Stage,
     summary: "Makes one row for each group of events of an hour.",
-    details: "It sends a type of its own, named like the stage: `hour` (timestamp-millis, the start of the hour), `event_type`, the \
-fields of `group_by`, then the measures. The rows of an hour leave when it is sealed, ordered by their group. The id is hour, event type and \
+    details: "It sends a type of its own, named like the stage: `hour` (timestamp-millis, the start of the hour), \
+`event_type`, the fields of `group_by`, then the measures. The rows of an hour leave when it is sealed, ordered by \
+their group. Those of a type whose own hour is sealed later are a revision of it. The id is hour, event type and \
 group fields; when a group field may be null, the type has no id.
 
-Measures: `count()` counts events (long). `sum(f)` of int and long is a long that saturates. Of float and double it is a double: the one that is nearest to \
-the exact sum, in whatever order the events came. Of decimals it is a decimal of 38 digits that saturates. `min(f)` and `max(f)` are of the field's type, \
-also for decimals, dates and timestamps; `mean(f)` is a double, of floats the one that is nearest to the exact mean. `approx_distinct(f)` is a long, from a \
-HyperLogLog sketch with a standard error of 1.6 %, near exact below some hundred values. Nulls are left out, as in SQL: without a value that is \
-not null, sum, min, max and mean are null. NaN is greater than every number. Float groups take 0 and -0 as one, and all NaN.
+Measures: `count()` counts events (long). `sum(f)` of int and long is a long that saturates. Of float and double it \
+is a double: the one that is nearest to the exact sum, in whatever order the events came. Of decimals it is a decimal \
+of 38 digits that saturates. `min(f)` and `max(f)` are of the field's type, also for decimals, dates and timestamps; \
+`mean(f)` is a double, of floats the one that is nearest to the exact mean. `approx_distinct(f)` is a long, from a \
+HyperLogLog sketch with a standard error of 1.6 %, near exact below some hundred values. Nulls are left out, as in \
+SQL: without a value that is not null, sum, min, max and mean are null. NaN is greater than every number. Float \
+groups take 0 and -0 as one, and all NaN.
 
-Late events become dead letters `late`, unless their type has `late = \"revise\"` or `\"next_hour\"`; those that need an hour or a group beyond the limits of the topology \
-become dead letters `too_many_open_hours` and `too_many_groups`.
+Events that come when the hour of their type is sealed become dead letters `late`, unless the type has `late = \
+\"revise\"` or `\"next_hour\"`. Those that need an hour or a group beyond the limits of the topology become dead \
+letters `too_many_open_hours` and `too_many_groups`.
 
-Memory: some 50 bytes a group and 16 to 24 bytes a measure of it; a sum or mean of floats takes about 80 bytes, up to 600 when the values are of every size, and a \
-sketch up to 3 KiB.",
+Memory: some 50 bytes a group; a measure takes 16 to 24, a sum or mean of floats 80 to 600, a sketch up to 3 KiB.",
     options: &[
         OptionSpec {
             name: "group_by",
             ty: OptionType::FieldList { min_items: 0 },
             default: DefaultValue::Toml("[]"),
-            doc: "Fields whose values make the groups: single values, in every type that arrives and of the same Avro type there. Without \
-any, an hour of a type is one group.",
+            doc: "Fields whose values make the groups: single values, in every type that arrives and of the same Avro \
+type there. Without any, an hour of a type is one group.",
             shapes_state: true,
         },
         OptionSpec {
@@ -54,11 +57,11 @@ any, an hour of a type is one group.",
             name: "late_rows",
             ty: OptionType::Choice(&["restated", "delta"]),
             default: DefaultValue::Toml("\"restated\""),
-            doc: "What a revision holds where types have `late = \"revise\"`. `restated`: all rows of the hour anew, which are read in place of the \
-earlier ones; for that, the groups of sealed hours are kept for `late_within`, as far as `max_groups` and `max_open_hours` have room for them (late events of \
-older hours become dead letters), and are part of each cut. `delta`: rows of \
-the late events alone, to be added to the earlier ones of their group, and of min and max the less or greater taken; without mean and approx_distinct, \
-which can't be added.",
+            doc: "What a revision holds where types have `late = \"revise\"`. `restated`: all rows of the hour anew, \
+which are read in place of the earlier ones; for that, the groups of sealed hours are kept for `late_within`, as far \
+as `max_groups` and `max_open_hours` have room for them (late events of older hours become dead letters), and are \
+part of each cut. `delta`: rows of the late events alone, to be added to the earlier ones of their group, and of min \
+and max the less or greater taken; without mean and approx_distinct, which can't be added.",
             shapes_state: false,
         },
     ],

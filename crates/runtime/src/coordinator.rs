@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
-use tidemill_core::{CutId, DEAD_LETTER_TYPE, Horizon, PartitionPosition, Positions, Request, SealReason, Seals};
+use tidemill_core::{
+    CutId, DEAD_LETTER_TYPE, Horizon, Limits, PartitionPosition, Positions, Request, SealReason, Seals,
+};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -336,7 +338,7 @@ impl Coordinator {
             let (what, more) = (first.to_string(), wrong.len() - 1);
             return self.end(Err(RunError::Audit { what, more }));
         }
-        let bucket_ms = self.region.plan.limits.bucket_ms;
+        let Limits { bucket_ms, allowed_lateness_ms: lateness_ms, .. } = *self.region.plan.limits;
         // What lies before the barrier, and no more: an event behind it will be read again after a crash, and must not have
         // moved a watermark.
         let progress = &mut self.cut_progress;
@@ -365,8 +367,7 @@ impl Coordinator {
             self.region.progress().sealed(name, before_ms, bucket_ms);
             let counts = cut.counts.entry(name.clone()).or_default();
             for start_ms in sealed {
-                let due_ms =
-                    start_ms.saturating_add(bucket_ms).saturating_add(self.region.plan.limits.allowed_lateness_ms);
+                let due_ms = start_ms.saturating_add(bucket_ms).saturating_add(lateness_ms);
                 let delay_ms = cut.seals.at_ms.saturating_sub(due_ms).max(0);
                 counts.sealed += 1;
                 counts.sealed_in_time += u64::from(delay_ms <= self.region.plan.seal_within_ms(name));

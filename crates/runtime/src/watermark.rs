@@ -114,7 +114,8 @@ pub(crate) fn watermark(region: &Region, origins: &[Origin], now_ms: i64) -> Wat
     shown.watermark()
 }
 
-/// Whether a partition of which nothing is known may be meant: it is named, or files of a pattern that may have the names.
+/// Whether a partition of which nothing is known may be meant: it is named, or files of a pattern that may have the
+/// names.
 fn is_of(origin: &Origin, partition: &str) -> bool {
     let plain = partition.split(['*', '?', '[']).next().unwrap_or_default();
     let is_pattern = plain.len() < partition.len();

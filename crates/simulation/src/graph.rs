@@ -92,9 +92,8 @@ impl Graph {
         parsers.dedup();
         for (number, name) in parsers.iter().enumerate() {
             let from = if self.own_parsers { &SOURCES[number..=number] } else { &SOURCES[..self.sources] };
-            text += &format!(
-                "[stages.{name}]\nkind = \"tsv\"\nfrom = {from:?}\ntype_from = {{ column = 0 }}\ntime = \"epoch_ms\"\nworkers = {workers}\n"
-            );
+            text += &format!("[stages.{name}]\nkind = \"tsv\"\nfrom = {from:?}\nworkers = {workers}\n");
+            text += "type_from = { column = 0 }\ntime = \"epoch_ms\"\n";
             let of_it = TYPES.iter().zip(&self.types).filter(|(_, comes)| comes.source == number);
             let of_it: Vec<&str> = of_it.map(|(name, _)| *name).collect();
             if self.narrowed && !of_it.is_empty() {

@@ -39,7 +39,8 @@ fn main() -> ExitCode {
     // Planned panics are many.
     std::panic::set_hook(Box::new(|panic| {
         // Those that are not planned are mistakes of the simulation itself.
-        if let Some(text) = panic.payload_as_str().filter(|text| text.contains("of a simulation")) {
+        let text = panic.payload().downcast_ref::<String>();
+        if let Some(text) = text.filter(|text| text.contains("of a simulation")) {
             eprintln!("{text}");
         }
     }));

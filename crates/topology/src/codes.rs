@@ -39,7 +39,7 @@ codes! {
     UNKNOWN_TYPE "unknown-type" "A type is named that is neither declared nor made by a stage."
     TYPE_NEVER_ARRIVES "type-never-arrives" "No input can bring a type that is to be taken."
     TYPE_CLASH "type-clash" "Inputs send different types of the same name."
-    SHARED_TYPES "shared-types" "Several sources may bring the same types, only because their parsers read the type from the record."
+    SHARED_TYPES "shared-types" "Types wait for several sources, only because any parser may bring them."
     WEAK_SINK "weak-sink" "A sink promises less than the topology asks for."
     SAME_PATH "same-path" "Two sinks would write to the same directories."
     UNUSED_TYPE "unused-type" "A declared type is never parsed."

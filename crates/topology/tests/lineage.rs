@@ -83,9 +83,9 @@ fn a_type_comes_from_those_sources_whose_edges_carry_it() {
     let narrowed = "[stages.one]\nkind = \"dedup\"\nfrom = [\"parse_a\"]\ntypes = [\"play\"]\n\
                     [stages.two]\nkind = \"dedup\"\nfrom = [\"parse_b\"]\ntypes = [\"skip\"]\n";
     let counts = counts("event_id");
-    let narrowed = plan(&format!(
-        "{narrowed}[stages.counts]\nfrom = [\"one\", \"two\"]\n{counts}[sinks.files]\nfrom = [\"one\", \"two\", \"counts\"]\n{FILES}"
-    ));
+    let counts = format!("[stages.counts]\nfrom = [\"one\", \"two\"]\n{counts}");
+    let files = format!("[sinks.files]\nfrom = [\"one\", \"two\", \"counts\"]\n{FILES}");
+    let narrowed = plan(&format!("{narrowed}{counts}{files}"));
     assert_lineage(&narrowed.lineage(), &[("play", "0"), ("skip", "1"), ("=counts", "play+skip 0 1")]);
     // The source of replayed letters comes first, and holds nothing.
     let regions = narrowed.regions();

@@ -254,9 +254,11 @@ fn distinct_values_are_estimated_within_5_percent() {
 #[test]
 fn every_scalar_kind_can_make_groups() {
     let fields = r#"{"name":"a","type":["null","boolean"]},{"name":"b","type":"float"},{"name":"c","type":"bytes"},
-        {"name":"d","type":{"type":"enum","name":"D","symbols":["x","y"]}},{"name":"e","type":{"type":"fixed","name":"E","size":2}},
+        {"name":"d","type":{"type":"enum","name":"D","symbols":["x","y"]}},
+        {"name":"e","type":{"type":"fixed","name":"E","size":2}},
         {"name":"f","type":{"type":"bytes","logicalType":"decimal","precision":9,"scale":2}},
-        {"name":"g","type":{"type":"string","logicalType":"uuid"}},{"name":"h","type":{"type":"int","logicalType":"date"}},
+        {"name":"g","type":{"type":"string","logicalType":"uuid"}},
+        {"name":"h","type":{"type":"int","logicalType":"date"}},
         {"name":"i","type":{"type":"long","logicalType":"timestamp-micros"}},
         {"name":"j","type":{"type":"fixed","name":"J","size":8,"logicalType":"decimal","precision":9,"scale":2}}"#;
     let of = event_type("all", fields, &[]);
@@ -314,7 +316,8 @@ fn options_that_do_not_fit_the_types_are_found_all_at_once() {
     let found = codes(
         json!({
             "group_by": ["contry", "country", "country", "hour"],
-            "measures": { "a": "conut()", "b": "sum(n)", "c": "sum(country)", "d": "count(n)", "e": "min()", "1x": "count()",
+            "measures": { "a": "conut()", "b": "sum(n)", "c": "sum(country)", "d": "count(n)", "e": "min()",
+            "1x": "count()",
                 "f": "sum", "country": "count()" }
         }),
         &types,

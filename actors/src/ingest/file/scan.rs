@@ -72,7 +72,8 @@ impl FileSource {
             let is_there = folders.id(&base).is_some();
             match (is_there, self.missing.contains_key(pattern)) {
                 (false, false) => {
-                    warn!(source = %self.source, "the folder {} of `{pattern}` is not there: its files are waited for", base.display());
+                    let folder = base.display();
+                    warn!(source = %self.source, "the folder {folder} of `{pattern}` is not there: its files are waited for");
                     self.missing.insert(pattern.into(), Instant::now());
                 }
                 (true, true) => drop(self.missing.remove(pattern)),
@@ -242,19 +243,15 @@ impl FileSource {
                 let state = if is_lost { State::Lost } else { State::Gone };
                 if partition.state != state {
                     let path = partition.path.display();
-                    match (folder_differs, is_lost) {
-                        _ if partition.given_up => {
-                            warn!(%source, partition = %name, position, "{path} could not be found for long: it is waited for no more")
-                        }
-                        (true, _) => {
-                            warn!(%source, partition = %name, position, "{path} can't be found, and its folder is missing or another one: it is waited for")
-                        }
-                        (false, true) => {
-                            warn!(%source, partition = %name, position, "{path} can't be found, and was not read to its end: it is waited for")
-                        }
-                        (false, false) => {
-                            info!(%source, partition = %name, position, "{path} can't be found: it was read to its end")
-                        }
+                    let what = match (folder_differs, is_lost) {
+                        _ if partition.given_up => "could not be found for long: it is waited for no more",
+                        (true, _) => "can't be found, and its folder is missing or another one: it is waited for",
+                        (false, true) => "can't be found, and was not read to its end: it is waited for",
+                        (false, false) => "can't be found: it was read to its end",
+                    };
+                    match is_lost || partition.given_up {
+                        true => warn!(%source, partition = %name, position, "{path} {what}"),
+                        false => info!(%source, partition = %name, position, "{path} {what}"),
                     }
                 }
                 (partition.state, partition.folder_differs) = (state, folder_differs);

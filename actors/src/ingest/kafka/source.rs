@@ -180,9 +180,7 @@ impl KafkaSource {
             }
         };
         for (place, end) in &report.ends {
-            let Some((at, Some(Ok(view)))) = self.index.get(place).map(|at| (*at, topics.get(&place.0))) else {
-                continue;
-            };
+            let (Some(&at), Some(Ok(view))) = (self.index.get(place), topics.get(&place.0)) else { continue };
             // An end of another topic of that name proves nothing.
             if !self.partitions[at].is_of_other_topic(&view.id) && !self.partitions[at].heard(*end) {
                 self.control.ask(vec![place.clone()]);
@@ -194,11 +192,9 @@ impl KafkaSource {
             match view {
                 Ok(view) => self.hear_topic(topic, view, &report.bounds, &mut unbounded)?,
                 Err(why) => {
-                    let was_there = self.partitions.iter().any(|partition| partition.topic == *topic)
-                        || self
-                            .saved
-                            .keys()
-                            .any(|name| name.rsplit_once('/').is_some_and(|(name, _)| *name == **topic));
+                    let is_of = |name: &Arc<str>| name.rsplit_once('/').is_some_and(|(name, _)| *name == **topic);
+                    let is_known = self.partitions.iter().any(|partition| partition.topic == *topic);
+                    let was_there = is_known || self.saved.keys().any(is_of);
                     let help = if was_there {
                         "if it was deleted, what had not been read is lost; make it again, or take it out of `topics`"
                     } else {
@@ -598,9 +594,8 @@ impl Source for KafkaSource {
         if self.blind_since.is_some_and(|since| since.elapsed() <= self.hold_at_most) {
             return BTreeMap::new();
         }
-        let (timeout, fresh) = (self.config.idle_timeout(), 4 * EVERY);
-        let idle = |partition: &Partition| Some((partition.name.clone(), partition.idle_ms(timeout, fresh)?));
-        self.partitions.iter().filter_map(idle).collect()
+        let idle_ms = |partition: &Partition| partition.idle_ms(self.config.idle_timeout(), 4 * EVERY);
+        self.partitions.iter().filter_map(|partition| Some((partition.name.clone(), idle_ms(partition)?))).collect()
     }
 
     fn silent_partitions(&self) -> BTreeMap<Arc<str>, Duration> {

@@ -14,7 +14,8 @@ use crate::region::Region;
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Said {
-    /// What each source has said, and the horizons that it stands at. `None` for one that has come to its end, or is not
+    /// What each source has said, and the horizons that it stands at. `None` for one that has come to its end, or is
+    /// not
     /// waited for.
     by_source: Vec<Option<(Arc<Heard>, Vec<Horizon>)>>,
     /// Sources, by node, that stand at seals: a barrier that carries the horizons lets them go on.
@@ -73,7 +74,8 @@ impl Said {
         at_seals.filter(|_| !self.passes.is_empty()).or_else(|| heard.horizons.get(name))
     }
 
-    /// How far a type is sealed that comes from these sources: as far as all of them say. `None` when one has said nothing
+    /// How far a type is sealed that comes from these sources: as far as all of them say. `None` when one has said
+    /// nothing
     /// yet.
     pub(super) fn horizon(&self, name: &str, origins: &[Origin]) -> Option<Horizon> {
         let by_source = origins.iter().filter_map(|origin| self.by_source.get(origin.source)?.as_ref());

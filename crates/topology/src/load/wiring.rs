@@ -94,8 +94,7 @@ pub(super) fn check_shared(cx: &Cx<'_>, drafts: &[Draft<'_, '_>], types: &Types)
             other.name,
             suggest::list(&silent)
         );
-        let help =
-            "say `types` in the tables of parsers that bring some of them only, or `comes_from` in those of the types";
+        let help = "say `types` of parsers that bring some of them only, or `comes_from` of the types";
         let problem = Problem::warning(codes::SHARED_TYPES, other.span.clone(), message).help(help);
         cx.push(problem.related(first.span.clone(), "the other one is here"));
     }
