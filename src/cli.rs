@@ -114,6 +114,9 @@ pub(crate) struct Run {
     /// Stop at the end of the input, and seal the hours that are open.
     #[arg(long)]
     pub(crate) until_end: bool,
+    /// With --until-end: exit with 1 when it put events aside as dead letters.
+    #[arg(long, requires = "until_end")]
+    pub(crate) fail_on_dead_letters: bool,
     /// Set the state and the output that belongs to it aside, and start afresh.
     #[arg(long)]
     pub(crate) fresh: bool,

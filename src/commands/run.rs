@@ -71,6 +71,11 @@ pub(crate) fn run(registry: Registry, args: &Run) -> Result<(), Failure> {
         if args.progress != Progress::None {
             eprint!("{}", display::summary(&before, &after, begin.elapsed(), ended, &facts, &outputs));
         }
+        let letters: u64 = after.dead_letters.iter().map(|letters| letters.count).sum();
+        if args.fail_on_dead_letters && letters > 0 {
+            let message = format!("{letters} events became dead letters: `tidemill dead-letters list` says why");
+            return Err(Failure::new(Code::Fault, message));
+        }
         Ok::<_, Failure>(())
     });
     // Workers sit in threads of their own; the state is safe, so there is nothing to wait for.

@@ -290,3 +290,19 @@ fn a_stage_that_makes_too_many_is_paused_before_everything_is_put_aside_and_goes
     assert_eq!(ended, tidemill_runtime::Ended::Finished);
     assert_eq!((parse(&status).tally.dead, parse(&status).tally.sent), (20_000, 600), "nothing is lost or doubled");
 }
+
+#[test]
+fn a_run_to_the_end_fails_on_dead_letters_when_it_is_asked_to() {
+    let place = Place::new();
+    place.plays("");
+    let run = |more: &[&str]| finish(&mut place.run_command(&[&RUN[..], more].concat()));
+    place.write("data/first", lines(0..10));
+    assert_exit(&run(&["--fail-on-dead-letters"]), 0);
+    place.write("data/second", "broken\n");
+    let failed = run(&["--fail-on-dead-letters"]);
+    assert_exit(&failed, 1);
+    assert!(printed(&failed).contains("1 events became dead letters"), "{}", printed(&failed));
+    assert_eq!(place.published("play").len(), 10, "all is sealed");
+    place.write("data/third", "broken\n");
+    assert_exit(&run(&[]), 0);
+}

@@ -1,6 +1,5 @@
 //! Hours in topologies of other shapes than one parser, one deduplication and types that all come from one source: a
-//! type waits for those sources alone
-//! that can bring it, and nothing waits for a type that does not come.
+//! type waits for those sources alone that can bring it, and nothing waits for a type that does not come.
 
 use std::sync::Arc;
 

@@ -2,10 +2,9 @@
 //! directory.
 //!
 //! That is then XORed with a hash of the type's name, so that equal keys of two types stay apart. Ids of two state
-//! directories can't be compared. Who does
-//! not know the secret can't make an event that is taken for another one, whatever its key is: uuids and digits are
-//! hashed like all others. Two of 20
-//! million keys are equal by chance with a probability of about 10^-24.
+//! directories can't be compared. Who does not know the secret can't make an event that is taken for another one,
+//! whatever its key is: uuids and digits are hashed like all others. Two of 20 million keys are equal by chance with a
+//! probability of about 10^-24.
 
 use siphasher::sip128::SipHasher13;
 use tidemill_core::{Batch, EventType, KeyColumns, StateKey};

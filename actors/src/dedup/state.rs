@@ -215,10 +215,9 @@ impl Memory {
     }
 
     /// A barrier of this cut: hours of each type that end at or before its horizon are sealed. What is older than two
-    /// windows before that is
-    /// forgotten, so that an event that is late by up to a window can still be told from a duplicate. A bucket goes
-    /// when all types that have ids in it
-    /// have passed it, so one that never comes keeps nothing.
+    /// windows before that is forgotten, so that an event that is late by up to a window can still be told from a
+    /// duplicate. A bucket goes when all types that have ids in it have passed it, so one that never comes keeps
+    /// nothing.
     pub(super) fn forget(&mut self, cut: u64, sealed_before_ms: &BTreeMap<Arc<str>, i64>) {
         self.cut = cut;
         for of in &mut self.types {

@@ -1,12 +1,10 @@
 //! Sums of floats that are exact, so that they do not depend on the order of the values.
 //!
 //! A finite float is a whole number of 53 bits times a power of two; all of them are multiples of the least one,
-//! 2^-1074. A sum is kept as a whole number of
-//! these, in digits of 32 bits, as in the small superaccumulator of Neal (2015), "Fast Exact Summation Using Small and
-//! Large Superaccumulators", but of
-//! those digits only that the values reach: three to five for values that are alike, 67 for all that there are. What
-//! is shown is the nearest float to the
-//! sum, or to the mean; of two that are equally near, the even one.
+//! 2^-1074. A sum is kept as a whole number of these, in digits of 32 bits, as in the small superaccumulator of Neal
+//! (2015), "Fast Exact Summation Using Small and Large Superaccumulators", but of those digits only that the values
+//! reach: three to five for values that are alike, 67 for all that there are. What is shown is the nearest float to
+//! the sum, or to the mean; of two that are equally near, the even one.
 
 use serde::{Deserialize, Serialize};
 

@@ -38,8 +38,8 @@ pub(super) struct Plan {
 }
 
 /// Where a type has `late = "revise"`, rows that have left are revised as `late_rows` says. In any case rows of a type
-/// may come when their hour is sealed, if
-/// the type was quiet then: all of them at once, to be read beside those of the other types.
+/// may come when their hour is sealed, if the type was quiet then: all of them at once, to be read beside those of the
+/// other types.
 fn late(config: &Config, types: &[Arc<EventType>], measures: &[Measure], findings: &mut Vec<Finding>) -> Late {
     let mode = match config.late_rows {
         _ if types.iter().all(|of| of.late.policy != LatePolicy::Revise) => RevisionMode::Append,

@@ -1,8 +1,7 @@
 //! When rows leave: with their hour, and once more when late events have come.
 //!
 //! An hour of the rows may be sealed before that of a type which brings nothing for now. So the rows of a type leave
-//! when both are sealed. When its own
-//! comes later, they are a revision, which has all rows of the type.
+//! when both are sealed. When its own comes later, they are a revision, which has all rows of the type.
 
 use std::collections::BTreeSet;
 

@@ -36,8 +36,7 @@ pub struct Horizon {
     /// Milliseconds since 1970; it never goes back.
     pub sealed_before_ms: i64,
     /// For a type that is made of others: rows of hours that end at or before it can't come any more, since those that
-    /// it is made of take no events of
-    /// them. `None` for a received type, whose [`Late`](crate::Late) decides.
+    /// it is made of take no events of them. `None` for a received type, whose [`Late`](crate::Late) decides.
     pub given_up_ms: Option<i64>,
     /// Why.
     pub reason: SealReason,

@@ -1,9 +1,9 @@
 //! The ledger: the append-only, checksummed file of cuts. Its last whole record is where a restart goes on.
 //!
 //! A ledger file `ledger-<generation>.log` begins with the 8 bytes `TIDELDG2`. A record is: length of the payload
-//! (u32, little-endian),
-//! CRC32C of the payload (u32, little-endian), payload (JSON, see [`Record`]). The first record of a file is a *base* that says
-//! everything; each later one says what changed. A new file begins at every start and when the file has grown to 16 MiB.
+//! (u32, little-endian), CRC32C of the payload (u32, little-endian), payload (JSON, see [`Record`]). The first record
+//! of a file is a *base* that says everything; each later one says what changed. A new file begins at every start and
+//! when the file has grown to 16 MiB.
 //!
 //! Only an incomplete tail may be dropped: a record that runs beyond the end of the file, or the very last one with a wrong checksum.
 //! Anything else is corruption, and is refused.

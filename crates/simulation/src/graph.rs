@@ -1,6 +1,6 @@
 //! How the events of a simulation come, and by which ways they go: several sources with types of their own, stages for
-//! each tier, ponds between them, what is
-//! made of all of them. A shape without a graph has one parser and one deduplication.
+//! each tier, ponds between them, what is made of all of them. A shape without a graph has one parser and one
+//! deduplication.
 
 use crate::dice::Dice;
 use crate::input::TYPES;

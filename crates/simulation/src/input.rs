@@ -10,8 +10,7 @@ use crate::machine::EPOCH_MS;
 pub(crate) const HOUR_MS: i64 = 60_000;
 /// What a stage that is to fail on an event looks for.
 pub(crate) const POISON: &str = "poison";
-/// The types, and how they are written in the first column.
-/// A shape without a graph has the first two.
+/// The types, and how they are written in the first column. A shape without a graph has the first two.
 pub(crate) const TYPES: [&str; 4] = ["play", "stop", "like", "ping"];
 
 /// All events, and the truth about them.

@@ -43,8 +43,7 @@ pub struct Lineage {
     /// their horizons come through it.
     pub types: Vec<(Arc<str>, Vec<Origin>)>,
     /// Types that stages make. In the region of the sources: all of the topology, since their horizons are decided
-    /// there. Each comes behind those
-    /// that it is made of.
+    /// there. Each comes behind those that it is made of.
     pub derived: Vec<Derived>,
 }
 

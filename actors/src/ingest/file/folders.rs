@@ -9,8 +9,7 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 
 /// What makes a folder the same folder: inode number and time of birth, in nanoseconds since 1970 where the file
-/// system keeps it. Not the number of the
-/// device, which a restart of the machine may change.
+/// system keeps it. Not the number of the device, which a restart of the machine may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FolderId {
     ino: u64,
@@ -45,8 +44,8 @@ impl FoldersNow {
     }
 
     /// Whether the folders of a file that can't be found are not the ones that it was seen in. A folder below the base
-    /// may be gone for good, with its
-    /// files; the base, or another folder in the place of one, is a file system that is not there.
+    /// may be gone for good, with its files; the base, or another folder in the place of one, is a file system that is
+    /// not there.
     pub(super) fn differ(&mut self, known: Folders, base: &Path, path: &Path) -> bool {
         let now = self.of(base, path);
         let is_other = |known: Option<FolderId>, now: Option<FolderId>| known.zip(now).is_some_and(|(a, b)| a != b);

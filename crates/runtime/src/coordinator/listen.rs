@@ -11,15 +11,13 @@ use crate::clocks::Passed;
 use crate::region::SourceShared;
 
 /// For longer than this nothing can be heard of producers, or between two ticks the process was paused: their leases
-/// begin
-/// anew.
+/// begin anew.
 const DEAF: Duration = Duration::from_secs(2);
 
 impl Coordinator {
     /// Leases of producers do not run while nothing can be heard of them for long: sources wait or fail, or may not
-    /// read, which is borne for as long as a
-    /// silent partition is, or the process itself was paused, or the machine suspended. When the wall clock is set,
-    /// they go on as if it were not.
+    /// read, which is borne for as long as a silent partition is, or the process itself was paused, or the machine
+    /// suspended. When the wall clock is set, they go on as if it were not.
     pub(super) fn listen(&mut self) {
         let now = Instant::now();
         let Passed { running, suspended, step_ms } = self.ticked.pass(&*self.region.config.host);

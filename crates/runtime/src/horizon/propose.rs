@@ -47,8 +47,7 @@ struct Allowed {
 
 impl Allowed {
     /// How far hours without events may be sealed while nothing comes: whatever comes next, and is no older than the
-    /// newest event of all, is still
-    /// taken.
+    /// newest event of all, is still taken.
     fn last_empty_ms(&self, late: &Late, bucket_ms: i64) -> i64 {
         let last_ms = self.newest_end_ms.saturating_add(late.within_ms).saturating_sub(bucket_ms);
         Hour::of(last_ms, bucket_ms).start_ms
@@ -163,11 +162,9 @@ impl<'a> Proposal<'a> {
         let Some(Some(of_origins)) = self.allowed.get(origins) else { return };
         let hold = self.region.producers_hold(name, self.now_ms);
         // Quiet closes what has begun, for all types that come from there. Whether anything at all belongs to an hour
-        // is shown by later
-        // events only: what comes in large portions, such as a file a day, is quiet for long and means nothing by it.
-        // Where what comes late is
-        // published all the same, hours without events need not wait for that, but no more of them are sealed than
-        // late events may be behind.
+        // is shown by later events only: what comes in large portions, such as a file a day, is quiet for long and
+        // means nothing by it. Where what comes late is published all the same, hours without events need not wait for
+        // that, but no more of them are sealed than late events may be behind.
         let before = match of_origins.is_quiet {
             true => {
                 let late = self.region.revised_types.get(name);
@@ -191,8 +188,8 @@ impl<'a> Proposal<'a> {
     }
 
     /// The hours of rows that are made of several types wait for the origins of all of them, and for nothing that is
-    /// proven to be idle. So a type that is
-    /// never sent, or that comes once a day, holds none: rows of events that it brings later are a revision.
+    /// proven to be idle. So a type that is never sent, or that comes once a day, holds none: rows of events that it
+    /// brings later are a revision.
     fn derived(&mut self, derived: &'a Derived) {
         let limits = self.limits;
         let was = self.was(&derived.name);
@@ -215,7 +212,7 @@ impl<'a> Proposal<'a> {
             let open = self.open.get(input).and_then(|open| open.range(sealed_ms..).next());
             before = before.min(open.copied().unwrap_or(i64::MAX));
         }
-        let before = Hour::of(before, limits.bucket_ms).start_ms;
+        // All of these are starts of hours.
         if before <= was {
             return;
         }

@@ -15,8 +15,7 @@ use crate::region::Region;
 #[derive(Default)]
 pub(crate) struct Said {
     /// What each source has said, and the horizons that it stands at. `None` for one that has come to its end, or is
-    /// not
-    /// waited for.
+    /// not waited for.
     by_source: Vec<Option<(Arc<Heard>, Vec<Horizon>)>>,
     /// Sources, by node, that stand at seals: a barrier that carries the horizons lets them go on.
     pub(crate) passes: BTreeSet<usize>,
@@ -75,8 +74,7 @@ impl Said {
     }
 
     /// How far a type is sealed that comes from these sources: as far as all of them say. `None` when one has said
-    /// nothing
-    /// yet.
+    /// nothing yet.
     pub(super) fn horizon(&self, name: &str, origins: &[Origin]) -> Option<Horizon> {
         let by_source = origins.iter().filter_map(|origin| self.by_source.get(origin.source)?.as_ref());
         let horizons: Option<Vec<&Horizon>> = by_source.map(|said| self.of_source(said, name)).collect();
@@ -92,10 +90,8 @@ impl Said {
     }
 
     /// The sources from which events of the type come and that are more than an hour behind a horizon: what is behind
-    /// it would only add to the hours that
-    /// are open. The one that stands at it waits for them; its pond keeps what comes. None where only the horizon of a
-    /// type comes, which is made of what
-    /// they bring.
+    /// it would only add to the hours that are open. The one that stands at it waits for them; its pond keeps what
+    /// comes. None where only the horizon of a type comes, which is made of what they bring.
     fn far_behind(&self, region: &Region, horizon: &Horizon) -> Vec<usize> {
         let types = &region.lineage.types;
         let Some((_, origins)) = types.iter().find(|(name, _)| *name == horizon.event_type) else { return Vec::new() };
@@ -116,9 +112,8 @@ impl Said {
 }
 
 /// Of sources that stand at seals, with those that each waits for, the ones that have to wait: for one that moves by
-/// itself, at last. Ponds that
-/// were filled by different regions may have seals in different orders, so that sources stand for each other in a
-/// circle: these go on.
+/// itself, at last. Ponds that were filled by different regions may have seals in different orders, so that sources
+/// stand for each other in a circle: these go on.
 fn held(waits_for: BTreeMap<usize, BTreeSet<usize>>) -> BTreeSet<usize> {
     let mut held: BTreeSet<usize> = BTreeSet::new();
     loop {
