@@ -29,8 +29,15 @@ impl IdMaker {
         let columns = KeyColumns::new(&batch.event_type, &self.fields, &batch.records);
         let mut key = Vec::new();
         let id = |row: usize| {
-            columns.key_bytes(row, &mut key);
-            self.hasher.hash(&key).as_u128() ^ self.salt
+            // A key of one text is that text: no copy of it is made.
+            let hash = match columns.single_text(row) {
+                Some(text) => self.hasher.hash(text.as_bytes()),
+                None => {
+                    columns.key_bytes(row, &mut key);
+                    self.hasher.hash(&key)
+                }
+            };
+            hash.as_u128() ^ self.salt
         };
         columns.touch(batch.indexes());
         batch.indexes().map(id).collect()

@@ -137,7 +137,7 @@ impl<'a> KeyColumns<'a> {
     /// The text of `row`, when the key is a single string or uuid field. Saves copying it.
     #[must_use]
     #[inline]
-    fn single_text(&self, row: usize) -> Option<&'a str> {
+    pub fn single_text(&self, row: usize) -> Option<&'a str> {
         match &self.0[..] {
             [KeyColumn::Text(array)] => Some(array.value(row)),
             _ => None,
