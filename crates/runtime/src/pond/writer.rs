@@ -103,9 +103,14 @@ impl Writer {
         self.append(record::barrier(&Barrier { horizons, ..Barrier::default() }), effects)
     }
 
+    /// Bytes that events may fill: the rest is for barriers, which can't be refused.
+    fn events_max(&self) -> u64 {
+        self.options.max_bytes - self.options.max_bytes / 32
+    }
+
     /// It refuses events, since it has no room for more.
     fn is_full(&self) -> bool {
-        self.options.when_full == WhenFull::DeadLetter && self.state.bytes() >= self.options.max_bytes
+        self.options.when_full == WhenFull::DeadLetter && self.state.bytes() >= self.events_max()
     }
 
     fn fault(&self, error: RecordError) -> StageError {
@@ -145,7 +150,7 @@ impl Stage for Writer {
                 effects.tally.received += count;
                 let record = record::rows(batch).map_err(|error| self.fault(error))?;
                 if self.options.when_full == WhenFull::DeadLetter
-                    && self.state.bytes() + record.len() as u64 > self.options.max_bytes
+                    && self.state.bytes() + record.len() as u64 > self.events_max()
                 {
                     let message = format!(
                         "the pond `{}` holds its {} bytes: what takes from it is down or too slow",
