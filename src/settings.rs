@@ -113,6 +113,7 @@ pub(crate) struct Cut {
 pub(crate) struct Runtime {
     queue: String,
     replay: String,
+    state_memory: String,
     heartbeat: String,
     /// 0: as many as there are cores.
     pub(crate) compute_threads: usize,
@@ -181,6 +182,7 @@ impl Settings {
             until_end,
             cut_interval_ms: parse_duration_ms(&self.cut.interval).map_err(bad("cut.interval"))?.max(1),
             lane_bytes: parse_size_bytes(&self.runtime.queue).map_err(bad("runtime.queue"))? as usize,
+            state_memory_bytes: parse_size_bytes(&self.runtime.state_memory).map_err(bad("runtime.state_memory"))?,
             replay_bytes: parse_size_bytes(&self.runtime.replay).map_err(bad("runtime.replay"))?.max(1),
             drain_ms: DRAIN_MS,
             heartbeat_ms: parse_duration_ms(&self.runtime.heartbeat).map_err(bad("runtime.heartbeat"))?.max(100),

@@ -227,7 +227,7 @@ fn exactly_once_means_once_over_kills_at_every_step_of_a_commit() {
     place.write("plays.toml", text.replace("rescan =", "read_size = \"16KiB\"\nrescan ="));
     place.write("data/plays", lines(0..EVENTS));
     let servers = format!("kafka.main.bootstrap_servers={}", shared());
-    let steps = ["cut-begins", "snapshot-synced", "ledger-written", "ledger-synced", "effects-done"];
+    let steps = ["cut-begins", "pieces-synced", "ledger-written", "ledger-synced", "effects-done"];
     for (step, number) in steps.iter().flat_map(|step| [(step, 9), (step, 14)]) {
         let mut command = place.run_command(&["plays.toml", "--until-end", "--set", &servers]);
         // So that it comes no further than some cuts.

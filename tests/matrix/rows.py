@@ -491,7 +491,7 @@ def longest_stall(cuts, for_s):
 
 
 def damage(scale, seed):
-    """Row 5, the disk itself: ledgers, segments of ponds and snapshots that are cut short or have a flipped bit."""
+    """Row 5, the disk itself: ledgers, segments of ponds and of state that are cut short or have a flipped bit."""
     dice = seeded(seed)
     rounds = 20 if scale == "full" else 2
     lines = []
@@ -503,7 +503,7 @@ def damage(scale, seed):
         wait_until("all events", lambda: metric(port, "tidemill_stage_received_total", stage="again") >= len(truth))
         run.send_signal(signal.SIGTERM)
         assert ended(run) == 0, first.log()[-2_000:]
-        kinds = {"ledger": "ledger-*.log", "snapshot": "cuts/*.snap", "pond segment": "segment-*.staged"}
+        kinds = {"ledger": "ledger-*.log", "state": "pieces-*.log", "pond segment": "segment-*.staged"}
         for what, pattern in kinds.items():
             for how in ("cut short", "one bit flipped"):
                 refused = went_on = wrong = 0

@@ -13,7 +13,7 @@ use tidemill_harness::{KILLED, Place, Process, finish, printed, seeded, side_by_
 const STEPS: [(&str, &str); 11] = [
     ("cut-begins", "20"),
     ("logs-synced", "20"),
-    ("snapshot-synced", "20"),
+    ("pieces-synced", "20"),
     ("ledger-written", "20"),
     ("ledger-synced", "20"),
     ("index-synced", "5"),
@@ -21,7 +21,7 @@ const STEPS: [(&str, &str); 11] = [
     ("directories-synced", "5"),
     ("logs-removed", "3"),
     ("effects-done", "20"),
-    ("snapshot-removed", "20"),
+    ("pieces-removed", "20"),
 ];
 
 /// Steps of the change to a new ledger file.
@@ -35,7 +35,7 @@ const RECOVERY: [&str; 12] = [
     "directories-synced:1",
     "logs-removed:1",
     "effects-redone:1",
-    "snapshots-cleared:1",
+    "pieces-found:1",
     "logs-restored:1",
     "ledger-created:1",
     "base-written:1",

@@ -5,7 +5,7 @@
     sync_order.py TRACE STATE_ROOT OUTPUT_ROOT
 
 To be run where the traced program ran. The run must be the first of its state, so that its ledgers have all records. When a record is appended to a ledger:
-every Log that it names has been synced up to its length there, so has the snapshot, and so have the directories in which they were made. When a file is moved to its
+every Log that it names has been synced up to its length there, so has the state, and so have the directories in which they were made. When a file is moved to its
 place: the record that publishes it has been synced. When the next record is appended: the directories have been synced that it was moved from and to.
 Prints a summary as JSON; exits with 1 and a list when something is out of order.
 """
@@ -71,8 +71,9 @@ class Trace:
                 self.complain(f"{what} before this is synced, where files were moved", folder)
         if record["cut"] == 0:
             return
-        snapshot = os.path.join(os.path.dirname(ledger), "cuts", f"{record['cut']:016}.snap")
-        self.check_durable(what, snapshot, 1)
+        pieces = record["pieces"]
+        segment = os.path.join(os.path.dirname(ledger), f"pieces-{pieces['last']:08}.log")
+        self.check_durable(what, segment, pieces["length"])
         for stage, said in record["stages"].items():
             homes = {"State": os.path.join(self.state, "logs", stage), "Output": os.path.join(self.output, ".tidemill-staging", stage)}
             for log, length in said.get("logs", []):

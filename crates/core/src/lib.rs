@@ -19,6 +19,7 @@ mod id_hash;
 mod kind;
 mod late;
 mod message;
+mod pieces;
 mod producers;
 mod schema;
 mod seal;
@@ -41,6 +42,7 @@ pub use kind::{
 };
 pub use late::{Late, LatePolicy, RevisionMode};
 pub use message::{Message, MessageTable, MessageTime, Messages, SCHEMA_MAGIC, Span, framed};
+pub use pieces::{NoPieces, PieceReader};
 pub use producers::{ProducerColumn, Producers};
 pub use schema::{DecimalRepr, Field, FieldKind, Nullability, SchemaError, TimeColumn, fields_of};
 pub use seal::{Horizon, PONDS, PRODUCERS_OF, PartitionPosition, Partitions, Positions, Request, SealReason, Seals};

@@ -91,6 +91,8 @@ pub struct Seals {
     /// Positions of the sources at the barrier: an hour's revision 0 is its unique events below them. Behind a pond, those of the barrier
     /// that the pond was read up to; behind several ponds, the least of each partition.
     pub positions: Positions,
+    /// Whether all that came before the barrier lies below the positions: behind a pond, not while it is read between two barriers of it.
+    pub is_whole: bool,
     /// Behind several ponds: the positions of what came through each, with its types.
     pub positions_of: Vec<(Vec<Arc<str>>, Arc<Positions>)>,
     /// Offsets up to which what is in ponds was delivered, by the name of the pond; of the ponds that are filled.
@@ -115,6 +117,7 @@ impl Seals {
     /// Takes over the positions of another way by which the same barrier comes.
     pub fn merge_positions(&mut self, other: &Self) {
         keep_least(&mut self.positions, &other.positions);
+        self.is_whole &= other.is_whole;
         // Branches that join again bring the same.
         for way in &other.positions_of {
             let is_same = |known: &(Vec<Arc<str>>, Arc<Positions>)| known.0 == way.0 && known.1 == way.1;
@@ -174,6 +177,7 @@ mod tests {
             revised: Vec::new(),
             without: Partitions::new(),
             positions,
+            is_whole: true,
             positions_of,
             consumed: BTreeMap::new(),
             request: None,

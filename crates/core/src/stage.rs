@@ -9,6 +9,7 @@ use crate::effects::{Effects, LogName};
 use crate::event_type::EventType;
 use crate::hour::Hour;
 use crate::kind::{Finding, KindSpec, Options};
+use crate::pieces::PieceReader;
 use crate::seal::Seals;
 use crate::state_key::StateKey;
 use crate::totals::HourTotals;
@@ -83,6 +84,10 @@ pub struct StageContext<'a> {
     pub sealed_before_ms: BTreeMap<Arc<str>, i64>,
     /// What `snapshot` returned at the cut to go on from; `None` at the first start.
     pub snapshot: Option<&'a [u8]>,
+    /// The stage's pieces. It may keep them.
+    pub pieces: Arc<dyn PieceReader>,
+    /// How many bytes of state it may keep in memory: what it has beyond that it leaves in its pieces.
+    pub memory_bytes: u64,
     /// The stage's Logs, as long as they were at that cut.
     pub logs: &'a dyn LogReader,
     /// By how many steps of niceness its thread gives way to those of more urgent regions; threads that it starts inherit that. 0 for most.
@@ -138,8 +143,9 @@ pub trait Stage: Send {
         Ok(())
     }
 
-    /// All that is needed to go on from here, beyond what is in Logs. Appends that are still pending go into `effects` first.
-    /// Called once a cut; cost counts. Stateless kinds return nothing.
+    /// All that is needed to go on from here, beyond what is in Logs and in pieces. It is written whole at every cut, so
+    /// what may be large belongs into [`Effects::pieces`], where the stage puts what has changed. Appends that are still
+    /// pending go into `effects` first. Called once a cut; cost counts. Stateless kinds return nothing.
     ///
     /// # Errors
     /// See [`StageError`].

@@ -1,9 +1,9 @@
 //! The thread that makes cuts durable. One order, always:
 //!
 //! 1. sync the Logs that the cut holds, and their directories;
-//! 2. write and sync the snapshots;
+//! 2. write and sync what changed of the stages' state;
 //! 3. append the record to the ledger and sync it: this is the commit;
-//! 4. only then its effects: show ponds to those who read them, publish files, remove retired Logs and the snapshots of the cut before.
+//! 4. only then its effects: show ponds to those who read them, publish files, remove retired Logs and segments of state that are not needed any more.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,9 +18,10 @@ use tokio::time::Instant;
 use crate::coordinator::{Committed as CommittedMessage, Fatal};
 use crate::error::RunError;
 use crate::failpoint;
-use crate::host::{Host, Open};
+use crate::host::Host;
 use crate::ledger::{Committed, Ledger, Record};
 use crate::logs::{Logs, path_in, sync_all};
+use crate::pieces::{Changes, Pieces};
 use crate::publish::{publish, remove};
 use crate::region::{Alarm, NO_ROOM_MAX, Region};
 use crate::state_dir::{RegionDir, StateDir};
@@ -28,7 +29,7 @@ use crate::state_dir::{RegionDir, StateDir};
 /// A cut to commit.
 pub(crate) struct Job {
     pub(crate) record: Record,
-    pub(crate) snapshots: BTreeMap<Arc<str>, Vec<u8>>,
+    pub(crate) pieces: BTreeMap<Arc<str>, Changes>,
     /// Bytes that sources had handed on at its barrier.
     pub(crate) read_bytes: u64,
 }
@@ -78,32 +79,37 @@ async fn commit(region: &Region, dir: &RegionDir, ledger: &mut Ledger, mut job: 
     let paths = dirty_paths(region, &job.record);
     sync_all(host, paths.iter().map(PathBuf::as_path))?;
     failpoint::at("logs-synced").await;
-    let snapshot_path = dir.snapshot_path(job.record.cut);
-    let mut packed = Vec::new();
-    for (name, bytes) in &job.snapshots {
-        let said = job.record.stages.entry(name.clone()).or_default();
-        said.snapshot = (packed.len() as u64, bytes.len() as u64);
-        packed.extend_from_slice(bytes);
-    }
-    packed.extend(crc32c::crc32c(&packed).to_le_bytes());
-    waiting_for_room(region, || write_snapshot(host, &snapshot_path, &packed)).await?;
-    failpoint::at("snapshot-synced").await;
+    leave_out_same(region, &mut job.pieces).map_err(RunError::io("read", &dir.root))?;
+    // What makes room needs room first: not where there is none.
+    let mut makes_room = true;
+    let write = || region.pieces.write(job.record.cut, &job.pieces, std::mem::take(&mut makes_room));
+    let written = waiting_for_room(region, write).await?;
+    job.record.pieces = Some(written.extent);
+    failpoint::at("pieces-synced").await;
     waiting_for_room(region, || ledger.append(&job.record)).await?;
     failpoint::at("ledger-synced").await;
-    let previous = region.committed().last.cut;
     waiting_for_room(region, || effects(region, &job.record, &dir.state)).await?;
     failpoint::at("effects-done").await;
-    if previous != job.record.cut {
-        remove(host, [dir.snapshot_path(previous)].into_iter())?;
-    }
-    failpoint::at("snapshot-removed").await;
     let mut committed = region.committed();
+    dir.mark_cut(committed.last.cut, job.record.cut)?;
+    let emptied = region.pieces.take_over(written);
+    remove(host, emptied.into_iter())?;
+    failpoint::hit("pieces-removed");
     committed.apply(job.record);
     if let Err(error) = ledger.rotate_if_large(&committed) {
         tracing::warn!(error = %error.chain(), "no new ledger file can be begun; going on with the old one");
     }
-    let mut snapshots = region.snapshots.lock().expect("no code panics while it holds the snapshots");
-    *snapshots = job.snapshots.into_iter().map(|(name, bytes)| (name, bytes.into())).collect();
+    Ok(())
+}
+
+/// What is given whole at every cut is often as it was.
+fn leave_out_same(region: &Region, pieces: &mut BTreeMap<Arc<str>, Changes>) -> std::io::Result<()> {
+    for (stage, changes) in pieces {
+        let Some((_, Some(whole))) = changes.last() else { continue };
+        if region.pieces.is_same(stage, "", whole)? {
+            changes.pop();
+        }
+    }
     Ok(())
 }
 
@@ -122,15 +128,8 @@ fn dirty_paths(region: &Region, record: &Record) -> Vec<PathBuf> {
     paths
 }
 
-fn write_snapshot(host: &dyn Host, path: &Path, packed: &[u8]) -> Result<(), RunError> {
-    let file = host.open(path, Open::Create).map_err(RunError::io("create", path))?;
-    file.write_at(packed, 0).map_err(RunError::io("write", path))?;
-    file.sync().map_err(RunError::io("sync", path))?;
-    sync_all(host, path.parent().into_iter())
-}
-
 /// Repeats what failed for want of room. Inputs wait meanwhile, because no cut frees what is held for replay.
-async fn waiting_for_room(region: &Region, mut step: impl FnMut() -> Result<(), RunError>) -> Result<(), RunError> {
+async fn waiting_for_room<T>(region: &Region, mut step: impl FnMut() -> Result<T, RunError>) -> Result<T, RunError> {
     let begin = Instant::now();
     let mut tries = 0u32;
     loop {
@@ -194,8 +193,8 @@ fn places<'a>(
     (staged, retired.iter().map(|log| logs.path(log)).collect())
 }
 
-/// Redoes the effects of the last record when a run starts, before any Log is touched, and reads its snapshots.
-pub(crate) fn recover(dir: &RegionDir, committed: &Committed) -> Result<BTreeMap<Arc<str>, Arc<[u8]>>, RunError> {
+/// Redoes the effects of the last record when a run starts, before any Log is touched, and finds the pieces of the state.
+pub(crate) fn recover(dir: &RegionDir, committed: &Committed) -> Result<Arc<Pieces>, RunError> {
     let record = &committed.last;
     failpoint::cut(record);
     for (name, said) in &record.stages {
@@ -207,49 +206,8 @@ pub(crate) fn recover(dir: &RegionDir, committed: &Committed) -> Result<BTreeMap
         retire(&*dir.state.host, said.retired.iter().map(path).collect())?;
     }
     failpoint::hit("effects-redone");
-    let path = dir.snapshot_path(record.cut);
-    let corrupt = |what: &str| RunError::Corrupt { what: what.to_owned(), path: path.clone() };
-    // A cut that was not committed leaves the snapshots of the very next number, never of a later one.
-    let cuts = path.parent().unwrap_or(Path::new("."));
-    let mut others = Vec::new();
-    let host = &*dir.state.host;
-    for other in host.list(cuts).map_err(RunError::io("list", cuts))? {
-        let cut: Option<u64> = other.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
-        if cut.is_some_and(|cut| cut > record.cut + 1) {
-            return Err(corrupt(
-                "there are snapshots of a later cut than the ledger's last one: the ledger has lost records",
-            ));
-        }
-        if other != path {
-            others.push(other);
-        }
-    }
-    if record.cut == 0 {
-        remove(host, others.into_iter())?;
-        return Ok(BTreeMap::new());
-    }
-    // The snapshots of a cut go away only after a later one was committed: if they are gone, the ledger has lost records.
-    let packed = match host.read(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(corrupt(
-                "the snapshots of the ledger's last cut are gone: a later cut was committed and its record is lost",
-            ));
-        }
-        read => read.map_err(RunError::io("read", &path))?,
-    };
-    let (packed, checksum) =
-        packed.split_last_chunk::<4>().ok_or_else(|| corrupt("the snapshots of the last cut are cut short"))?;
-    if crc32c::crc32c(packed).to_le_bytes() != *checksum {
-        return Err(corrupt("the snapshots of the last cut are damaged"));
-    }
-    let mut snapshots = BTreeMap::new();
-    for (name, said) in &record.stages {
-        let (start, length) = said.snapshot;
-        let bytes = packed.get(start as usize..(start + length) as usize);
-        let bytes = bytes.ok_or_else(|| corrupt("the snapshots of the last cut are cut short"))?;
-        snapshots.insert(name.clone(), bytes.into());
-    }
-    remove(host, others.into_iter())?;
-    failpoint::hit("snapshots-cleared");
-    Ok(snapshots)
+    dir.check_mark(record.cut)?;
+    let pieces = Pieces::open(dir.state.host.clone(), dir.root.clone(), record.pieces, record.cut)?;
+    failpoint::hit("pieces-found");
+    Ok(pieces)
 }

@@ -301,6 +301,7 @@ impl Coordinator {
             revised: closing.revised,
             without: closing.without,
             positions: Positions::new(),
+            is_whole: true,
             positions_of: Vec::new(),
             consumed,
             request,
@@ -396,18 +397,18 @@ impl Coordinator {
             producers,
             open: progress.open_hours(),
             silent: self.region.silences(),
+            pieces: None,
             stages: BTreeMap::new(),
             fingerprint: None,
             finished: cut.finished,
         };
-        let mut snapshots = BTreeMap::new();
+        let mut pieces = BTreeMap::new();
         for (name, left) in std::mem::take(&mut cut.left) {
-            snapshots.insert(name.clone(), left.snapshot);
+            pieces.insert(name.clone(), left.pieces);
             if !left.arrived.is_empty() {
                 cut.arrived.insert(name.clone(), left.arrived);
             }
             let said = StageRecord {
-                snapshot: (0, 0),
                 logs: left.logs,
                 publications: left.publications,
                 retired: left.retired,
@@ -415,7 +416,7 @@ impl Coordinator {
             };
             record.stages.insert(name, said);
         }
-        let job = Job { record, snapshots, read_bytes: cut.read_bytes.unwrap_or(0) };
+        let job = Job { record, pieces, read_bytes: cut.read_bytes.unwrap_or(0) };
         if self.committer.as_ref().is_none_or(|committer| committer.send(job).is_err()) {
             self.end(Err(RunError::Internal("the committer is gone".into())));
         }

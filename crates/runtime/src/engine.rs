@@ -116,7 +116,8 @@ impl Engine {
             types: node.accepts.clone(),
             limits: region.plan.limits.clone(),
         };
-        let snapshot = region.snapshot_of(&node.name);
+        let pieces = region.pieces.reader(node.name.clone());
+        let snapshot = region.pieces.whole(&node.name).map_err(|error| error_chain(&error))?;
         match kind_of(region, stage).ok_or_else(|| format!("there is no kind `{}`", node.kind.name))? {
             SinkEntry::Logged(kind) => {
                 let (lengths, sealed_before_ms) = {
@@ -133,6 +134,8 @@ impl Engine {
                     topology: region.plan.name.clone(),
                     sealed_before_ms,
                     snapshot: snapshot.as_deref(),
+                    pieces,
+                    memory_bytes: region.memory_bytes,
                     logs: &logs.reader(&lengths),
                     gives_way: region.gives_way,
                 };

@@ -4,7 +4,7 @@
 //! while the cut in hand is of a kind: `sealing` when it publishes files, `last` when it ends the input. With `:stop` at its end the process
 //! stops (SIGSTOP) instead, as one that hangs.
 //! A simulation in the process can take part in every point instead, see [`decide_by`].
-//! `TIDEMILL_LEDGER_BYTES` is the size beyond which a new ledger file begins.
+//! `TIDEMILL_LEDGER_BYTES` is the size beyond which a new ledger file, or a new segment of pieces, begins.
 
 use crate::ledger::Record;
 
@@ -56,6 +56,12 @@ pub(crate) fn cut(record: &Record) {
 /// The size beyond which a new ledger file begins.
 #[cfg(feature = "failpoints")]
 pub(crate) fn ledger_bytes(usual: u64) -> u64 {
+    std::env::var("TIDEMILL_LEDGER_BYTES").map_or(usual, |bytes| bytes.parse().expect("a number of bytes"))
+}
+
+/// The size beyond which a new segment of pieces begins.
+#[cfg(feature = "failpoints")]
+pub(crate) fn segment_bytes(usual: u64) -> u64 {
     std::env::var("TIDEMILL_LEDGER_BYTES").map_or(usual, |bytes| bytes.parse().expect("a number of bytes"))
 }
 
@@ -142,5 +148,11 @@ pub(crate) fn cut(_record: &Record) {}
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
 pub(crate) fn ledger_bytes(usual: u64) -> u64 {
+    usual
+}
+
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub(crate) fn segment_bytes(usual: u64) -> u64 {
     usual
 }

@@ -1,6 +1,6 @@
 //! The ledger: the append-only, checksummed file of cuts. Its last whole record is where a restart goes on.
 //!
-//! A ledger file `ledger-<generation>.log` begins with the 8 bytes `TIDELDG2`. A record is: length of the payload
+//! A ledger file `ledger-<generation>.log` begins with the 8 bytes `TIDELDG3`. A record is: length of the payload
 //! (u32, little-endian), CRC32C of the payload (u32, little-endian), payload (JSON, see [`Record`]). The first record
 //! of a file is a *base* that says everything; each later one says what changed. A new file begins at every start and
 //! when the file has grown to 16 MiB.
@@ -20,12 +20,13 @@ use crate::error::RunError;
 use crate::failpoint;
 use crate::host::{Host, HostFile, Open};
 use crate::logs::{Lengths, sync_all};
+use crate::pieces::Extent;
 use crate::producers;
 use crate::progress::Newest;
 use crate::silence::Silences;
 
 /// The last byte is the version of all that a state directory holds.
-pub(crate) const MAGIC: &[u8; 8] = b"TIDELDG2";
+pub(crate) const MAGIC: &[u8; 8] = b"TIDELDG3";
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// One commit.
@@ -53,6 +54,8 @@ pub(crate) struct Record {
     /// For how long partitions have been silent, by source.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) silent: BTreeMap<Arc<str>, Silences>,
+    /// The pieces of the stages' state.
+    pub(crate) pieces: Option<Extent>,
     /// What the cut says of each stage.
     pub(crate) stages: BTreeMap<Arc<str>, StageRecord>,
     /// Fingerprint of the topology; in base records only.
@@ -66,8 +69,6 @@ pub(crate) struct Record {
 /// What a cut says of one stage.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct StageRecord {
-    /// Bytes of its snapshot in the cut's snapshot file.
-    pub(crate) snapshot: (u64, u64),
     /// Lengths of the Logs that were written since the cut before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) logs: Vec<(LogName, u64)>,

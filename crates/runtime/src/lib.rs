@@ -42,6 +42,7 @@ mod metrics;
 mod niceness;
 mod opening;
 mod outlet;
+mod pieces;
 mod pond;
 mod pool;
 mod producers;

@@ -20,6 +20,7 @@ use crate::inbox::Inbox;
 use crate::ledger::{Committed, Ledger, Opened};
 use crate::logs::Logs;
 use crate::outlet::{Outlet, Target};
+use crate::pieces::Pieces;
 use crate::pond::reader::offset_in;
 use crate::pond::shared::{PondShared, replay_bytes};
 use crate::progress::Progress;
@@ -131,11 +132,11 @@ impl Opening {
     pub(crate) fn open(&self, index: usize) -> Result<Ready, RunError> {
         let Planned { name, plan, lineage } = self.plans[index].clone();
         let dir = self.state.region(&name)?;
-        let mut snapshots = Default::default();
+        let mut pieces = None;
         let mut logs: Vec<(usize, Logs)> = Vec::new();
         let fingerprint = (*name == *MAIN).then_some(&self.fingerprint);
         let opened = Ledger::open(&self.config.host, &dir.root, fingerprint, |committed| {
-            snapshots = committer::recover(&dir, committed)?;
+            pieces = Some(committer::recover(&dir, committed)?);
             for (index, node) in plan.nodes.iter().enumerate().filter(|(_, node)| node.role != Role::Source) {
                 logs.push((index, restore_logs(&self.state, node, committed)?));
             }
@@ -151,11 +152,20 @@ impl Opening {
                 "the ledger ended in an incomplete record, which was dropped; going on from the cut before"
             );
         }
+        let pieces = pieces.ok_or_else(|| RunError::Internal("a ledger was opened without its state".into()))?;
         let (fills, reads) = self.ponds_of(index, &committed);
         let carried = self.carried[index].clone();
-        let wiring = Wiring { name, plan, lineage, committed, snapshots, logs, fills, reads, carried };
+        let wiring = Wiring { name, plan, lineage, committed, pieces, logs, fills, reads, carried };
         let region = Arc::new(wiring.region(self));
         Ok(Ready { region, dir, ledger })
+    }
+
+    /// The share of a stage in the memory for state.
+    fn memory_bytes(&self) -> u64 {
+        let nodes = self.plans.iter().flat_map(|planned| &planned.plan.nodes);
+        let has_state = |node: &&Node| node.role != Role::Source && node.kind.state == tidemill_core::State::Stateful;
+        let stages = nodes.filter(has_state).count().max(1) as u64;
+        self.config.state_memory_bytes / stages
     }
 
     /// The ponds that a region fills, and those that it reads.
@@ -213,7 +223,7 @@ struct Wiring {
     plan: Arc<Plan>,
     lineage: Arc<Lineage>,
     committed: Committed,
-    snapshots: BTreeMap<Arc<str>, Arc<[u8]>>,
+    pieces: Arc<Pieces>,
     logs: Vec<(usize, Logs)>,
     /// The ponds that it fills, and those that it reads.
     fills: Vec<Arc<PondShared>>,
@@ -223,7 +233,7 @@ struct Wiring {
 
 impl Wiring {
     fn region(self, opening: &Opening) -> Region {
-        let Self { name, plan, lineage, committed, snapshots, logs, fills, reads, carried } = self;
+        let Self { name, plan, lineage, committed, pieces, logs, fills, reads, carried } = self;
         let mut config = opening.config.clone();
         for pond in &fills {
             config.replay_bytes = replay_bytes(config.replay_bytes, pond.options);
@@ -316,7 +326,8 @@ impl Wiring {
             sources,
             ponds_out: fills,
             committed: Mutex::new(committed),
-            snapshots: Mutex::new(snapshots),
+            pieces,
+            memory_bytes: opening.memory_bytes(),
             changed: Notify::new(),
             progress: Mutex::new(progress),
             barriers_passed: AtomicU64::new(0),

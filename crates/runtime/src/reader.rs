@@ -17,7 +17,7 @@ use crate::coordinator::{Fatal, SourceAck};
 use crate::error::{RunError, error_chain};
 use crate::intake::{Intake, Place, Taken, caught};
 use crate::live::Halt;
-use crate::pond::reader::{PARTITION, PondReader};
+use crate::pond::reader::{Heard, PARTITION, PondReader};
 use crate::progress::{Progress, Seen};
 use crate::region::{Alarm, Reads, Region, SourceShared};
 use crate::replay::ReplayReader;
@@ -128,6 +128,9 @@ impl Reading {
             let silent_before = Before::of(committed.last.silent.get(&self.name()), &positions);
             (positions, silent_before)
         };
+        // A barrier may come before the pond can be opened. What can't be read is told when it is.
+        let at = self.positions.get(PARTITION).filter(|_| self.source.pond.is_some());
+        self.source.state().heard = Arc::new(Heard::at(at).unwrap_or_default());
         let mut opened: Option<Intake> = None;
         let mut halted = matches!(self.region.config.reads, Reads::Nothing);
         let name = self.name();
@@ -399,6 +402,7 @@ impl Reading {
             None => drop(seals.positions.insert(self.name(), positions.clone())),
             Some(pond) => {
                 let heard = self.source.state().heard.clone();
+                seals.is_whole = heard.is_whole;
                 seals.positions.extend(heard.positions.clone());
                 if !heard.positions_of.is_empty() {
                     seals.positions_of.extend(heard.positions_of.iter().cloned());

@@ -26,6 +26,7 @@ use crate::ledger::Committed;
 use crate::logs::Logs;
 use crate::opening::Carried;
 use crate::outlet::Outlet;
+use crate::pieces::Pieces;
 use crate::pond::reader::{Heard, PARTITION, offset_in};
 use crate::pond::shared::PondShared;
 use crate::pool::Pool;
@@ -71,6 +72,8 @@ pub struct RunConfig {
     pub lane_bytes: usize,
     /// Received bytes that may be in flight since the last committed cut; at half of it a cut is due.
     pub replay_bytes: u64,
+    /// State that all stages together keep in memory, in bytes; each has an equal share of it.
+    pub state_memory_bytes: u64,
     /// How long nothing may move after a stop was asked for, in milliseconds; then the run ends without a last cut.
     pub drain_ms: u64,
     /// How long a call into a stage or sink may take, in milliseconds; then it counts as hung, and its worker is replaced.
@@ -197,8 +200,10 @@ pub(crate) struct Region {
     /// The ponds that it fills.
     pub(crate) ponds_out: Vec<Arc<PondShared>>,
     pub(crate) committed: Mutex<Committed>,
-    /// Snapshots of the last committed cut.
-    pub(crate) snapshots: Mutex<BTreeMap<Arc<str>, Arc<[u8]>>>,
+    /// State of its stages as of the last committed cut.
+    pub(crate) pieces: Arc<Pieces>,
+    /// State that each of its stages keeps in memory, in bytes.
+    pub(crate) memory_bytes: u64,
     /// A cut was committed, or room for reading came free.
     pub(crate) changed: Notify,
     pub(crate) progress: Mutex<Progress>,
@@ -260,12 +265,6 @@ impl Region {
 
     pub(crate) fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().expect("no code panics while it holds the progress")
-    }
-
-    /// A stage's snapshot in the last committed cut, if it has any state.
-    pub(crate) fn snapshot_of(&self, stage: &str) -> Option<Arc<[u8]>> {
-        let snapshots = self.snapshots.lock().expect("no code panics while it holds the snapshots");
-        snapshots.get(stage).filter(|bytes| !bytes.is_empty()).cloned()
     }
 
     pub(crate) fn fault(&self) -> MutexGuard<'_, Option<String>> {

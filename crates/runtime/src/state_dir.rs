@@ -5,7 +5,8 @@
 //!                   key               32 hex digits, made once: the secret that keys the ids of `dedup`
 //!                   identity          16 hex digits, made once
 //!                   ledger-*.log      see `ledger`
-//!                   cuts/<cut>.snap   the snapshots of the last cut
+//!                   committed-<cut>   an empty file: the cut is committed
+//!                   pieces-<n>.log    the state of stages as of the last cut
 //!                   logs/<stage>/     Logs that stages read when they are restored; the segments of ponds
 //!                   regions/<name>/   ledger and cuts of the regions behind ponds
 //!                   replay/           see `replay`
@@ -42,6 +43,8 @@ pub(crate) fn staging(output: &Path) -> PathBuf {
     output.join(STAGING)
 }
 
+/// Begins the name of the file that says which cut was the last.
+const MARK: &str = "committed-";
 const LOCK_TRIES: u32 = 50;
 const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 
@@ -168,7 +171,7 @@ impl StateDir {
     /// The part of a region.
     pub(crate) fn region(self: &Arc<Self>, name: &str) -> Result<RegionDir, RunError> {
         let root = self.region_root(name);
-        make_dirs(&*self.host, &root.join("cuts"))?;
+        make_dirs(&*self.host, &root)?;
         Ok(RegionDir { state: self.clone(), root })
     }
 
@@ -178,8 +181,36 @@ impl StateDir {
 }
 
 impl RegionDir {
-    pub(crate) fn snapshot_path(&self, cut: u64) -> PathBuf {
-        self.root.join("cuts").join(format!("{cut:016}.snap"))
+    /// Notes that a cut is committed, in the name of a file: the ledger's last record can't be lost unnoticed then. It is
+    /// not synced, as the record itself says more to those who come after a loss of power.
+    pub(crate) fn mark_cut(&self, before: u64, cut: u64) -> Result<(), RunError> {
+        let path = |cut: u64| self.root.join(format!("{MARK}{cut}"));
+        match self.state.host.rename(&path(before), &path(cut), true) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let made = self.state.host.open(&path(cut), Open::Create);
+                made.map(drop).map_err(RunError::io("create", path(cut)))
+            }
+            renamed => renamed.map_err(RunError::io("rename", path(before))),
+        }
+    }
+
+    /// Refuses a ledger that ends before a cut that was committed.
+    pub(crate) fn check_mark(&self, cut: u64) -> Result<(), RunError> {
+        let paths = self.state.host.list(&self.root).map_err(RunError::io("list", &self.root))?;
+        for path in paths {
+            let marked = path.file_name().and_then(|name| name.to_str()?.strip_prefix(MARK)?.parse::<u64>().ok());
+            match marked {
+                Some(marked) if marked > cut => {
+                    let what =
+                        format!("the ledger ends with cut {cut}, but cut {marked} was committed: its record is lost");
+                    return Err(RunError::Corrupt { what, path });
+                }
+                // Who died between a record and its mark leaves an older one.
+                Some(marked) if marked < cut => self.state.host.remove(&path).map_err(RunError::io("remove", path))?,
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 

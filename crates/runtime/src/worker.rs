@@ -18,6 +18,7 @@ use crate::engine::{Engine, Failure, Outcome};
 use crate::error::RunError;
 use crate::failpoint;
 use crate::item::{Item, Numbered, Part};
+use crate::pieces::Changes;
 use crate::pool::{Failed, Pool, Works};
 use crate::progress::{Progress, Seen};
 use crate::region::{Alarm, DeadKey, NO_ROOM_MAX, Region, StageShared};
@@ -53,7 +54,8 @@ pub(crate) struct Done {
 
 /// What a barrier left behind in a stage, for the coordinator.
 pub(crate) struct Left {
-    pub(crate) snapshot: Vec<u8>,
+    /// What changed of its state; what is always written has no name.
+    pub(crate) pieces: Changes,
     pub(crate) logs: Vec<(LogName, u64)>,
     pub(crate) publications: Vec<Publication>,
     pub(crate) retired: Vec<LogName>,
@@ -112,7 +114,8 @@ async fn work(region: Arc<Region>, stage: Arc<StageShared>, watch: Watch, restor
     let mut engine = match Engine::build(&region, &stage).await {
         Ok(engine) => engine,
         Err(message) if watch.epoch == 0 => {
-            region.coordinator().do_send(Fatal(RunError::Start { node: name.to_string(), message }));
+            let refused = || RunError::Start { node: name.to_string(), message };
+            region.coordinator().do_send(Fatal(region.pieces.take_fault().unwrap_or_else(refused)));
             return;
         }
         Err(message) => return watch.report(format!("it can't be built: {message}"), false),
@@ -138,6 +141,11 @@ async fn work(region: Arc<Region>, stage: Arc<StageShared>, watch: Watch, restor
         }
         stage.counters.busy_ns.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
         failpoint::at("item-done").await;
+        // Neither the stage nor its events are to blame.
+        if let Some(fault) = region.pieces.take_fault() {
+            region.coordinator().do_send(Fatal(fault));
+            return;
+        }
         let mut done = match outcome.map(|outcome| done(&region, &stage, &item, outcome)) {
             Ok(Ok(done)) => done,
             Ok(Err(error)) => {
@@ -313,7 +321,8 @@ fn done(region: &Region, stage: &StageShared, item: &Numbered, outcome: Outcome)
 /// Hands on a result: Logs first, then what goes to other stages, then the word to the coordinator; last, the lease ends.
 async fn release(region: &Region, stage: &StageShared, number: u64, done: Done, is_repeat: bool) {
     let Done { effects, dead, dead_counts, seen, books, arrived, barrier } = done;
-    let Effects { batches, mut notes, appends, publications, retired, missing, revising, tally, .. } = effects;
+    let Effects { batches, mut notes, appends, publications, retired, mut pieces, missing, revising, tally, .. } =
+        effects;
     for (log, bytes) in &appends {
         append(region, stage, log, bytes).await;
         failpoint::at("log-appended").await;
@@ -363,7 +372,10 @@ async fn release(region: &Region, stage: &StageShared, number: u64, done: Done, 
     let progress = std::mem::take(&mut *stage.progress());
     let books = std::mem::take(&mut *stage.books());
     let (tally_now, arrived) = (*stage.tally(), std::mem::take(&mut *stage.arrived()));
-    let left = Left { snapshot, logs, publications, retired, tally: tally_now, progress, revising, missing, arrived };
+    pieces.push((String::new(), Some(snapshot)));
+    let pieces: Changes = pieces.into_iter().map(|(name, bytes)| (name, bytes.map(Arc::new))).collect();
+    region.pieces.give(&region.node(stage.node).name, &pieces);
+    let left = Left { pieces, logs, publications, retired, tally: tally_now, progress, revising, missing, arrived };
     stage.acked.store(seals.cut, Ordering::SeqCst);
     // The lease ends before the word goes out: the cut may be committed as soon as it does.
     stage.inbox.complete(number, tally);

@@ -39,6 +39,7 @@ pub(crate) struct Fate {
     pub(crate) cut_interval_ms: u64,
     pub(crate) lane_bytes: usize,
     pub(crate) replay_bytes: u64,
+    pub(crate) state_memory_bytes: u64,
 }
 
 impl Fate {
@@ -92,6 +93,7 @@ impl Fate {
             cut_interval_ms: dice.between(5, 400),
             lane_bytes: dice.between(200, 8_000) as usize,
             replay_bytes: dice.between(2_000, 60_000),
+            state_memory_bytes: if dice.one_in(2) { dice.between(0, 20_000) } else { 64 << 20 },
         }
     }
 
@@ -158,6 +160,7 @@ async fn run(world: &World, fate: &Fate, dice: &mut Dice) -> Became {
         cut_interval_ms: fate.cut_interval_ms,
         lane_bytes: fate.lane_bytes,
         replay_bytes: fate.replay_bytes,
+        state_memory_bytes: fate.state_memory_bytes,
         drain_ms: 60_000,
         heartbeat_ms: 60_000,
         clusters: Arc::default(),

@@ -4,12 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use arrow_array::{ArrayRef, RecordBatch};
 use tidemill_core::{
-    Batch, EventType, Limits, LogName, LogReader, Origin, RowOrigins, Seals, Stage, StageContext, StageInput,
-    StageKind, StateKey,
+    Batch, EventType, Limits, LogName, LogReader, NoPieces, Origin, PieceReader, RowOrigins, Seals, Stage,
+    StageContext, StageInput, StageKind, StateKey,
 };
 
 /// Milliseconds in an hour.
@@ -40,6 +40,7 @@ pub fn seals() -> Seals {
         revised: Vec::new(),
         without: BTreeMap::new(),
         positions: BTreeMap::new(),
+        is_whole: true,
         positions_of: Vec::new(),
         consumed: BTreeMap::new(),
         request: None,
@@ -79,6 +80,51 @@ impl LogReader for NoLogs {
     }
 }
 
+/// The pieces of one stage, in memory.
+#[derive(Clone, Debug, Default)]
+pub struct KeptPieces(Arc<Mutex<BTreeMap<String, Vec<u8>>>>);
+
+impl KeptPieces {
+    fn kept(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
+        self.0.lock().expect("nobody panics with the pieces in hand")
+    }
+
+    /// A cut: what changed is in force.
+    pub fn apply(&self, changes: &[(String, Option<Vec<u8>>)]) {
+        let mut kept = self.kept();
+        for (name, bytes) in changes {
+            assert!(!name.is_empty(), "a piece without a name");
+            match bytes {
+                Some(bytes) => drop(kept.insert(name.clone(), bytes.clone())),
+                None => drop(kept.remove(name)),
+            }
+        }
+    }
+
+    /// Others that hold the same.
+    #[must_use]
+    pub fn copied(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.kept().clone())))
+    }
+
+    /// How many there are, and their bytes.
+    #[must_use]
+    pub fn size(&self) -> (usize, usize) {
+        let kept = self.kept();
+        (kept.len(), kept.values().map(Vec::len).sum())
+    }
+}
+
+impl PieceReader for KeptPieces {
+    fn names(&self, prefix: &str) -> Vec<String> {
+        self.kept().keys().filter(|name| name.starts_with(prefix)).cloned().collect()
+    }
+
+    fn read(&self, name: &str) -> std::io::Result<Vec<u8>> {
+        self.kept().get(name).cloned().ok_or_else(|| std::io::Error::new(std::io::ErrorKind::NotFound, name))
+    }
+}
+
 /// Plans a stage and builds it as the runtime does: at its first start, or from a snapshot.
 ///
 /// # Errors
@@ -93,6 +139,8 @@ pub fn build(kind: &dyn StageKind, input: &StageInput, from: Start<'_>) -> Resul
         topology: "t".into(),
         sealed_before_ms: from.sealed_before_ms.clone(),
         snapshot: from.snapshot,
+        pieces: from.pieces,
+        memory_bytes: from.memory_bytes,
         gives_way: 0,
         logs: from.logs,
     };
@@ -106,12 +154,22 @@ pub struct Start<'a> {
     pub sealed_before_ms: BTreeMap<Arc<str>, i64>,
     /// What it returned at the cut; `None` at the first start.
     pub snapshot: Option<&'a [u8]>,
+    /// Its pieces at that cut.
+    pub pieces: Arc<dyn PieceReader>,
+    /// How much state it may keep in memory.
+    pub memory_bytes: u64,
     /// Its Logs at that cut.
     pub logs: &'a dyn LogReader,
 }
 
 impl Default for Start<'_> {
     fn default() -> Self {
-        Self { sealed_before_ms: BTreeMap::new(), snapshot: None, logs: &NoLogs }
+        Self {
+            sealed_before_ms: BTreeMap::new(),
+            snapshot: None,
+            pieces: Arc::new(NoPieces),
+            memory_bytes: 512 << 20,
+            logs: &NoLogs,
+        }
     }
 }

@@ -5,5 +5,5 @@ mod fixtures;
 mod valve;
 
 pub use fault::{Fault, Faulty, Trigger, holds};
-pub use fixtures::{HOUR_MS, NoLogs, Start, batch, build, limits, origin, seals};
+pub use fixtures::{HOUR_MS, KeptPieces, NoLogs, Start, batch, build, limits, origin, seals};
 pub use valve::{Kept, Valve};

@@ -18,6 +18,7 @@ impl Place {
             cut_interval_ms: 5,
             lane_bytes: 1 << 16,
             replay_bytes: 1 << 18,
+            state_memory_bytes: 64 << 20,
             drain_ms: 30_000,
             heartbeat_ms: 60_000,
             clusters: Default::default(),

@@ -140,6 +140,7 @@ pub fn run_watched(place: &Place, faulty: Option<(&str, Fault, Trigger)>, heartb
         // So little that the source waits for cuts: a fault at a late call goes back to a snapshot, not to the
         // beginning.
         replay_bytes: 1 << 14,
+        state_memory_bytes: 64 << 20,
         heartbeat_ms,
         ..place.config(true)
     };

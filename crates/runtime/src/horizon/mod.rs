@@ -63,8 +63,8 @@ fn revised(region: &Region, said: &Said, progress: &Progress, now_ms: i64) -> Ve
         match is_behind_ponds && is_said_by_ponds(region, name) {
             false => now_ms >= since_ms.saturating_add(delay_ms),
             // The region that fills the ponds says it for what comes from there; it can't know of what is late here
-            // alone.
-            true => now_ms >= since_ms.saturating_add(2 * delay_ms).saturating_add(SAID_BY_MS),
+            // alone. Between two of its barriers nobody knows the positions of what is in the revision.
+            true => said.is_whole && now_ms >= since_ms.saturating_add(2 * delay_ms).saturating_add(SAID_BY_MS),
         }
     };
     let due = progress.revising.iter().filter(is_due).map(|(name, _)| name.clone());

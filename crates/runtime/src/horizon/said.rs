@@ -20,6 +20,8 @@ pub(crate) struct Said {
     /// Sources, by node, that stand at seals: a barrier that carries the horizons lets them go on.
     pub(crate) passes: BTreeSet<usize>,
     reasons: BTreeMap<Arc<str>, SealReason>,
+    /// Whether all that has come lies below the positions that the ponds have said.
+    pub(super) is_whole: bool,
     /// Types whose open revisions end at these seals.
     pub(super) revised: BTreeSet<Arc<str>>,
     /// Partitions that these seals did not wait for.
@@ -30,7 +32,7 @@ pub(crate) struct Said {
 
 impl Said {
     pub(crate) fn of(region: &Region) -> Self {
-        let mut said = Self::default();
+        let mut said = Self { is_whole: true, ..Self::default() };
         let mut stands: BTreeMap<usize, Closing> = BTreeMap::new();
         let hold = Duration::from_millis(region.plan.limits.hold_at_most_ms.unsigned_abs());
         for (index, source) in region.sources.iter().enumerate() {
@@ -40,6 +42,7 @@ impl Said {
                 said.without.entry(PONDS.into()).or_default().insert(region.node(source.node).name.clone());
             }
             let state = source.state();
+            said.is_whole &= source.pond.is_none() || state.heard.is_whole;
             stands.extend(state.seals.clone().map(|seals| (index, seals)));
             let stands_at = state.seals.as_ref().map_or(Vec::new(), |closing| closing.horizons.clone());
             said.by_source.push((!state.ended && !is_parked).then(|| (state.heard.clone(), stands_at)));

@@ -114,7 +114,7 @@ pub enum Open {
 
 /// An open file. Nothing of it is kept in the process.
 #[allow(clippy::len_without_is_empty)] // the length is asked for, never whether it is zero
-pub trait HostFile: Send {
+pub trait HostFile: Send + Sync {
     /// Its length in bytes.
     ///
     /// # Errors

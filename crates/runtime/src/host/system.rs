@@ -22,7 +22,7 @@ impl Host for System {
             Open::Read => File::open(path),
             Open::Write => OpenOptions::new().read(true).write(true).open(path),
             Open::Grow => OpenOptions::new().create(true).truncate(false).write(true).open(path),
-            Open::Create => File::create(path),
+            Open::Create => OpenOptions::new().create(true).truncate(true).read(true).write(true).open(path),
             Open::CreatePrivate => OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path),
         };
         Ok(Box::new(file?))

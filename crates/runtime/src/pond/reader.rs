@@ -47,12 +47,20 @@ pub(crate) struct Heard {
     pub(crate) horizons: BTreeMap<Arc<str>, Horizon>,
     /// Positions of the sources at the last one.
     pub(crate) positions: Positions,
+    /// Whether all that was drawn lies below the positions.
+    #[serde(default)]
+    pub(crate) is_whole: bool,
     /// The same of types that came by ways of their own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) positions_of: Vec<(Vec<Arc<str>>, Arc<Positions>)>,
 }
 
 impl Heard {
+    /// What was heard up to a position.
+    pub(crate) fn at(position: Option<&PartitionPosition>) -> Result<Self, serde_json::Error> {
+        position.map_or_else(|| Ok(Self::default()), |position| serde_json::from_str(&position.resume))
+    }
+
     fn as_resume(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
@@ -62,6 +70,7 @@ impl Heard {
         // What is said of hours that were sealed before there was a pond says nothing of positions.
         if !barrier.positions.is_empty() {
             self.positions = barrier.positions;
+            self.is_whole = barrier.is_whole;
             self.positions_of = barrier.positions_of;
         }
     }
@@ -98,17 +107,12 @@ impl PondReader {
         position: Option<&PartitionPosition>,
         bucket_ms: i64,
     ) -> Result<Self, SourceError> {
-        let (offset, heard): (_, Heard) = match position {
-            None => (0, Heard::default()),
-            Some(position) => {
-                let heard = serde_json::from_str(&position.resume).map_err(|error| SourceError {
-                    message: format!("pond `{}`: what its position says of hours can't be read", pond.name),
-                    cure: Cure::Stop,
-                    source: Some(Box::new(error)),
-                })?;
-                (position.next, heard)
-            }
-        };
+        let heard = Heard::at(position).map_err(|error| SourceError {
+            message: format!("pond `{}`: what its position says of hours can't be read", pond.name),
+            cure: Cure::Stop,
+            source: Some(Box::new(error)),
+        })?;
+        let offset = position.map_or(0, |position| position.next);
         let id = pond.id(state_id);
         let resume = heard.as_resume();
         let heard = Arc::new(heard);
@@ -183,6 +187,10 @@ impl PondReader {
         Ok(match record {
             Record::Rows(mut batch) => {
                 self.offset = next;
+                if self.heard.is_whole {
+                    Arc::make_mut(&mut self.heard).is_whole = false;
+                    self.resume = self.heard.as_resume();
+                }
                 batch.counts = Some(Counts::of(&batch, self.bucket_ms));
                 if let Some(drawn) = &mut self.drawn {
                     add(drawn, &batch, self.bucket_ms);

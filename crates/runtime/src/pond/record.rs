@@ -54,6 +54,8 @@ pub(super) struct Barrier {
     pub(super) horizons: Vec<Horizon>,
     /// Positions of the sources: what all types have lies before them.
     pub(super) positions: Positions,
+    /// Whether all that is before it in the pond lies below the positions.
+    pub(super) is_whole: bool,
     /// The same of types that came by ways of their own.
     pub(super) positions_of: Vec<(Vec<Arc<str>>, Arc<Positions>)>,
     /// Types whose open revisions end.

@@ -185,7 +185,8 @@ impl Stage for Writer {
             // What was not waited for matters to the hours that are sealed without it.
             let without = if horizons.is_empty() { Partitions::new() } else { seals.without.clone() };
             let totals = std::mem::take(&mut self.totals);
-            let barrier = Barrier { horizons, positions, positions_of, revised, without, totals };
+            let barrier =
+                Barrier { horizons, positions, is_whole: seals.is_whole, positions_of, revised, without, totals };
             self.append(record::barrier(&barrier), effects)?;
         }
         let consumed = seals.consumed.get(&self.name).copied().unwrap_or(0);

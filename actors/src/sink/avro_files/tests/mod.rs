@@ -126,6 +126,8 @@ pub(super) fn build(input: &StageInput, snapshot: Option<&[u8]>) -> Result<Box<d
         topology: "test".into(),
         sealed_before_ms: BTreeMap::new(),
         snapshot,
+        pieces: Arc::new(tidemill_core::NoPieces),
+        memory_bytes: 1 << 30,
         logs: &tidemill_testkit::NoLogs,
         gives_way: 0,
     })

@@ -1,0 +1,491 @@
+//! The state of a region's stages, in pieces: a log of what changed from cut to cut.
+//!
+//! It is in segments `pieces-<n>.log`, whose first 8 bytes are `TIDEPCS1`. Each cut appends one frame to the newest one: length and
+//! CRC32C of a header (u32, little-endian), the header (postcard, see [`Header`]), then the pieces one behind the other. What a frame
+//! says of a piece holds instead of all that earlier ones say. The ledger's record says which segments are in force, and where the last one ends.
+//!
+//! When more than half is of no use any more, what is still needed of the oldest segment is written once more, at the end of the newest.
+//! So every byte is copied about once for each byte that becomes useless. Only the oldest may go: what a later
+//! one says of a piece that is gone has to stay for as long as an earlier one may have that piece.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use serde::{Deserialize, Serialize};
+use tidemill_core::{CutId, PieceReader};
+
+use crate::error::RunError;
+use crate::failpoint;
+use crate::host::{Host, HostFile, Open};
+use crate::logs::sync_all;
+
+const MAGIC: &[u8; 8] = b"TIDEPCS1";
+/// Of a segment, unless a test says otherwise.
+const SEGMENT_BYTES: u64 = 16 << 20;
+/// Bytes written at a time.
+const WRITE_BYTES: usize = 4 << 20;
+
+/// What changed of a stage's pieces; `None` for those that are gone.
+pub(crate) type Changes = Vec<(String, Option<Arc<Vec<u8>>>)>;
+
+/// Which segments are in force: part of a ledger's record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Extent {
+    first: u32,
+    last: u32,
+    /// Of the last one.
+    length: u64,
+}
+
+/// What a frame says.
+#[derive(Debug, Serialize, Deserialize)]
+struct Header {
+    cut: CutId,
+    stages: Vec<(Arc<str>, Vec<Change>)>,
+}
+
+/// A piece, its length and CRC32C; `None` when it is gone.
+type Change = (String, Option<(u32, u32)>);
+
+/// The pieces of a region.
+pub(crate) struct Pieces {
+    host: Arc<dyn Host>,
+    dir: PathBuf,
+    /// A segment that has grown to it is followed by another one.
+    segment_bytes: u64,
+    kept: Mutex<Kept>,
+    /// What could not be read. A stage that fails by it is not to blame, nor are its events.
+    fault: Mutex<Option<RunError>>,
+}
+
+#[derive(Default)]
+struct Kept {
+    /// `None` before the first cut.
+    extent: Option<Extent>,
+    segments: BTreeMap<u32, Segment>,
+    places: BTreeMap<Arc<str>, BTreeMap<String, Place>>,
+    /// Of pieces that are in force.
+    live_bytes: u64,
+    /// What stages have given at a barrier that is not committed yet. They go on from there.
+    given: BTreeMap<Arc<str>, BTreeMap<String, Option<Arc<Vec<u8>>>>>,
+}
+
+#[derive(Clone)]
+struct Segment {
+    file: Arc<dyn HostFile>,
+    length: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    segment: u32,
+    offset: u64,
+    length: u32,
+    crc: u32,
+}
+
+/// A frame that is on disk and not in force yet.
+pub(crate) struct Written {
+    pub(crate) extent: Extent,
+    segment: Segment,
+    places: Vec<(Arc<str>, String, Option<Place>)>,
+}
+
+fn path_of(dir: &Path, segment: u32) -> PathBuf {
+    dir.join(format!("pieces-{segment:08}.log"))
+}
+
+fn damaged(path: &Path, what: impl Into<String>) -> RunError {
+    RunError::Corrupt { what: what.into(), path: path.to_owned() }
+}
+
+impl Pieces {
+    /// Those of the ledger's last record, of this cut. What is behind them is of a cut that was not committed, and goes.
+    pub(crate) fn open(
+        host: Arc<dyn Host>,
+        dir: PathBuf,
+        extent: Option<Extent>,
+        cut: CutId,
+    ) -> Result<Arc<Self>, RunError> {
+        let mut kept = Kept { extent, ..Kept::default() };
+        let segment_bytes = failpoint::segment_bytes(SEGMENT_BYTES);
+        for path in host.list(&dir).map_err(RunError::io("list", &dir))? {
+            let Some(number) = number_of(&path) else { continue };
+            let is_older = extent.is_some_and(|extent| number < extent.first);
+            let is_newer = extent.is_none_or(|extent| number > extent.last);
+            if is_newer {
+                refuse_later_cuts(&*host, &path, MAGIC.len() as u64, cut)?;
+            }
+            if is_older || is_newer {
+                host.remove(&path).map_err(RunError::io("remove", &path))?;
+            }
+        }
+        let Some(Extent { first, last, length }) = extent else {
+            return Ok(Arc::new(Self { host, dir, segment_bytes, kept: Mutex::new(kept), fault: Mutex::default() }));
+        };
+        for number in first..=last {
+            let path = path_of(&dir, number);
+            let file = host.open(&path, Open::Write).map_err(|error| match error.kind() {
+                // It goes away only after a later record was committed.
+                ErrorKind::NotFound => damaged(
+                    &path,
+                    "a part of the state is gone: a later cut was committed and its record is lost, or the file was removed",
+                ),
+                _ => RunError::io("open", &path)(error),
+            })?;
+            let found = file.len().map_err(RunError::io("look at", &path))?;
+            let end = if number == last { length } else { found };
+            if found < end {
+                return Err(damaged(&path, format!("the state has {found} bytes here, but the last cut says {end}")));
+            }
+            if number == last && found > end {
+                refuse_later_cuts(&*host, &path, end, cut)?;
+                file.set_len(end).map_err(RunError::io("truncate", &path))?;
+                // It may not come back, when the next frame goes into another segment.
+                file.sync().map_err(RunError::io("sync", &path))?;
+            }
+            let file: Arc<dyn HostFile> = file.into();
+            kept.segments.insert(number, Segment { file: file.clone(), length: end });
+            let mut frames = Frames::of(&*file, &path, end)?;
+            while let Some((header, offset)) = frames.next()? {
+                for (stage, name, place) in places(&header, number, offset) {
+                    kept.apply(stage, name, place);
+                }
+            }
+        }
+        Ok(Arc::new(Self { host, dir, segment_bytes, kept: Mutex::new(kept), fault: Mutex::default() }))
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().expect("no code panics while it holds the pieces")
+    }
+
+    /// A stage has passed a barrier with these changes: it sees them at once.
+    pub(crate) fn give(&self, stage: &Arc<str>, changes: &Changes) {
+        self.kept().given.insert(stage.clone(), changes.iter().cloned().collect());
+    }
+
+    /// Writes what changed by a cut, and makes it durable. It is in force when it is [taken over](Self::take_over). Doing it
+    /// twice is the same as once. `makes_room`: segments that are mostly of no use are emptied, which takes room first.
+    pub(crate) fn write(
+        &self,
+        cut: CutId,
+        changes: &BTreeMap<Arc<str>, Changes>,
+        makes_room: bool,
+    ) -> Result<Written, RunError> {
+        let (extent, segment, moved, strangers) = {
+            let kept = self.kept();
+            let segment = kept.extent.and_then(|extent| kept.segments.get(&extent.last).cloned());
+            let moved = if makes_room { kept.to_move(changes, self.segment_bytes) } else { Vec::new() };
+            (kept.extent, segment, moved, kept.strangers(changes))
+        };
+        let mut entries: BTreeMap<Arc<str>, Changes> = BTreeMap::new();
+        let mut first = extent.map_or(1, |extent| extent.first);
+        for (oldest, stages) in moved {
+            first = oldest + 1;
+            for (stage, name) in stages {
+                let bytes = self.read_committed(&stage, &name);
+                let bytes = bytes.map_err(RunError::io("read", path_of(&self.dir, oldest)))?;
+                entries.entry(stage).or_default().push((name, Some(Arc::new(bytes))));
+            }
+        }
+        let (mut bodies, mut header) = (Vec::new(), Header { cut, stages: Vec::new() });
+        for (stage, changes) in entries.iter().chain(&strangers).chain(changes) {
+            let mut said = Vec::with_capacity(changes.len());
+            for (name, bytes) in changes {
+                let checked = bytes.as_ref().map(|bytes| (bytes.len() as u32, crc32c::crc32c(bytes)));
+                said.push((name.clone(), checked));
+                bodies.extend(bytes.as_deref().map(|bytes| &bytes[..]));
+            }
+            header.stages.push((stage.clone(), said));
+        }
+        let internal = |error: postcard::Error| RunError::Internal(format!("pieces of state: {error}"));
+        let head = crate::ledger::framed(&postcard::to_stdvec(&header).map_err(internal)?)?;
+        let bytes = bodies.iter().map(|body| body.len() as u64).sum::<u64>() + head.len() as u64;
+        let (last, Segment { file, length: start }) = match (extent, segment) {
+            (Some(extent), Some(segment)) if segment.length < self.segment_bytes => (extent.last, segment),
+            _ => {
+                let last = extent.map_or(1, |extent| extent.last + 1);
+                let path = path_of(&self.dir, last);
+                let file = self.host.open(&path, Open::Create).map_err(RunError::io("create", &path))?;
+                file.write_at(MAGIC, 0).map_err(RunError::io("write", &path))?;
+                (last, Segment { file: file.into(), length: MAGIC.len() as u64 })
+            }
+        };
+        let path = path_of(&self.dir, last);
+        write_all(&*file, start, head, &bodies).map_err(RunError::io("write", &path))?;
+        file.sync().map_err(RunError::io("sync", &path))?;
+        if start == MAGIC.len() as u64 {
+            sync_all(&*self.host, std::iter::once(&*self.dir))?;
+        }
+        let body = start + bytes - bodies.iter().map(|body| body.len() as u64).sum::<u64>();
+        let extent = Extent { first: first.min(last), last, length: start + bytes };
+        let segment = Segment { file, length: extent.length };
+        Ok(Written { extent, segment, places: places(&header, last, body) })
+    }
+
+    /// The record is durable: what was written is in force. Returns the files that are not needed any more.
+    pub(crate) fn take_over(&self, written: Written) -> Vec<PathBuf> {
+        let mut kept = self.kept();
+        let Written { extent, segment, places } = written;
+        kept.segments.insert(extent.last, segment);
+        kept.extent = Some(extent);
+        kept.given.clear();
+        for (stage, name, place) in places {
+            kept.apply(stage, name, place);
+        }
+        let needed = kept.segments.split_off(&extent.first);
+        let gone = std::mem::replace(&mut kept.segments, needed);
+        gone.keys().map(|number| path_of(&self.dir, *number)).collect()
+    }
+
+    /// Of one stage.
+    pub(crate) fn reader(self: &Arc<Self>, stage: Arc<str>) -> Arc<dyn PieceReader> {
+        Arc::new(OfStage { pieces: self.clone(), stage })
+    }
+
+    /// What a stage gave whole at the last cut; `None` when it gave nothing, or has not been there.
+    pub(crate) fn whole(&self, stage: &str) -> io::Result<Option<Vec<u8>>> {
+        match self.read_committed(stage, "") {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            read => Ok(Some(read?).filter(|bytes| !bytes.is_empty())),
+        }
+    }
+
+    /// Whether a piece holds these bytes.
+    pub(crate) fn is_same(&self, stage: &str, name: &str, bytes: &[u8]) -> io::Result<bool> {
+        let place = self.kept().places.get(stage).and_then(|places| places.get(name)).copied();
+        match place {
+            Some(place) if place.length as usize == bytes.len() => Ok(self.read_committed(stage, name)? == bytes),
+            _ => Ok(false),
+        }
+    }
+
+    /// As its stage sees it: with what it gave at a barrier that is not committed yet.
+    fn read(&self, stage: &str, name: &str) -> io::Result<Vec<u8>> {
+        let given = self.kept().given.get(stage).and_then(|given| given.get(name)).cloned();
+        match given {
+            Some(Some(bytes)) => Ok(bytes.to_vec()),
+            Some(None) => Err(missing(stage, name)),
+            None => self.read_committed(stage, name),
+        }
+    }
+
+    /// What keeps the state from being read, if it could not be.
+    pub(crate) fn take_fault(&self) -> Option<RunError> {
+        self.fault.lock().expect("no code panics while it holds the fault").take()
+    }
+
+    fn read_committed(&self, stage: &str, name: &str) -> io::Result<Vec<u8>> {
+        // The file is read although it may be removed meanwhile: its descriptor keeps it.
+        let found = {
+            let kept = self.kept();
+            let place = kept.places.get(stage).and_then(|places| places.get(name)).copied();
+            place.and_then(|place| Some((place, kept.segments.get(&place.segment)?.file.clone())))
+        };
+        let (place, file) = found.ok_or_else(|| missing(stage, name))?;
+        let mut bytes = vec![0; place.length as usize];
+        file.read_exact_at(&mut bytes, place.offset)?;
+        if crc32c::crc32c(&bytes) != place.crc {
+            let path = path_of(&self.dir, place.segment);
+            let what =
+                format!("the piece `{name}` of `{stage}` is damaged, at byte {} of {}", place.offset, path.display());
+            return Err(io::Error::new(ErrorKind::InvalidData, what));
+        }
+        Ok(bytes)
+    }
+}
+
+fn missing(stage: &str, name: &str) -> io::Error {
+    io::Error::new(ErrorKind::NotFound, format!("there is no piece `{name}` of `{stage}`"))
+}
+
+impl Kept {
+    /// Pieces of stages that are not there any more: they go.
+    fn strangers(&self, changes: &BTreeMap<Arc<str>, Changes>) -> BTreeMap<Arc<str>, Changes> {
+        let gone = self.places.iter().filter(|(stage, places)| !places.is_empty() && !changes.contains_key(*stage));
+        gone.map(|(stage, places)| (stage.clone(), places.keys().map(|name| (name.clone(), None)).collect())).collect()
+    }
+
+    fn apply(&mut self, stage: Arc<str>, name: String, place: Option<Place>) {
+        let places = self.places.entry(stage).or_default();
+        self.live_bytes += place.map_or(0, |place| u64::from(place.length));
+        let was = match place {
+            Some(place) => places.insert(name, place),
+            None => places.remove(&name),
+        };
+        self.live_bytes -= was.map_or(0, |place| u64::from(place.length));
+    }
+
+    /// The oldest segments that are to be emptied by this cut, and what is still needed of them: as much as is written, or a segment.
+    fn to_move(
+        &self,
+        changes: &BTreeMap<Arc<str>, Changes>,
+        segment_bytes: u64,
+    ) -> Vec<(u32, Vec<(Arc<str>, String)>)> {
+        let sizes = changes.values().flatten().map(|(_, bytes)| bytes.as_ref().map_or(0, |bytes| bytes.len() as u64));
+        let mut room = sizes.sum::<u64>().max(segment_bytes);
+        let mut all_bytes: u64 = self.segments.values().map(|segment| segment.length).sum();
+        let mut emptied = Vec::new();
+        // The newest one stays: the frame may go there.
+        let oldest_first = self.segments.iter().take(self.segments.len().saturating_sub(1));
+        for (number, segment) in oldest_first {
+            if all_bytes <= 2 * (self.live_bytes + segment_bytes) || room == 0 {
+                break;
+            }
+            let mut needed = Vec::new();
+            for (stage, places) in &self.places {
+                let changed: BTreeSet<&str> =
+                    changes.get(stage).into_iter().flatten().map(|(name, _)| &**name).collect();
+                for (name, place) in places.iter().filter(|(_, place)| place.segment == *number) {
+                    if !changed.contains(&**name) {
+                        room = room.saturating_sub(place.length.into());
+                        needed.push((stage.clone(), name.clone()));
+                    }
+                }
+            }
+            all_bytes -= segment.length;
+            emptied.push((*number, needed));
+        }
+        emptied
+    }
+}
+
+struct OfStage {
+    pieces: Arc<Pieces>,
+    stage: Arc<str>,
+}
+
+impl PieceReader for OfStage {
+    fn names(&self, prefix: &str) -> Vec<String> {
+        let kept = self.pieces.kept();
+        let places = kept.places.get(&self.stage).into_iter();
+        let from = places.flat_map(|places| places.range(prefix.to_owned()..)).map(|(name, _)| name);
+        let known = from.take_while(|name| name.starts_with(prefix)).filter(|name| !name.is_empty());
+        let mut names: BTreeSet<&String> = known.collect();
+        for (name, bytes) in
+            kept.given.get(&self.stage).into_iter().flatten().filter(|(name, _)| name.starts_with(prefix))
+        {
+            match bytes {
+                Some(_) if !name.is_empty() => names.insert(name),
+                _ => names.remove(name),
+            };
+        }
+        names.into_iter().cloned().collect()
+    }
+
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        self.pieces.read(&self.stage, name).inspect_err(|error| {
+            let mut fault = self.pieces.fault.lock().expect("no code panics while it holds the fault");
+            let (path, what) = (self.pieces.dir.clone(), format!("the state of `{}`: {error}", self.stage));
+            *fault = Some(match error.raw_os_error() {
+                None => damaged(&path, what),
+                Some(code) => RunError::io("read the state in", path)(io::Error::from_raw_os_error(code)),
+            });
+        })
+    }
+}
+
+fn number_of(path: &Path) -> Option<u32> {
+    path.file_name()?.to_str()?.strip_prefix("pieces-")?.strip_suffix(".log")?.parse().ok()
+}
+
+/// Where the pieces of a frame lie whose bodies begin at `offset`.
+fn places(header: &Header, segment: u32, mut offset: u64) -> Vec<(Arc<str>, String, Option<Place>)> {
+    let mut found = Vec::new();
+    for (stage, changes) in &header.stages {
+        for (name, said) in changes {
+            let place = said.map(|(length, crc)| Place { segment, offset, length, crc });
+            offset += place.map_or(0, |place| u64::from(place.length));
+            found.push((stage.clone(), name.clone(), place));
+        }
+    }
+    found
+}
+
+fn write_all(file: &dyn HostFile, start: u64, head: Vec<u8>, bodies: &[&[u8]]) -> io::Result<()> {
+    let (mut offset, mut bytes) = (start, head);
+    for body in bodies {
+        bytes.extend_from_slice(body);
+        if bytes.len() >= WRITE_BYTES {
+            file.write_at(&bytes, offset)?;
+            offset += bytes.len() as u64;
+            bytes.clear();
+        }
+    }
+    if bytes.is_empty() { Ok(()) } else { file.write_at(&bytes, offset) }
+}
+
+/// Behind what is in force only the very next cut may lie: a later one began when that one was committed.
+fn refuse_later_cuts(host: &dyn Host, path: &Path, from: u64, cut: CutId) -> Result<(), RunError> {
+    let file = host.open(path, Open::Read).map_err(RunError::io("open", path))?;
+    let end = file.len().map_err(RunError::io("look at", path))?;
+    if end <= from {
+        return Ok(());
+    }
+    let mut frames = Frames { file: &*file, path, at: from, end };
+    while let Ok(Some((header, _))) = frames.next() {
+        if header.cut > cut + 1 {
+            return Err(damaged(
+                path,
+                "there is state of a later cut than the ledger's last one: the ledger has lost records",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The frames of a segment.
+struct Frames<'a> {
+    file: &'a dyn HostFile,
+    path: &'a Path,
+    at: u64,
+    end: u64,
+}
+
+impl<'a> Frames<'a> {
+    fn of(file: &'a dyn HostFile, path: &'a Path, end: u64) -> Result<Self, RunError> {
+        let mut magic = [0; MAGIC.len()];
+        file.read_exact_at(&mut magic, 0).map_err(RunError::io("read", path))?;
+        if magic != *MAGIC {
+            return Err(damaged(path, "this is no state in pieces"));
+        }
+        Ok(Self { file, path, at: MAGIC.len() as u64, end })
+    }
+
+    /// The next one, and where its pieces begin.
+    fn next(&mut self) -> Result<Option<(Header, u64)>, RunError> {
+        if self.at == self.end {
+            return Ok(None);
+        }
+        let at = self.at;
+        let wrong = || damaged(self.path, format!("the state is damaged at byte {at}"));
+        let read = |bytes: &mut [u8], offset| self.file.read_exact_at(bytes, offset).map_err(|_| wrong());
+        let mut word = [0; 8];
+        read(&mut word, at)?;
+        let (length, crc) = word.split_at(4);
+        let number = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().expect("four bytes"));
+        let length = u64::from(number(length));
+        if at + 8 + length > self.end {
+            return Err(wrong());
+        }
+        let mut bytes = vec![0; length as usize];
+        read(&mut bytes, at + 8)?;
+        if crc32c::crc32c(&bytes) != number(crc) {
+            return Err(wrong());
+        }
+        let header: Header = postcard::from_bytes(&bytes).map_err(|_| wrong())?;
+        let body = at + 8 + length;
+        let sizes = header.stages.iter().flat_map(|(_, changes)| changes).filter_map(|(_, said)| *said);
+        self.at = body + sizes.map(|(length, _)| u64::from(length)).sum::<u64>();
+        if self.at > self.end {
+            return Err(wrong());
+        }
+        Ok(Some((header, body)))
+    }
+}
+
+#[cfg(test)]
+mod tests;
