@@ -113,7 +113,7 @@ impl AvroFilesStage {
         }
         // Of an hour that takes no late events any more nothing is kept: nobody but a request makes another revision of it, and they come one by one.
         let is_kept = end_ms > state.given_up_ms || state.hours.contains_key(hour_start_ms);
-        let last = state.revised.get(hour_start_ms).map_or(0, |revised| revised.last);
+        let last = state.revised.get(*hour_start_ms).map_or(0, |revised| revised.last);
         if is_kept && last != *base {
             return Ok(Err(format!("the hour has revision {last} by now, and it was made of revision {base}")));
         }
@@ -133,7 +133,7 @@ impl AvroFilesStage {
             open.revision = revision.saturating_add(1);
         }
         if is_kept {
-            state.revised.insert(*hour_start_ms, Revised { last: revision, first: revision });
+            *state.revised.entry(*hour_start_ms) = Revised { last: revision, first: revision };
         }
         let owner = &self.files.owner;
         for directory in directories {

@@ -12,6 +12,7 @@ use tidemill_core::{
 
 use super::blocks::Finished;
 use super::hours::Noted;
+use super::pending::Pending;
 use super::place::{Place, output_log};
 use crate::sink::container::{Format, SYNC_LEN, header};
 use crate::sink::json::hex;
@@ -65,6 +66,10 @@ pub(super) struct FinishedPart {
 }
 
 pub(super) struct Directory {
+    /// Tells it from all others that the sink ever has.
+    pub(super) id: u64,
+    /// Since it was written to its piece.
+    pub(super) is_changed: bool,
     pub(super) event_type: Arc<EventType>,
     pub(super) hour: Hour,
     /// 0 until the hour is sealed; the number of a further one for late events.
@@ -74,9 +79,7 @@ pub(super) struct Directory {
     pub(super) path_values: BTreeMap<String, String>,
     pub(super) counts: Counts,
     /// Rows that are not yet in a block.
-    pub(super) pending: Vec<u8>,
-    pub(super) pending_rows: u64,
-    pub(super) pending_format: Arc<Format>,
+    pub(super) pending: Pending,
     pub(super) next_part: u32,
     pub(super) part: Option<Part>,
     pub(super) finished: Vec<FinishedPart>,
@@ -86,23 +89,24 @@ pub(super) struct Directory {
 
 impl Directory {
     pub(super) fn new(
+        id: u64,
         event_type: Arc<EventType>,
         hour: Hour,
         revision: u32,
         path: String,
         path_values: BTreeMap<String, String>,
-        format: Arc<Format>,
+        pending: Pending,
     ) -> Self {
         Self {
+            id,
+            is_changed: true,
             event_type,
             hour,
             revision,
             path,
             path_values,
             counts: Counts::default(),
-            pending: Vec::new(),
-            pending_rows: 0,
-            pending_format: format,
+            pending,
             next_part: 0,
             part: None,
             finished: Vec::new(),
@@ -153,6 +157,7 @@ impl Directory {
         part.push(bytes, effects);
         let full = part.bytes >= roll_size;
         self.part = Some(part);
+        self.is_changed = true;
         if full {
             self.finish_part();
         }
@@ -177,12 +182,13 @@ impl Directory {
         // The file that is open has the name of the revision before.
         self.finish_part();
         self.revision = revision;
+        self.is_changed = true;
     }
 
     /// What was written of it: rows in parts, and those that are not in a block yet. No block may be on its way.
     pub(super) fn holds(&self) -> HourTotals {
         let finished = self.finished.iter().map(|part| part.entry.rows);
-        let events = finished.chain(self.part.as_ref().map(|part| part.rows)).sum::<u64>() + self.pending_rows;
+        let events = finished.chain(self.part.as_ref().map(|part| part.rows)).sum::<u64>() + self.pending.rows();
         let totals = Totals { events, ids: IdSum(self.counts.id_sum) };
         HourTotals { event_type: self.event_type.name.clone(), hour: self.hour, totals }
     }

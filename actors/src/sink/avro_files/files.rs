@@ -1,12 +1,15 @@
 //! The open directories, and how rows get into their files.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidemill_core::{Counts, Effects, StageError, TimeColumn};
+use tidemill_core::{Counts, Effects, EventType, PieceReader, StageError, TimeColumn};
 
 use super::Config;
 use super::blocks::Blocks;
 use super::directory::{Directory, Owner};
+use super::pending::Changes;
+use super::state::{Formats, directories, directory_name, save};
 use super::true_hour;
 use crate::sink::container::Format;
 use crate::sink::encode::RowEncoder;
@@ -18,6 +21,11 @@ pub(super) struct Files {
     blocks: Blocks,
     pub(super) directories: Vec<Option<Directory>>,
     pub(super) free: Vec<usize>,
+    pieces: Arc<dyn PieceReader>,
+    formats: Formats,
+    pub(super) next_directory: u64,
+    /// Pieces that the next cut does not need.
+    gone: Changes,
 }
 
 /// Rows of the batch in hand that go into one directory.
@@ -31,8 +39,53 @@ pub(super) struct Group {
 }
 
 impl Files {
-    pub(super) fn new(owner: Owner, config: Config, gives_way: i32) -> Self {
-        Self { owner, config, blocks: Blocks::new(gives_way), directories: Vec::new(), free: Vec::new() }
+    pub(super) fn new(owner: Owner, config: Config, gives_way: i32, pieces: Arc<dyn PieceReader>) -> Self {
+        Self {
+            owner,
+            config,
+            blocks: Blocks::new(gives_way),
+            directories: Vec::new(),
+            free: Vec::new(),
+            pieces,
+            formats: Formats::default(),
+            next_directory: 0,
+            gone: Changes::new(),
+        }
+    }
+
+    /// The directories that were open at the last cut.
+    pub(super) fn restored(
+        &mut self,
+        width_ms: i64,
+        types: &BTreeMap<Arc<str>, Arc<EventType>>,
+    ) -> Result<Vec<Directory>, StageError> {
+        self.formats = Formats::read(&*self.pieces)?;
+        directories(&*self.pieces, &self.formats, &self.owner, width_ms, types)
+    }
+
+    /// Ends a directory: all its blocks were appended, and its pieces go.
+    pub(super) fn remove(&mut self, index: usize) -> Option<Directory> {
+        let directory = self.directories[index].take()?;
+        self.free.push(index);
+        self.gone.push((directory_name(directory.id), None));
+        Some(directory)
+    }
+
+    /// Puts into pieces what changed of the directories. Beyond `memory_bytes` their pending rows are left there.
+    pub(super) fn save(&mut self, memory_bytes: u64, changes: &mut Changes) -> Result<(), StageError> {
+        changes.append(&mut self.gone);
+        let mut held = 0;
+        for directory in self.directories.iter_mut().flatten() {
+            if std::mem::take(&mut directory.is_changed) {
+                directory.pending.save(&*self.pieces, changes)?;
+                save(directory, &mut self.formats, changes)?;
+            }
+            held += directory.pending.memory_bytes() as u64;
+        }
+        if held > memory_bytes {
+            self.directories.iter_mut().flatten().for_each(|directory| directory.pending.leave());
+        }
+        Ok(())
     }
 
     pub(super) fn open(&mut self, directory: usize) -> &mut Directory {
@@ -64,6 +117,7 @@ impl Files {
         let index = group.directory;
         let directory = self.open(index);
         directory.group = None;
+        directory.is_changed = true;
         let mut counts = directory.counts;
         counts.rows += group.rows.len() as u64;
         for row in &group.rows {
@@ -73,25 +127,27 @@ impl Files {
             counts.id_sum = counts.id_sum.wrapping_add(counted.id(*row as usize));
         }
         directory.counts = counts;
-        if directory.pending_format != *format {
+        if directory.pending.format != *format {
             self.give(index, effects)?;
-            self.open(index).pending_format = format.clone();
+            self.open(index).pending.format = format.clone();
         }
         let block_size = self.config.block_size;
         let mut rows = &group.rows[..];
         while !rows.is_empty() {
             let directory = self.open(index);
-            let mut taken = 0;
-            while taken < rows.len() && directory.pending.len() < block_size {
-                encoder.put(rows[taken] as usize, &mut directory.pending);
+            let (hour, pending) = (directory.hour, &mut directory.pending);
+            let room = block_size - (pending.len() - pending.memory_bytes()).min(block_size);
+            let (mut taken, bytes) = (0, pending.buffer());
+            while taken < rows.len() && bytes.len() < room {
+                encoder.put(rows[taken] as usize, bytes);
                 if format.has_true_hour {
-                    true_hour::put(times.ms(rows[taken] as usize), directory.hour, &mut directory.pending);
+                    true_hour::put(times.ms(rows[taken] as usize), hour, bytes);
                 }
                 taken += 1;
             }
-            directory.pending_rows += taken as u64;
+            pending.add(taken as u64);
             rows = &rows[taken..];
-            if directory.pending.len() >= block_size {
+            if pending.len() >= block_size {
                 self.give(index, effects)?;
             }
         }
@@ -100,17 +156,17 @@ impl Files {
 
     /// Has the pending rows of a directory compressed, if there are any.
     pub(super) fn give(&mut self, index: usize, effects: &mut Effects) -> Result<(), StageError> {
-        if self.open(index).pending.is_empty() {
+        if self.open(index).pending.len() == 0 {
             return Ok(());
         }
         while self.blocks.is_full() {
             self.take(true, effects)?;
         }
         let buffer = self.blocks.buffer();
-        let directory = self.open(index);
-        let raw = std::mem::replace(&mut directory.pending, buffer);
-        let rows = std::mem::take(&mut directory.pending_rows);
-        let format = directory.pending_format.clone();
+        let directory = self.directories[index].as_mut().expect("a directory is closed after its last block");
+        directory.is_changed = true;
+        let (raw, rows) = directory.pending.take(buffer, &*self.pieces, &mut self.gone)?;
+        let format = directory.pending.format.clone();
         let level = self.config.level_for(format.codec);
         self.blocks.give(index, rows, format, level, raw);
         Ok(())

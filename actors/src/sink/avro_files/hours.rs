@@ -7,8 +7,10 @@ use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 use tidemill_core::{Account, Accounts, Counted, EventType, Hour, HourNote, Totals};
 
+use super::by_hour::ByHour;
 use super::directory::Directory;
 use super::files::Files;
+use super::pending::Pending;
 use crate::sink::container::Format;
 use crate::sink::manifest::ManifestAccount;
 
@@ -27,9 +29,9 @@ pub(super) struct TypeState {
     /// Hours that take events, by start: open ones, and revisions of sealed ones.
     pub(super) hours: BTreeMap<i64, OpenHour>,
     /// The further revisions of hours that are not given up.
-    pub(super) revised: BTreeMap<i64, Revised>,
+    pub(super) revised: ByHour<Revised>,
     /// What earlier stages have said, by start of the hour.
-    pub(super) noted: BTreeMap<i64, Noted>,
+    pub(super) noted: ByHour<Noted>,
 }
 
 /// The further revisions of an hour.
@@ -63,25 +65,24 @@ impl TypeState {
         path: String,
         values: BTreeMap<String, String>,
     ) -> usize {
-        let next = || self.revised.get(&hour.start_ms).map_or(0, |revised| revised.last).saturating_add(1);
+        let next = || self.revised.get(hour.start_ms).map_or(0, |revised| revised.last).saturating_add(1);
         let revision = if hour.end_ms() <= self.sealed_before_ms { next() } else { 0 };
         let open = self.hours.entry(hour.start_ms).or_insert_with(|| OpenHour::new(revision));
-        let made =
-            Directory::new(self.event_type.clone(), hour, open.revision, path.clone(), values, self.format.clone());
+        let id = files.next_directory;
+        files.next_directory += 1;
+        let pending = Pending::new(id, self.format.clone());
+        let made = Directory::new(id, self.event_type.clone(), hour, open.revision, path.clone(), values, pending);
         let directory = files.insert(made);
         open.by_path.insert(path, directory);
         directory
     }
 
-    /// Takes note of a remark. Of hours beyond `hours_max` that are not open nothing is kept.
-    pub(super) fn note(&mut self, note: &HourNote, hours_max: usize) {
-        let start_ms = note.hour.start_ms;
-        let may_be_kept =
-            self.noted.len() < hours_max || self.noted.contains_key(&start_ms) || self.hours.contains_key(&start_ms);
-        if note.hour.end_ms() <= self.given_up_ms || !may_be_kept {
+    /// Takes note of a remark.
+    pub(super) fn note(&mut self, note: &HourNote) {
+        if note.hour.end_ms() <= self.given_up_ms {
             return;
         }
-        let noted = self.noted.entry(start_ms).or_default();
+        let noted = self.noted.entry(note.hour.start_ms);
         noted.duplicates += note.duplicates;
         if let Some(Accounts { cut, producers }) = note.accounts.as_ref().filter(|told| told.cut > noted.accounts_cut) {
             noted.accounts_cut = *cut;
@@ -110,9 +111,9 @@ impl TypeState {
     pub(super) fn forget(&mut self, width_ms: i64) {
         let (given_up_ms, hours) = (self.given_up_ms, &self.hours);
         let is_needed =
-            |start_ms: &i64| start_ms.saturating_add(width_ms) > given_up_ms || hours.contains_key(start_ms);
-        self.revised.retain(|start_ms, _| is_needed(start_ms));
-        self.noted.retain(|start_ms, _| is_needed(start_ms));
+            |start_ms: i64| start_ms.saturating_add(width_ms) > given_up_ms || hours.contains_key(&start_ms);
+        self.revised.retain(is_needed);
+        self.noted.retain(is_needed);
     }
 }
 

@@ -2,10 +2,12 @@
 
 mod adopt;
 mod blocks;
+mod by_hour;
 mod compressors;
 mod directory;
 mod files;
 mod hours;
+mod pending;
 mod place;
 mod stage;
 mod state;
@@ -71,7 +73,8 @@ static SPEC: KindSpec = KindSpec {
         `true_hour`: the start of the hour that the event belongs to, null for all others. Dead letters themselves are never late: \
         one that comes behind its hour's seal is put into the first hour that is not sealed.\n\n\
         Blocks are compressed on all cores; at most two blocks a core are in memory beside one pending block for each open \
-        directory. A directory's file costs no descriptor while it is open.\n\n\
+        directory. Pending blocks beyond the sink's share of `runtime.state_memory` lie in the state directory. A directory's file costs no \
+        descriptor while it is open.\n\n\
         Values of fields in the path are percent-encoded, all but letters, digits, `_`, `-`, `.` and `=`; null is `__null__`, the \
         empty text `__empty__`; over 96 bytes the value is cut and a hash put behind it.",
     options: &[
@@ -103,7 +106,7 @@ static SPEC: KindSpec = KindSpec {
             name: "block_size",
             ty: OptionType::Size { min_bytes: 4 << 10, max_bytes: 4 << 20 },
             default: DefaultValue::Toml("\"128KiB\""),
-            doc: "Bytes of a block before compression. A cut may end a block early, at 16KiB or more.",
+            doc: "Bytes of a block before compression. A block ends when it has that size, and with its hour.",
             shapes_state: false,
         },
         OptionSpec {

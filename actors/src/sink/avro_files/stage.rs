@@ -5,23 +5,23 @@ use std::sync::Arc;
 
 use tidemill_core::{
     Batch, Counts, DEAD_LETTER_TYPE, DeadLetter, Effects, EventType, Hour, HourTotals, Input, KeyColumns, LatePolicy,
-    Limits, Reason, RevisionMode, SealReason, Seals, Stage, StageContext, StageError, TimeColumn, format_time_ms,
+    Limits, PieceReader, Reason, RevisionMode, SealReason, Seals, Stage, StageContext, StageError, TimeColumn,
+    format_time_ms,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Config;
+use super::by_hour::ByHour;
 use super::directory::{Directory, Owner};
 use super::files::{Files, Group};
 use super::hours::{Noted, OpenHour, TypeState};
-use super::state::Saved;
+use super::pending::Changes;
+use super::state::{Head, hour_and_type, name_of, read, value};
 use super::true_hour;
 use crate::sink::container::Format;
 use crate::sink::encode::RowEncoder;
 use crate::sink::json::scalar_text;
 use crate::sink::template::{Template, encode_value};
-
-/// A cut compresses pending rows of this many bytes and more; fewer go into the snapshot, since tiny blocks compress badly.
-const SNAPSHOT_BLOCK: usize = 16 << 10;
 
 /// Hours without events that one cut can seal, of all types together: some 2.5 KB each until they are published.
 const EMPTY_MAX: usize = 50_000;
@@ -34,8 +34,11 @@ pub(super) struct AvroFilesStage {
     pub(super) types: Vec<TypeState>,
     /// The request that was answered last.
     pub(super) answered: Option<String>,
-    /// Greatest event time by source and partition.
-    seen: BTreeMap<(Arc<str>, Arc<str>), i64>,
+    /// Greatest event time by source and partition, and whether it is newer than what was written of it.
+    seen: BTreeMap<(Arc<str>, Arc<str>), (i64, bool)>,
+    memory_bytes: u64,
+    /// Pieces of what does not arrive any more.
+    strangers: Changes,
     groups: Vec<Group>,
     /// Bytes of the path's fields: of the row in hand, and of the row before it.
     key: Vec<u8>,
@@ -84,57 +87,65 @@ impl AvroFilesStage {
                 given_up_ms: sealed_before_ms,
                 has_begun: false,
                 hours: BTreeMap::new(),
-                revised: BTreeMap::new(),
-                noted: BTreeMap::new(),
+                revised: ByHour::default(),
+                noted: ByHour::default(),
             })
         };
         let types = input.types.iter().map(state_of).collect::<Result<_, StageError>>()?;
         let mut stage = Self {
-            files: Files::new(owner, config, context.gives_way),
+            files: Files::new(owner, config, context.gives_way, context.pieces.clone()),
             template,
             limits: input.limits.clone(),
             types,
             answered: None,
             seen: BTreeMap::new(),
+            memory_bytes: context.memory_bytes,
+            strangers: Changes::new(),
             groups: Vec::new(),
             key: Vec::new(),
             last_key: Vec::new(),
         };
         if let Some(snapshot) = context.snapshot {
-            stage.restore(snapshot)?;
+            stage.restore(snapshot, &*context.pieces)?;
         }
         Ok(stage)
     }
 
-    fn restore(&mut self, snapshot: &[u8]) -> Result<(), StageError> {
-        let types = self.types.iter().map(|state| (state.event_type.name.clone(), state.event_type.clone())).collect();
-        let (saved, directories) = Saved::read(snapshot, &self.files.owner, self.limits.bucket_ms, &types)?;
-        self.answered = saved.answered;
-        for (source, partition, time_ms) in saved.seen {
-            self.seen.insert((source.into(), partition.into()), time_ms);
-        }
-        for (name, horizon) in saved.sealed {
+    fn restore(&mut self, snapshot: &[u8], pieces: &dyn PieceReader) -> Result<(), StageError> {
+        let head = Head::read(snapshot, self.limits.bucket_ms)?;
+        self.answered = head.answered;
+        self.files.next_directory = head.next_directory;
+        for (name, horizon) in head.sealed {
             if let Some(state) = self.type_named(&name) {
                 state.sealed_before_ms = state.sealed_before_ms.max(horizon);
                 state.has_begun = true;
             }
         }
-        for (name, hour, noted) in saved.noted {
-            if let Some(state) = self.type_named(&name) {
-                state.noted.insert(hour, noted);
-            }
-        }
-        for (name, given_up_ms) in saved.given_up {
+        for (name, given_up_ms) in head.given_up {
             if let Some(state) = self.type_named(&name) {
                 state.given_up_ms = given_up_ms;
             }
         }
-        for (name, hour, revision) in saved.revised {
-            if let Some(state) = self.type_named(&name) {
-                state.revised.insert(hour, revision);
+        for (name, bytes) in read(pieces, "s/")? {
+            let (source, partition) = name.split_once('/').unwrap_or((&name, ""));
+            self.seen.insert((source.into(), partition.into()), (value(&bytes)?, false));
+        }
+        for (name, bytes) in read(pieces, "n/")? {
+            let (start_ms, event_type) = hour_and_type(&name)?;
+            match self.type_named(event_type) {
+                Some(state) => state.noted.restore(start_ms, value(&bytes)?),
+                None => self.strangers.push((format!("n/{name}"), None)),
             }
         }
-        for directory in directories {
+        for (name, bytes) in read(pieces, "v/")? {
+            let (start_ms, event_type) = hour_and_type(&name)?;
+            match self.type_named(event_type) {
+                Some(state) => state.revised.restore(start_ms, value(&bytes)?),
+                None => self.strangers.push((format!("v/{name}"), None)),
+            }
+        }
+        let types = self.types.iter().map(|state| (state.event_type.name.clone(), state.event_type.clone())).collect();
+        for directory in self.files.restored(self.limits.bucket_ms, &types)? {
             let number = self.files.directories.len();
             if let Some(state) = self.type_named(&directory.event_type.name) {
                 let hours = state.hours.entry(directory.hour.start_ms);
@@ -193,7 +204,8 @@ impl AvroFilesStage {
         let fields = &self.types[index].event_type.clone().fields;
         let path = RowEncoder::new(fields, path_fields.iter().copied(), &batch.records)?;
         let partition = (batch.origin.source.clone(), batch.origin.partition.clone());
-        let mut seen = self.seen.get(&partition).copied().unwrap_or(i64::MIN);
+        let was_seen = self.seen.get(&partition).copied().unwrap_or((i64::MIN, false));
+        let mut seen = was_seen.0;
         let is_letter = *batch.event_type.name == *DEAD_LETTER_TYPE;
         let mut used = 0;
         // The row's own hour, and the group of the row before.
@@ -258,7 +270,7 @@ impl AvroFilesStage {
                 self.files.open(group.directory).counts.late += 1;
             }
         }
-        self.seen.insert(partition, seen);
+        self.seen.insert(partition, (seen, was_seen.1 || seen != was_seen.0));
         Ok(used)
     }
 
@@ -373,7 +385,7 @@ impl Stage for AvroFilesStage {
             Input::Rows(batch) => self.write(batch, effects),
             Input::Note(note) => {
                 if let Some(index) = self.type_index(&note.event_type) {
-                    self.types[index].note(note, self.limits.max_open_hours);
+                    self.types[index].note(note);
                 }
                 Ok(())
             }
@@ -397,14 +409,14 @@ impl Stage for AvroFilesStage {
             state.hours.retain(|start_ms, open| {
                 let ends = open.revision == 0 && is_sealed(*start_ms);
                 if ends {
-                    let noted = Arc::new(state.noted.remove(start_ms).unwrap_or_default());
+                    let noted = Arc::new(state.noted.remove(*start_ms).unwrap_or_default());
                     let of_hour = open.by_path.values().map(|directory| (*directory, noted.clone(), horizon.reason, 0));
                     closing.extend(of_hour);
                     state.has_begun = true;
                 }
                 !ends
             });
-            state.noted.retain(|start_ms, _| !is_sealed(*start_ms));
+            state.noted.retain(|start_ms| !is_sealed(start_ms));
             state.given_up_ms = state.given_up_ms.max(state.event_type.late.given_up_by_ms(horizon));
             state.forget(width_ms);
         }
@@ -413,8 +425,8 @@ impl Stage for AvroFilesStage {
             let state = &mut self.types[index];
             state.hours.retain(|start_ms, open| {
                 if open.revision > 0 {
-                    let noted = Arc::new(state.noted.remove(start_ms).unwrap_or_default());
-                    let revised = state.revised.entry(*start_ms).or_default();
+                    let noted = Arc::new(state.noted.remove(*start_ms).unwrap_or_default());
+                    let revised = state.revised.entry(*start_ms);
                     revised.last = open.revision;
                     if state.event_type.late.mode == RevisionMode::Replace {
                         revised.first = open.revision;
@@ -435,8 +447,7 @@ impl Stage for AvroFilesStage {
             self.files.take_all(true, effects)?;
         }
         for (index, noted, reason, first) in closing {
-            if let Some(directory) = self.files.directories[index].take() {
-                self.files.free.push(index);
+            if let Some(directory) = self.files.remove(index) {
                 directory.close(&self.files.owner, seals, reason, &noted, first, effects);
             }
         }
@@ -447,27 +458,31 @@ impl Stage for AvroFilesStage {
     }
 
     fn snapshot(&mut self, effects: &mut Effects) -> Result<Vec<u8>, StageError> {
-        for index in self.in_order().collect::<Vec<_>>() {
-            if self.files.open(index).pending.len() >= SNAPSHOT_BLOCK {
-                self.files.give(index, effects)?;
-            }
-        }
         self.files.take_all(true, effects)?;
-        let mut saved = Saved::new(self.limits.bucket_ms);
-        saved.answered.clone_from(&self.answered);
-        for ((source, partition), time_ms) in &self.seen {
-            saved.seen.push((source.to_string(), partition.to_string(), *time_ms));
-        }
-        for state in &self.types {
-            let name = &state.event_type.name;
-            if state.has_begun {
-                saved.sealed.push((name.to_string(), state.sealed_before_ms));
+        let mut changes = std::mem::take(&mut self.strangers);
+        self.files.save(self.memory_bytes, &mut changes)?;
+        for ((source, partition), (time_ms, is_new)) in &mut self.seen {
+            if std::mem::take(is_new) {
+                changes.push((format!("s/{source}/{partition}"), Some(super::state::bytes(time_ms)?)));
             }
-            saved.given_up.push((name.to_string(), state.given_up_ms));
-            saved.revised.extend(state.revised.iter().map(|(hour, revision)| (name.to_string(), *hour, *revision)));
-            saved.noted.extend(state.noted.iter().map(|(hour, noted)| (name.to_string(), *hour, noted.clone())));
         }
-        saved.write(self.in_order().filter_map(|index| self.files.directories[index].as_ref()))
+        let mut head = Head {
+            width_ms: self.limits.bucket_ms,
+            answered: self.answered.clone(),
+            next_directory: self.files.next_directory,
+            ..Head::default()
+        };
+        for state in &mut self.types {
+            let name = state.event_type.name.clone();
+            if state.has_begun {
+                head.sealed.push((name.to_string(), state.sealed_before_ms));
+            }
+            head.given_up.push((name.to_string(), state.given_up_ms));
+            state.noted.save(|start_ms| name_of("n/", start_ms, &name), &mut changes)?;
+            state.revised.save(|start_ms| name_of("v/", start_ms, &name), &mut changes)?;
+        }
+        effects.pieces.append(&mut changes);
+        head.write()
     }
 
     fn holds(&self) -> Option<Vec<HourTotals>> {

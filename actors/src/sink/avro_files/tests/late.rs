@@ -23,7 +23,7 @@ fn write(rig: &mut Rig, id: &str, at_ms: i64) {
     rig.write(batch_of(&of, &[(id.to_owned(), at_ms, None)]));
 }
 
-fn revise(rig: &mut Rig, horizons: &[(&str, i64)]) -> Vec<u8> {
+fn revise(rig: &mut Rig, horizons: &[(&str, i64)]) -> super::Cut {
     rig.revised = vec!["play".into()];
     rig.barrier(horizons)
 }

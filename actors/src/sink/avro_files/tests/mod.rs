@@ -19,6 +19,7 @@ use tidemill_core::{
 };
 
 use super::AvroFiles;
+use tidemill_testkit::KeptPieces;
 
 pub(super) const HOUR: i64 = 3_600_000;
 
@@ -117,7 +118,19 @@ pub(super) fn input(changes: Value, types: &[Arc<EventType>], limits: Limits) ->
     StageInput { name: "out".into(), options: options(changes), types: types.to_vec(), limits: Arc::new(limits) }
 }
 
-pub(super) fn build(input: &StageInput, snapshot: Option<&[u8]>) -> Result<Box<dyn Stage>, StageError> {
+/// What a cut holds.
+#[derive(Clone)]
+pub(super) struct Cut {
+    pub(super) head: Vec<u8>,
+    pub(super) pieces: KeptPieces,
+}
+
+pub(super) fn build(
+    input: &StageInput,
+    snapshot: Option<&[u8]>,
+    pieces: &KeptPieces,
+    memory_bytes: u64,
+) -> Result<Box<dyn Stage>, StageError> {
     AvroFiles.build(&StageContext {
         input: input.clone(),
         outputs: Vec::new(),
@@ -126,8 +139,8 @@ pub(super) fn build(input: &StageInput, snapshot: Option<&[u8]>) -> Result<Box<d
         topology: "test".into(),
         sealed_before_ms: BTreeMap::new(),
         snapshot,
-        pieces: Arc::new(tidemill_core::NoPieces),
-        memory_bytes: 1 << 30,
+        pieces: Arc::new(pieces.clone()),
+        memory_bytes,
         logs: &tidemill_testkit::NoLogs,
         gives_way: 0,
     })
@@ -140,6 +153,9 @@ pub(super) struct Rig {
     pub(super) disk: Disk,
     pub(super) dead: Vec<DeadLetter>,
     pub(super) tally: Tally,
+    pub(super) pieces: KeptPieces,
+    /// Of the stage. It holds from the next restart on.
+    pub(super) memory_bytes: u64,
     cut: u64,
     /// Types whose revisions end at the next barrier.
     pub(super) revised: Vec<Arc<str>>,
@@ -154,13 +170,16 @@ impl Rig {
 
     pub(super) fn of(input: StageInput) -> Self {
         assert_eq!(AvroFiles.plan(&input).map(|types| types.len()), Ok(0));
-        let stage = build(&input, None).unwrap();
+        let (pieces, memory_bytes) = (KeptPieces::default(), 1 << 30);
+        let stage = build(&input, None, &pieces, memory_bytes).unwrap();
         Self {
             input,
             stage,
             disk: Disk::default(),
             dead: Vec::new(),
             tally: Tally::default(),
+            pieces,
+            memory_bytes,
             cut: 0,
             revised: Vec::new(),
             request: None,
@@ -189,11 +208,11 @@ impl Rig {
     }
 
     /// A barrier: seals, then the snapshot.
-    pub(super) fn barrier(&mut self, horizons: &[(&str, i64)]) -> Vec<u8> {
+    pub(super) fn barrier(&mut self, horizons: &[(&str, i64)]) -> Cut {
         self.barrier_for(horizons, SealReason::Watermark)
     }
 
-    pub(super) fn barrier_for(&mut self, horizons: &[(&str, i64)], reason: SealReason) -> Vec<u8> {
+    pub(super) fn barrier_for(&mut self, horizons: &[(&str, i64)], reason: SealReason) -> Cut {
         self.cut += 1;
         let horizon = |(name, before): &(&str, i64)| Horizon::new((*name).into(), *before, reason);
         let position = PartitionPosition { next: 77, resume: String::new(), ended: false };
@@ -210,14 +229,16 @@ impl Rig {
         self.stage.seal(&seals, &mut effects).unwrap();
         self.done(effects);
         let mut effects = Effects::default();
-        let snapshot = self.stage.snapshot(&mut effects).unwrap();
+        let head = self.stage.snapshot(&mut effects).unwrap();
+        self.pieces.apply(&effects.pieces);
         self.done(effects);
-        snapshot
+        Cut { head, pieces: self.pieces.copied() }
     }
 
     /// Builds the worker anew.
-    pub(super) fn restart(&mut self, snapshot: &[u8]) {
-        self.stage = build(&self.input, Some(snapshot)).unwrap();
+    pub(super) fn restart(&mut self, cut: &Cut) {
+        self.pieces = cut.pieces.copied();
+        self.stage = build(&self.input, Some(&cut.head), &self.pieces, self.memory_bytes).unwrap();
     }
 
     /// Seals all, and verifies what lies on the disk then.
