@@ -1,16 +1,16 @@
 //! What the tests of keyed stages and filters share.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::sync::Arc;
 
 use arrow_array::ArrayRef;
 use serde_json::Value;
 use tidemill_core::{
-    Batch, Effects, EventType, Horizon, Late, LatePolicy, Limits, LogName, LogReader, Options, RevisionMode,
-    SealReason, Seals, Stage, StageInput, StageKind,
+    Batch, Effects, EventType, Horizon, Late, LatePolicy, Limits, LogName, LogReader, Options, PieceReader,
+    RevisionMode, SealReason, Seals, Stage, StageError, StageInput, StageKind,
 };
-use tidemill_testkit::Start;
+use tidemill_testkit::{KeptPieces, Start};
 
 pub(crate) use tidemill_testkit::HOUR_MS as HOUR;
 
@@ -48,7 +48,59 @@ pub(crate) fn build(
     snapshot: Option<&[u8]>,
     logs: &Logs,
 ) -> Result<Box<dyn Stage>, String> {
-    tidemill_testkit::build(kind, input, Start { snapshot, logs, ..Start::default() })
+    build_within(kind, input, snapshot, logs, 512 << 20)
+}
+
+/// The same with so much memory for its state.
+pub(crate) fn build_within(
+    kind: &dyn StageKind,
+    input: &StageInput,
+    snapshot: Option<&[u8]>,
+    logs: &Logs,
+    memory_bytes: u64,
+) -> Result<Box<dyn Stage>, String> {
+    let kept: Option<(Vec<u8>, Vec<(String, Option<Vec<u8>>)>)> = match snapshot {
+        Some(bytes) => Some(postcard::from_bytes(bytes).map_err(|error| error.to_string())?),
+        None => None,
+    };
+    let pieces = KeptPieces::default();
+    pieces.apply(kept.as_ref().map_or(&[], |(_, pieces)| pieces));
+    let start = Start {
+        snapshot: kept.as_ref().map(|(head, _)| &head[..]),
+        pieces: Arc::new(pieces.clone()),
+        memory_bytes,
+        logs,
+        ..Start::default()
+    };
+    Ok(Box::new(Whole { stage: tidemill_testkit::build(kind, input, start)?, pieces }))
+}
+
+/// A stage whose snapshots hold its pieces, too.
+struct Whole {
+    stage: Box<dyn Stage>,
+    pieces: KeptPieces,
+}
+
+impl Stage for Whole {
+    fn process(&mut self, input: &tidemill_core::Input, effects: &mut Effects) -> Result<(), StageError> {
+        self.stage.process(input, effects)
+    }
+
+    fn seal(&mut self, seals: &Seals, effects: &mut Effects) -> Result<(), StageError> {
+        self.stage.seal(seals, effects)
+    }
+
+    fn snapshot(&mut self, effects: &mut Effects) -> Result<Vec<u8>, StageError> {
+        let head = self.stage.snapshot(effects)?;
+        self.pieces.apply(&effects.pieces);
+        let read = |name: String| (self.pieces.read(&name).ok(), name);
+        let pieces: Vec<_> = self.pieces.names("").into_iter().map(read).map(|(bytes, name)| (name, bytes)).collect();
+        Ok(postcard::to_stdvec(&(head, pieces)).unwrap())
+    }
+
+    fn open_hours(&self) -> BTreeMap<Arc<str>, usize> {
+        self.stage.open_hours()
+    }
 }
 
 pub(crate) fn event_type(name: &str, fields: &str, id: &[&str]) -> Arc<EventType> {

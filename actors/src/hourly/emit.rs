@@ -9,25 +9,20 @@ use arrow_array::{
 };
 use tidemill_core::{EventType, Field, FieldKind};
 
+use super::groups::Groups;
 use super::interner::{Cell, Held, order, short_bytes};
+use super::layers::Table;
 use super::plan::Plan;
-use super::stage::OpenHour;
 
 /// Rows of a batch at most.
 const BATCH_ROWS: usize = 8192;
 
-/// All groups of an hour, in order of their values.
-pub(super) fn records(
-    plan: &Plan,
-    output: &EventType,
-    input: &str,
-    start_ms: i64,
-    hour: &OpenHour,
-) -> Vec<RecordBatch> {
-    let members = hour.groups.members();
-    let mut groups: Vec<u32> = (0..hour.groups.len() as u32).collect();
+/// Numbers of groups in order of their values.
+pub(super) fn in_order(plan: &Plan, of: &Groups) -> Vec<u32> {
+    let members = of.members();
+    let mut groups: Vec<u32> = (0..of.len() as u32).collect();
     let ranks: Vec<Vec<u32>> =
-        plan.groups.iter().enumerate().map(|(at, field)| ranks(&field.kind, hour.groups.values(at))).collect();
+        plan.groups.iter().enumerate().map(|(at, field)| ranks(&field.kind, of.values(at))).collect();
     groups.sort_unstable_by(|a, b| {
         let rank = |group: &u32| {
             let group = *group as usize;
@@ -35,17 +30,24 @@ pub(super) fn records(
         };
         rank(a).cmp(rank(b))
     });
+    groups
+}
+
+/// All groups of a table, in order of their values.
+pub(super) fn records(plan: &Plan, output: &EventType, input: &str, start_ms: i64, table: &Table) -> Vec<RecordBatch> {
+    let members = table.groups.members();
+    let groups = in_order(plan, &table.groups);
     let batch = |groups: &[u32]| {
         let mut types = StringViewBuilder::new();
         groups.iter().for_each(|_| types.append_value(input));
         let hours = TimestampMillisecondArray::from_value(start_ms, groups.len()).with_timezone("UTC");
         let mut columns: Vec<ArrayRef> = vec![Arc::new(hours), Arc::new(types.finish())];
         for (at, field) in plan.groups.iter().enumerate() {
-            let values = hour.groups.values(at);
+            let values = table.groups.values(at);
             let cells = groups.iter().map(|group| values[members[at][*group as usize] as usize].cell());
             columns.push(column(field, cells));
         }
-        for (measure, accumulator) in plan.measures.iter().zip(&hour.measures) {
+        for (measure, accumulator) in plan.measures.iter().zip(&table.measures) {
             columns.push(accumulator.column(measure, groups));
         }
         RecordBatch::try_new(output.arrow.clone(), columns).expect("the columns are made after the output type")

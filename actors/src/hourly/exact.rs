@@ -60,6 +60,28 @@ impl ExactSum {
         }
     }
 
+    /// Adds another sum.
+    pub(super) fn merge(&mut self, mut other: Self) {
+        self.has_nan |= other.has_nan;
+        self.has_infinity |= other.has_infinity;
+        self.has_negative_infinity |= other.has_negative_infinity;
+        if self.added.saturating_add(other.added) >= ADDED_MAX {
+            self.carry();
+            other.carry();
+        }
+        let first = usize::from(other.first);
+        if other.digits.is_empty() {
+            return;
+        }
+        self.reach(first, first + other.digits.len());
+        let from = first - usize::from(self.first);
+        for (digit, more) in self.digits[from..].iter_mut().zip(&other.digits) {
+            *digit += more;
+        }
+        // A digit that was made small counts for one addition.
+        self.added += other.added + 1;
+    }
+
     /// Makes room for the digits from `from` to the one before `to`.
     fn reach(&mut self, from: usize, to: usize) {
         if self.digits.is_empty() {

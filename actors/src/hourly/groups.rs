@@ -6,13 +6,11 @@
 use arrow_array::ArrayRef;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use serde::{Deserialize, Serialize};
 use tidemill_core::Field;
 
-use super::interner::{Cell, Held, Interner, for_cells, hash};
+use super::interner::{Held, Interner, for_cells, hash};
 
 /// The groups.
-#[derive(Serialize, Deserialize)]
 pub(super) struct Groups {
     values: Vec<Interner>,
     /// One table for each field behind the first.
@@ -22,21 +20,15 @@ pub(super) struct Groups {
 }
 
 /// Pairs of a prefix and a value, and their numbers.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Default)]
 struct Pairs {
     pairs: Vec<(u32, u32)>,
-    #[serde(skip)]
     table: HashTable<(u64, u32)>,
 }
 
 impl Pairs {
     fn key(prefix: u32, value: u32) -> u64 {
         (u64::from(prefix) << 32) | u64::from(value)
-    }
-
-    fn find(&self, prefix: u32, value: u32) -> Option<u32> {
-        let key = Self::key(prefix, value);
-        self.table.find(hash(key.into()), |(known, _)| *known == key).map(|(_, number)| *number)
     }
 
     #[inline]
@@ -88,27 +80,44 @@ impl Groups {
         if fields.is_empty() {
             numbers.resize(rows.len(), 0);
         }
-        self.len = match (&self.values[..], &self.pairs[..]) {
-            ([], _) => usize::from(self.len > 0 || !rows.is_empty()),
-            ([only], _) => only.values.len(),
-            (_, pairs) => pairs.last().map_or(0, |last| last.pairs.len()),
-        };
+        self.count(!rows.is_empty());
         Some(numbers)
     }
 
-    /// Whether the row's group is there already. `None` when a column is not of its field's kind.
-    pub(super) fn holds(&self, fields: &[Field], columns: &[&ArrayRef], row: u32) -> Option<bool> {
-        let mut number = (self.len > 0).then_some(0);
-        for (at, (field, column)) in fields.iter().zip(columns).enumerate() {
-            let mut cell = Cell::Null;
-            for_cells(column, &field.kind, &[row], |found| cell = found)?;
-            let value = self.values[at].find(cell);
+    /// The group of these values, one for each field; it may be a new one.
+    pub(super) fn insert(&mut self, values: &[Held]) -> u32 {
+        let mut number = 0;
+        for (at, value) in values.iter().enumerate() {
+            let value = self.values[at].number(value.cell());
             number = match at.checked_sub(1) {
                 None => value,
-                Some(behind) => number.zip(value).and_then(|(prefix, value)| self.pairs[behind].find(prefix, value)),
+                Some(behind) => self.pairs[behind].number(number, value),
             };
         }
-        Some(number.is_some())
+        self.count(true);
+        number
+    }
+
+    fn count(&mut self, has_any: bool) {
+        self.len = match (&self.values[..], &self.pairs[..]) {
+            ([], _) => usize::from(self.len > 0 || has_any),
+            ([only], _) => only.values.len(),
+            (_, pairs) => pairs.last().map_or(0, |last| last.pairs.len()),
+        };
+    }
+
+    /// The values of a group.
+    pub(super) fn values_of(&self, group: u32) -> Vec<&Held> {
+        let mut values = Vec::with_capacity(self.values.len());
+        let mut number = group;
+        for (at, pairs) in self.pairs.iter().enumerate().rev() {
+            let (prefix, value) = pairs.pairs[number as usize];
+            values.push(&self.values[at + 1].values[value as usize]);
+            number = prefix;
+        }
+        values.extend(self.values.first().map(|first| &first.values[number as usize]));
+        values.reverse();
+        values
     }
 
     /// For each field, the numbers of its values group by group.
@@ -129,21 +138,5 @@ impl Groups {
     /// The values of a field, by number.
     pub(super) fn values(&self, field: usize) -> &[Held] {
         &self.values[field].values
-    }
-
-    /// The same groups with their tables, which snapshots do not hold.
-    pub(super) fn rebuilt(self) -> Self {
-        let again = |kept: Pairs| {
-            let mut made = Pairs::default();
-            for (prefix, value) in kept.pairs {
-                made.number(prefix, value);
-            }
-            made
-        };
-        Self {
-            values: self.values.into_iter().map(Interner::rebuilt).collect(),
-            pairs: self.pairs.into_iter().map(again).collect(),
-            len: self.len,
-        }
     }
 }

@@ -148,30 +148,16 @@ pub(super) fn for_cells<'a>(
 }
 
 /// Values and their numbers.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Default)]
 pub(super) struct Interner {
     pub(super) values: Vec<Held>,
-    #[serde(skip)]
     null: Option<u32>,
-    #[serde(skip)]
     words: HashTable<(u128, u32)>,
     /// Numbers of the long values.
-    #[serde(skip)]
     longs: HashTable<u32>,
 }
 
 impl Interner {
-    #[inline]
-    pub(super) fn find(&self, cell: Cell<'_>) -> Option<u32> {
-        match cell {
-            Cell::Null => self.null,
-            Cell::Word(word) => self.words.find(hash(word), |(known, _)| *known == word).map(|(_, number)| *number),
-            Cell::Long(bytes) => {
-                self.longs.find(xxh3_64(bytes), |number| is_long(&self.values, *number, bytes)).copied()
-            }
-        }
-    }
-
     /// The number of a value, which may be a new one.
     #[inline]
     pub(super) fn number(&mut self, cell: Cell<'_>) -> u32 {
@@ -207,15 +193,6 @@ impl Interner {
                 }
             }
         }
-    }
-
-    /// The same values with their tables, which snapshots do not hold.
-    pub(super) fn rebuilt(self) -> Self {
-        let mut made = Self::default();
-        for value in &self.values {
-            made.number(value.cell());
-        }
-        made
     }
 }
 

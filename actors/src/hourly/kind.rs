@@ -12,6 +12,7 @@ use super::output;
 use super::plan::{Config, Plan};
 use super::snapshot;
 use super::stage::{HourlyStage, InputType};
+use super::state::Changes;
 
 pub(super) struct Hourly;
 
@@ -33,10 +34,10 @@ SQL: without a value that is not null, sum, min, max and mean are null. NaN is g
 groups take 0 and -0 as one, and all NaN.
 
 Events that come when the hour of their type is sealed become dead letters `late`, unless the type has `late = \
-\"revise\"` or `\"next_hour\"`. Those that need an hour or a group beyond the limits of the topology become dead \
-letters `too_many_open_hours` and `too_many_groups`.
+\"revise\"` or `\"next_hour\"`.
 
-Memory: some 50 bytes a group; a measure takes 16 to 24, a sum or mean of floats 80 to 600, a sketch up to 3 KiB.",
+Memory: some 150 bytes a group; a measure takes 16 to 24, a sum or mean of floats 80 to 600, a sketch up to 3 KiB. Hours \
+beyond the stage's share of `runtime.state_memory` lie in the state directory.",
     options: &[
         OptionSpec {
             name: "group_by",
@@ -58,9 +59,7 @@ type there. Without any, an hour of a type is one group.",
             ty: OptionType::Choice(&["restated", "delta"]),
             default: DefaultValue::Toml("\"restated\""),
             doc: "What a revision holds where types have `late = \"revise\"`. `restated`: all rows of the hour anew, \
-which are read in place of the earlier ones; for that, the groups of sealed hours are kept for `late_within`, as far \
-as `max_groups` and `max_open_hours` have room for them (late events of older hours become dead letters), and are \
-part of each cut. `delta`: rows of the late events alone, to be added to the earlier ones of their group, and of min \
+which are read in place of the earlier ones; for that, the groups of sealed hours are kept for `late_within`. `delta`: rows of the late events alone, to be added to the earlier ones of their group, and of min \
 and max the less or greater taken; without mean and approx_distinct, which can't be added.",
             shapes_state: false,
         },
@@ -122,7 +121,11 @@ impl StageKind for Hourly {
             plan,
             limits: input.limits.clone(),
             open: BTreeMap::new(),
-            groups: 0,
+            pieces: context.pieces.clone(),
+            memory_bytes: context.memory_bytes,
+            gone: Changes::new(),
+            calls: 0,
+            has_many_groups: false,
             has_revised: false,
         };
         if let Some(snapshot) = context.snapshot {

@@ -17,7 +17,7 @@ use arrow_array::{
     TimestampMicrosecondArray, TimestampMillisecondArray,
 };
 use datasketches::hash::value::raw_bytes;
-use datasketches::hll::{HllSketch, HllType};
+use datasketches::hll::{HllSketch, HllType, HllUnion};
 use serde::{Deserialize, Serialize};
 use tidemill_core::{Field, FieldKind};
 
@@ -29,7 +29,6 @@ use super::plan::{Function, Measure};
 const SKETCH_SIZE: u8 = 12;
 
 /// A measure of all groups of an hour.
-#[derive(Serialize, Deserialize)]
 pub(super) enum Accumulator {
     Count(Vec<u64>),
     /// Sum, and number of values that are not null.
@@ -48,7 +47,6 @@ pub(super) enum Accumulator {
         greatest: bool,
         values: Vec<Option<i128>>,
     },
-    #[serde(with = "sketches")]
     Distinct(Vec<HllSketch>),
 }
 
@@ -120,14 +118,7 @@ impl Accumulator {
             (Self::RealExtreme { greatest, values }, Some((_, array))) => {
                 values.resize(len, None);
                 let greatest = *greatest;
-                for_real(array, rows, groups, |group, value| {
-                    let value = if value.is_nan() { f64::NAN } else { value };
-                    let held = &mut values[group];
-                    let better = |held: f64| value.total_cmp(&held) == if greatest { Greater } else { Less };
-                    if held.is_none_or(better) {
-                        *held = Some(value);
-                    }
-                })?;
+                for_real(array, rows, groups, |group, value| keep_real(&mut values[group], value, greatest))?;
             }
             (Self::Distinct(sketches), Some((field, array))) => {
                 while sketches.len() < len {
@@ -138,6 +129,96 @@ impl Accumulator {
             (_, None) => return None,
         }
         Some(())
+    }
+
+    /// Appends what is held of a group, for [`merge`](Self::merge).
+    pub(super) fn encode(&self, group: usize, out: &mut Vec<u8>) -> Result<(), postcard::Error> {
+        let taken = std::mem::take(out);
+        *out = match self {
+            Self::Count(counts) => postcard::to_extend(&counts[group], taken),
+            Self::Whole(sums) => postcard::to_extend(&sums[group], taken),
+            Self::Real(sums) => postcard::to_extend(&sums[group], taken),
+            Self::Decimal(sums) => postcard::to_extend(&sums[group], taken),
+            Self::WholeExtreme { values, .. } => postcard::to_extend(&values[group], taken),
+            Self::RealExtreme { values, .. } => postcard::to_extend(&values[group], taken),
+            Self::DecimalExtreme { values, .. } => postcard::to_extend(&values[group], taken),
+            Self::Distinct(sketches) => postcard::to_extend(&sketches[group].serialize(), taken),
+        }?;
+        Ok(())
+    }
+
+    /// Adds what was held of a group elsewhere to one that may be new, and returns the bytes behind it. The same as if the
+    /// values themselves were added. `None` when the bytes are not of this measure.
+    pub(super) fn merge<'b>(&mut self, group: usize, bytes: &'b [u8]) -> Option<&'b [u8]> {
+        fn slot<T: Default>(of: &mut Vec<T>, group: usize) -> &mut T {
+            if of.len() <= group {
+                of.resize_with(group + 1, T::default);
+            }
+            &mut of[group]
+        }
+        match self {
+            Self::Count(counts) => {
+                let (count, rest): (u64, _) = postcard::take_from_bytes(bytes).ok()?;
+                *slot(counts, group) += count;
+                Some(rest)
+            }
+            Self::Whole(sums) => {
+                let ((sum, count), rest): ((i128, u64), _) = postcard::take_from_bytes(bytes).ok()?;
+                let known = slot(sums, group);
+                *known = (known.0 + sum, known.1 + count);
+                Some(rest)
+            }
+            Self::Real(sums) => {
+                let ((sum, count), rest): ((ExactSum, u64), _) = postcard::take_from_bytes(bytes).ok()?;
+                let known = slot(sums, group);
+                known.0.merge(sum);
+                known.1 += count;
+                Some(rest)
+            }
+            Self::Decimal(sums) => {
+                let ((sum, count), rest): ((DecimalSum, u64), _) = postcard::take_from_bytes(bytes).ok()?;
+                let known = slot(sums, group);
+                known.0.merge(sum);
+                known.1 += count;
+                Some(rest)
+            }
+            Self::WholeExtreme { greatest, values } => {
+                let (value, rest): (Option<i64>, _) = postcard::take_from_bytes(bytes).ok()?;
+                let known = slot(values, group);
+                value.into_iter().for_each(|value| keep(known, value, *greatest));
+                Some(rest)
+            }
+            Self::DecimalExtreme { greatest, values } => {
+                let (value, rest): (Option<i128>, _) = postcard::take_from_bytes(bytes).ok()?;
+                let known = slot(values, group);
+                value.into_iter().for_each(|value| keep(known, value, *greatest));
+                Some(rest)
+            }
+            Self::RealExtreme { greatest, values } => {
+                let (value, rest): (Option<f64>, _) = postcard::take_from_bytes(bytes).ok()?;
+                let known = slot(values, group);
+                value.into_iter().for_each(|value| keep_real(known, value, *greatest));
+                Some(rest)
+            }
+            Self::Distinct(sketches) => {
+                let (sketch, rest): (Vec<u8>, _) = postcard::take_from_bytes(bytes).ok()?;
+                let sketch = HllSketch::deserialize(&sketch).ok()?;
+                while sketches.len() <= group {
+                    sketches.push(HllSketch::new(SKETCH_SIZE, HllType::Hll6).ok()?);
+                }
+                let known = &mut sketches[group];
+                *known = match known.is_empty() {
+                    true => sketch,
+                    false => {
+                        let mut union = HllUnion::new(SKETCH_SIZE).ok()?;
+                        union.update(known);
+                        union.update(&sketch);
+                        union.to_sketch(HllType::Hll6)
+                    }
+                };
+                Some(rest)
+            }
+        }
     }
 
     /// The values of these groups as a column of the output type.
@@ -215,6 +296,15 @@ fn keep<T: Copy + PartialOrd>(held: &mut Option<T>, value: T, greatest: bool) {
     }
 }
 
+/// The same of floats, NaN being greater than every number.
+fn keep_real(held: &mut Option<f64>, value: f64, greatest: bool) {
+    let value = if value.is_nan() { f64::NAN } else { value };
+    let better = |held: f64| value.total_cmp(&held) == if greatest { Greater } else { Less };
+    if held.is_none_or(better) {
+        *held = Some(value);
+    }
+}
+
 fn add_distinct(
     sketches: &mut [HllSketch],
     (field, array): (&Field, &ArrayRef),
@@ -247,6 +337,11 @@ pub(super) struct DecimalSum {
 }
 
 impl DecimalSum {
+    fn merge(&mut self, other: Self) {
+        self.high += other.high;
+        self.low += other.low;
+    }
+
     fn add(&mut self, value: i128) {
         self.high += value >> 64;
         self.low += value & i128::from(u64::MAX);
@@ -323,22 +418,6 @@ fn for_values<T: ArrowPrimitiveType<Native: Into<V>>, V>(
         }
     }
     Some(())
-}
-
-/// Sketches in a snapshot: each in the form of Apache DataSketches.
-mod sketches {
-    use super::{Deserialize, HllSketch, Serialize};
-    use serde::de::Error as _;
-    use serde::{Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(sketches: &[HllSketch], serializer: S) -> Result<S::Ok, S::Error> {
-        sketches.iter().map(HllSketch::serialize).collect::<Vec<_>>().serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<HllSketch>, D::Error> {
-        let kept = Vec::<Vec<u8>>::deserialize(deserializer)?;
-        kept.iter().map(|bytes| HllSketch::deserialize(bytes).map_err(D::Error::custom)).collect()
-    }
 }
 
 #[cfg(test)]

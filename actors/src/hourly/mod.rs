@@ -9,19 +9,22 @@
 //! | what is counted for each group | `measure`, `exact` |
 //! | rows of a sealed hour | `emit` |
 //! | when rows leave, and late events | `revise` |
-//! | the worker's value, and its snapshot | `stage`, `snapshot` |
+//! | groups that have left memory | `layers` |
+//! | the worker's value, and its state | `stage`, `state`, `snapshot` |
 
 mod emit;
 mod exact;
 mod groups;
 mod interner;
 mod kind;
+mod layers;
 mod measure;
 mod output;
 mod plan;
 mod revise;
 mod snapshot;
 mod stage;
+mod state;
 #[cfg(test)]
 mod tests;
 

@@ -1,17 +1,18 @@
-//! Snapshots of `hourly`: one version byte, then what is below in postcard. Tables are not kept, they are made anew.
+//! What `hourly` writes whole at each cut: one version byte, then what is below in postcard. Hours are in pieces (`state`).
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tidemill_core::{Origin, RevisionMode, StageError};
 
-use super::stage::{HourlyStage, OpenHour, Phase};
+use super::stage::HourlyStage;
+use super::state::{OpenHour, Phase};
 use crate::dedup::first_open_ms;
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
-/// Groups and measures; types; the rows; open hours by index of their type.
-type Kept<Hour> = (Vec<String>, Vec<KeptType>, KeptRows, Vec<(usize, i64, Hour)>);
+/// Groups and measures; types; the rows.
+type Kept = (Vec<String>, Vec<KeptType>, KeptRows);
 
 #[derive(Serialize, Deserialize)]
 struct KeptRows {
@@ -56,15 +57,21 @@ pub(super) fn write(stage: &HourlyStage) -> Result<Vec<u8>, StageError> {
         last_origin: (input.last_origin.as_deref())
             .map(|origin| (origin.source.clone(), origin.partition.clone(), origin.first, origin.next)),
     });
-    let hours = stage.open.iter().map(|((at, start), hour)| (*at, *start, hour));
     let rows = KeptRows {
         sealed_before_ms: stage.sealed_before_ms,
         given_up_ms: stage.given_up_ms,
         revised: Revised::of(stage),
     };
-    let kept: Kept<&OpenHour> = (stage.plan.shape(), types.collect(), rows, hours.collect());
-    postcard::to_extend(&kept, vec![VERSION])
-        .map_err(|error| StageError { message: "can't write the snapshot".into(), source: Some(error.into()) })
+    let kept: Kept = (stage.plan.shape(), types.collect(), rows);
+    postcard::to_extend(&kept, vec![VERSION]).map_err(|error| unwritten(error.into()))
+}
+
+pub(super) fn unwritten(error: Box<dyn std::error::Error + Send + Sync>) -> StageError {
+    StageError { message: "can't write the state of the open hours".into(), source: Some(error) }
+}
+
+pub(super) fn unread(error: Box<dyn std::error::Error + Send + Sync>) -> StageError {
+    StageError { message: "can't read the state of the open hours".into(), source: Some(error) }
 }
 
 /// Gives a new stage the state of a snapshot.
@@ -75,8 +82,7 @@ pub(super) fn read(stage: &mut HourlyStage, snapshot: &[u8]) -> Result<(), Stage
             snapshot.first()
         )));
     };
-    let (shape, types, rows, hours): Kept<OpenHour> = postcard::from_bytes(bytes)
-        .map_err(|error| StageError { message: "can't read the snapshot".into(), source: Some(error.into()) })?;
+    let (shape, types, rows): Kept = postcard::from_bytes(bytes).map_err(|error| unread(error.into()))?;
     if shape != stage.plan.shape() {
         return Err(StageError::new(format!(
             "the state was made for {shape:?}, the topology asks for {:?}: change it back or start afresh",
@@ -89,21 +95,29 @@ pub(super) fn read(stage: &mut HourlyStage, snapshot: &[u8]) -> Result<(), Stage
     let have_left_ms = first_open_ms(rows.sealed_before_ms, stage.limits.bucket_ms);
     // Rows that stand for all of their hour can't be made any more where some were let go.
     let mut given_up_ms = rows.given_up_ms;
-    for (at, start, hour) in hours {
-        let is_gone = places.get(at).is_some_and(Option::is_none);
-        if is_gone && hour.phase == Phase::Kept {
-            given_up_ms = given_up_ms.max(start.saturating_add(stage.limits.bucket_ms));
+    for piece in stage.pieces.names("h/") {
+        let name = &piece[2..];
+        let (start_ms, input) = name
+            .split_once('/')
+            .and_then(|(start_ms, input)| Some((start_ms.parse().ok()?, input)))
+            .ok_or_else(|| StageError::new(format!("the state has a piece `{piece}`, which names no hour")))?;
+        let hour = OpenHour::read(&stage.plan, name, &*stage.pieces)?;
+        let place = place(input);
+        let is_dropped = hour.phase() == Phase::Kept && (place.is_none() || !is_same_way);
+        if is_dropped {
+            if place.is_none() {
+                given_up_ms = given_up_ms.max(i64::saturating_add(start_ms, stage.limits.bucket_ms));
+            }
+            hour.remove(name, &mut stage.gone);
             continue;
         }
-        let Some(Some(input)) = places.get(at) else {
-            let name = types.get(at).map_or("?", |kept| &*kept.name);
+        let Some(place) = place else {
             return Err(StageError::new(format!(
-                "hours of type `{name}` are open, but it does not arrive any more: let it arrive, or start afresh"
+                "hours of type `{input}` are open, but it does not arrive any more: let it arrive, or start afresh"
             )));
         };
-        match hour.phase {
-            Phase::Kept if !is_same_way => continue,
-            Phase::Open if start >= have_left_ms => {}
+        match hour.phase() {
+            Phase::Open if start_ms >= have_left_ms => {}
             Phase::Open | Phase::Revising if !is_same_way => {
                 return Err(StageError::new(
                     "events wait to be published as a revision of their hour, and how was changed (`late`, \
@@ -112,9 +126,7 @@ pub(super) fn read(stage: &mut HourlyStage, snapshot: &[u8]) -> Result<(), Stage
             }
             _ => {}
         }
-        let hour = OpenHour { phase: hour.phase, groups: hour.groups.rebuilt(), measures: hour.measures };
-        stage.groups += hour.groups.len();
-        stage.open.insert((*input, start), hour);
+        stage.open.insert((place, start_ms), hour);
     }
     for (kept, place) in types.into_iter().zip(places) {
         let Some(place) = place else { continue };

@@ -4,17 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::ArrayRef;
-use serde::{Deserialize, Serialize};
 use tidemill_core::{
-    Batch, DeadLetter, Effects, EventType, Field, Hour, Input, Late, LatePolicy, Limits, Origin, Reason, RowOrigins,
-    Seals, Stage, StageError, Tally, TimeColumn,
+    Batch, DeadLetter, Effects, EventType, Field, Hour, Input, Late, LatePolicy, Limits, Origin, PieceReader, Reason,
+    RowOrigins, Seals, Stage, StageError, Tally, TimeColumn,
 };
 
 use super::emit;
-use super::groups::Groups;
-use super::measure::Accumulator;
 use super::plan::Plan;
 use super::snapshot;
+use super::state::{Changes, OpenHour, Phase, name_of};
 use crate::dedup::{first_open_ms, late_message};
 
 /// One type that arrives.
@@ -33,25 +31,6 @@ pub(super) struct InputType {
     pub(super) last_origin: Option<Arc<Origin>>,
 }
 
-/// An hour of a type that still takes events.
-#[derive(Serialize, Deserialize)]
-pub(super) struct OpenHour {
-    pub(super) phase: Phase,
-    pub(super) groups: Groups,
-    pub(super) measures: Vec<Accumulator>,
-}
-
-/// Where an hour is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Phase {
-    /// It is not sealed, or not for its type.
-    Open,
-    /// It is sealed, and late events have come since its rows left.
-    Revising,
-    /// It is sealed, and kept so that late events can be added to it.
-    Kept,
-}
-
 pub(super) struct HourlyStage {
     pub(super) plan: Plan,
     pub(super) output: Arc<EventType>,
@@ -64,8 +43,15 @@ pub(super) struct HourlyStage {
     pub(super) inputs: Vec<InputType>,
     /// By index of the input type and start of the hour.
     pub(super) open: BTreeMap<(usize, i64), OpenHour>,
-    /// Groups in all open hours.
-    pub(super) groups: usize,
+    pub(super) pieces: Arc<dyn PieceReader>,
+    /// How much state it may keep in memory, in bytes.
+    pub(super) memory_bytes: u64,
+    /// Pieces of hours that have ended.
+    pub(super) gone: Changes,
+    /// Number of calls so far: says which hours took events last.
+    pub(super) calls: u64,
+    /// More groups are open than the alarm is set to.
+    pub(super) has_many_groups: bool,
     /// Rows have left at this barrier for a revision that is yet to end.
     pub(super) has_revised: bool,
 }
@@ -144,128 +130,99 @@ impl HourlyStage {
             let message = late_message(time_ms, self.limits.bucket_ms);
             effects.dead.push(DeadLetter::of_row(batch, row as usize, Reason::Late, message));
         }
+        self.calls += 1;
         for (start_ms, rows) in decision.hours {
-            let key = (decision.input, start_ms);
-            // Room for an earlier one of these hours may have been made at its cost.
-            if self.is_too_late(start_ms) {
-                tally.late += rows.len() as u64;
-                tally.taken_late -= rows.len() as u64;
-                refuse(batch, &rows, Reason::Late, &late_message(start_ms, self.limits.bucket_ms), effects);
-                continue;
-            }
-            let is_full =
-                |stage: &Self| !stage.open.contains_key(&key) && stage.open.len() >= stage.limits.max_open_hours;
-            while is_full(self) && self.drop_oldest_kept(key.1) {}
-            if is_full(self) {
-                let message = format!("{} hours are open, which is the limit", self.open.len());
-                tally.dead += rows.len() as u64;
-                refuse(batch, &rows, Reason::TooManyOpenHours, &message, effects);
-                continue;
-            }
-            let refused = self.absorb(key, &decision.columns, &rows)?;
-            let message = format!("{} groups are open, which is the limit", self.limits.max_groups);
-            refuse(batch, &refused, Reason::TooManyGroups, &message, effects);
-            tally.dead += refused.len() as u64;
-            tally.absorbed += (rows.len() - refused.len()) as u64;
+            self.absorb((decision.input, start_ms), &decision.columns, &rows)?;
+            tally.absorbed += rows.len() as u64;
         }
         self.inputs[decision.input].last_origin = Some(batch.origin.clone());
         effects.tally.add(&tally);
         Some(())
     }
 
-    /// Makes room for the groups of these rows that are not there yet, as far as there are hours that are only kept.
-    fn make_room(&mut self, key: (usize, i64), columns: &Columns<'_>, rows: &[u32]) -> Option<()> {
-        if self.groups + rows.len() <= self.limits.max_groups {
-            return Some(());
-        }
-        let mut new_rows = Vec::new();
-        for row in rows {
-            let hour = self.open.get(&key);
-            let is_there =
-                hour.map_or(Some(false), |hour| hour.groups.holds(&self.plan.groups, &columns.groups, *row))?;
-            if !is_there {
-                new_rows.push(*row);
-            }
-        }
-        let mut new = Groups::new(self.plan.groups.len());
-        new.assign(&self.plan.groups, &columns.groups, &new_rows)?;
-        let missing = new.len();
-        while self.groups + missing > self.limits.max_groups && self.drop_oldest_kept(key.1) {}
-        Some(())
-    }
-
-    /// Takes the rows of one hour in; returns those that would need a group too many.
-    fn absorb(&mut self, key: (usize, i64), columns: &Columns<'_>, rows: &[u32]) -> Option<Vec<u32>> {
-        self.make_room(key, columns, rows)?;
+    /// Takes the rows of one hour in.
+    fn absorb(&mut self, key: (usize, i64), columns: &Columns<'_>, rows: &[u32]) -> Option<()> {
         let sealed_ms = first_open_ms(self.sealed_before_ms, self.limits.bucket_ms);
         let is_sealed = key.1 < sealed_ms.min(self.input_sealed_ms(key.0));
         let phase = if is_sealed { Phase::Revising } else { Phase::Open };
         let Plan { groups: fields, measures, .. } = &self.plan;
-        let hour = self.open.entry(key).or_insert_with(|| OpenHour {
-            phase,
-            groups: Groups::new(fields.len()),
-            measures: measures.iter().map(Accumulator::new).collect(),
-        });
-        let room = self.limits.max_groups.saturating_sub(self.groups);
-        let before = hour.groups.len();
-        let mut refused = Vec::new();
-        // Only near the limit it matters which row needs a new group.
-        let (groups, taken) = if rows.len() <= room {
-            (hour.groups.assign(fields, &columns.groups, rows)?, None)
-        } else {
-            let (mut groups, mut taken) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
-            for row in rows {
-                if hour.groups.len() - before >= room && !hour.groups.holds(fields, &columns.groups, *row)? {
-                    refused.push(*row);
-                    continue;
-                }
-                groups.extend(hour.groups.assign(fields, &columns.groups, &[*row])?);
-                taken.push(*row);
-            }
-            (groups, Some(taken))
-        };
-        let rows = taken.as_deref().unwrap_or(rows);
-        let len = hour.groups.len();
-        for ((accumulator, measure), column) in hour.measures.iter_mut().zip(measures).zip(&columns.measures) {
+        let hour = self.open.entry(key).or_insert_with(|| OpenHour::new(&self.plan));
+        let groups = hour.table.groups.assign(fields, &columns.groups, rows)?;
+        let len = hour.table.groups.len();
+        for ((accumulator, measure), column) in hour.table.measures.iter_mut().zip(measures).zip(&columns.measures) {
             let of: Option<(&Field, &ArrayRef)> = measure.of.as_ref().zip(*column);
             accumulator.add(of, rows, &groups, len)?;
         }
-        if !rows.is_empty() {
-            hour.phase = phase;
+        if rows.is_empty() {
+            if hour.is_empty() {
+                self.open.remove(&key);
+            }
+            return Some(());
         }
-        self.groups += len - before;
-        if len == 0 {
-            self.open.remove(&key);
-        }
-        Some(refused)
+        hour.touch(&groups, self.calls);
+        hour.set_phase(phase);
+        Some(())
     }
 
-    pub(super) fn send(&self, key: (usize, i64), at_ms: i64, effects: &mut Effects) {
-        let Some(hour) = self.open.get(&key) else { return };
+    pub(super) fn send(&self, key: (usize, i64), at_ms: i64, effects: &mut Effects) -> Result<(), StageError> {
+        let Some(hour) = self.open.get(&key) else { return Ok(()) };
         let input = &self.inputs[key.0];
         let origin = match &input.last_origin {
             Some(last) => Origin { first: last.next, enters: None, ..(**last).clone() },
             None => Origin { source: input.name.clone(), partition: "".into(), first: 0, next: 0, enters: None },
         };
         let origin = Arc::new(origin);
-        for records in emit::records(&self.plan, &self.output, &input.name, key.1, hour) {
-            effects.batches.push(Batch {
-                event_type: self.output.clone(),
-                payload_bytes: records.num_rows() * records.num_columns() * 8,
-                counts: None,
-                records,
-                selection: None,
-                rows: RowOrigins::default(),
-                origin: origin.clone(),
-                arrived_at_ms: at_ms,
-            });
-        }
+        hour.for_tables(&self.plan, &name_of(key.1, &input.name), &*self.pieces, |table| {
+            for records in emit::records(&self.plan, &self.output, &input.name, key.1, table) {
+                effects.batches.push(Batch {
+                    event_type: self.output.clone(),
+                    payload_bytes: records.num_rows() * records.num_columns() * 8,
+                    counts: None,
+                    records,
+                    selection: None,
+                    rows: RowOrigins::default(),
+                    origin: origin.clone(),
+                    arrived_at_ms: at_ms,
+                });
+            }
+            Ok(())
+        })
     }
-}
 
-fn refuse(batch: &Batch, rows: &[u32], reason: Reason, message: &str, effects: &mut Effects) {
-    let letter = |row: &u32| DeadLetter::of_row(batch, *row as usize, reason, message.to_owned());
-    effects.dead.extend(rows.iter().map(letter));
+    /// Puts into pieces what changed. Beyond its share of memory, hours leave it: first those that have not taken events for
+    /// longest, until half of the share is free.
+    fn save(&mut self, changes: &mut Changes) -> Result<(), StageError> {
+        changes.append(&mut self.gone);
+        let mut held = 0;
+        for ((input, start_ms), hour) in &mut self.open {
+            hour.save(&name_of(*start_ms, &self.inputs[*input].name), changes)?;
+            held += hour.memory_bytes();
+        }
+        if held <= self.memory_bytes {
+            return Ok(());
+        }
+        let mut hours: Vec<_> = self.open.iter_mut().map(|(key, hour)| (hour.touched(), *key, hour)).collect();
+        hours.sort_unstable_by_key(|(touched, key, _)| (*touched, *key));
+        for (_, (input, start_ms), hour) in hours {
+            if held <= self.memory_bytes / 2 {
+                break;
+            }
+            held -= hour.memory_bytes();
+            hour.leave(&self.plan, &name_of(start_ms, &self.inputs[input].name), &*self.pieces, changes)?;
+        }
+        Ok(())
+    }
+
+    /// Says once when there are more groups than `max_groups`.
+    fn look_at_groups(&mut self) {
+        let groups: u64 = self.open.values().map(OpenHour::len).sum();
+        let is_over = groups > self.limits.max_groups as u64;
+        if is_over && !self.has_many_groups {
+            let (stage, max_groups) = (&self.output.name, self.limits.max_groups);
+            tracing::warn!(%stage, groups, max_groups, "more groups are open than `max_groups`: are the values of `group_by` few? Nothing is lost; groups beyond `runtime.state_memory` lie in the state directory");
+        }
+        self.has_many_groups = is_over;
+    }
 }
 
 impl Stage for HourlyStage {
@@ -291,20 +248,21 @@ impl Stage for HourlyStage {
             input.sealed_before_ms = input.sealed_before_ms.max(horizon.sealed_before_ms);
             input.given_up_ms = input.given_up_ms.max(input.late.given_up_by_ms(horizon));
         }
-        self.seal_rows(seals, effects);
-        Ok(())
+        self.seal_rows(seals, effects)
     }
 
     fn snapshot(&mut self, effects: &mut Effects) -> Result<Vec<u8>, StageError> {
-        if std::mem::take(&mut self.has_revised) || self.open.values().any(|hour| hour.phase == Phase::Revising) {
+        if std::mem::take(&mut self.has_revised) || self.open.values().any(|hour| hour.phase() == Phase::Revising) {
             effects.revising.push(self.output.name.clone());
         }
+        self.save(&mut effects.pieces)?;
+        self.look_at_groups();
         snapshot::write(self)
     }
 
     fn open_hours(&self) -> BTreeMap<Arc<str>, usize> {
         let mut hours = BTreeMap::new();
-        for ((at, _), _) in self.open.iter().filter(|(_, hour)| hour.phase != Phase::Kept) {
+        for ((at, _), _) in self.open.iter().filter(|(_, hour)| hour.phase() != Phase::Kept) {
             *hours.entry(self.inputs[*at].name.clone()).or_default() += 1;
         }
         hours

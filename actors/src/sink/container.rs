@@ -30,9 +30,10 @@ pub(super) struct Format {
     pub(super) codec: Codec,
 }
 
-/// All that makes a file the file it is.
+/// All that makes a file the file it is, but for its content. The state directory is no part of it: the same topology gives the
+/// same input the same files.
 pub(super) struct Identity<'a> {
-    pub(super) state_id: &'a str,
+    pub(super) topology: &'a str,
     pub(super) sink: &'a str,
     pub(super) event_type: &'a str,
     pub(super) hour_start_ms: i64,
@@ -46,7 +47,7 @@ pub(super) struct Identity<'a> {
 impl Identity<'_> {
     fn bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        for text in [self.state_id, self.sink, self.event_type, self.path, self.fingerprint] {
+        for text in [self.topology, self.sink, self.event_type, self.path, self.fingerprint] {
             bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
             bytes.extend_from_slice(text.as_bytes());
         }
@@ -56,14 +57,16 @@ impl Identity<'_> {
         bytes
     }
 
-    /// 16 hex digits for names.
+    /// 16 hex digits for names of what has no content yet.
     pub(super) fn hex(&self) -> String {
         format!("{:016x}", xxh3_64(&self.bytes()))
     }
 
-    /// Name of the part for readers.
-    pub(super) fn part_name(&self) -> String {
-        format!("part-{:05}-{}.avro", self.part, self.hex())
+    /// Name for readers of the part with this SHA-256 in hex.
+    pub(super) fn part_name(&self, sha256: &str) -> String {
+        let mut bytes = self.bytes();
+        bytes.extend_from_slice(sha256.as_bytes());
+        format!("part-{:05}-{:016x}.avro", self.part, xxh3_64(&bytes))
     }
 
     /// The file's sync marker. Two runs give the same file, so it can't be random.

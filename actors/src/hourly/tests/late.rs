@@ -7,11 +7,21 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, TimestampMillisecondType};
 use serde_json::json;
 use tidemill_core::{
-    Batch, Effects, EventType, Horizon, Late, LatePolicy, Limits, SealReason, Seals, Stage, StageInput,
+    Batch, Effects, EventType, Horizon, Late, LatePolicy, SealReason, Seals, Stage, StageInput, StageKind,
 };
 
 use super::{Row, events, kind, of};
-use crate::dedup::support::{HOUR, Logs, build, input, limits, process, revised};
+use crate::dedup::support::{HOUR, Logs, build_within, input, limits, process, revised};
+
+/// With nothing in memory from cut to cut.
+fn build(
+    kind: &dyn StageKind,
+    input: &StageInput,
+    snapshot: Option<&[u8]>,
+    logs: &Logs,
+) -> Result<Box<dyn Stage>, String> {
+    build_within(kind, input, snapshot, logs, 0)
+}
 
 /// A stage that counts events of two types, the first of which takes late events, and sums.
 fn revising(rows: &str) -> (StageInput, Arc<EventType>, Arc<EventType>) {
@@ -102,22 +112,6 @@ fn rows_of_late_events_leave_before_their_hour_is_given_up_and_then_no_more_are_
 }
 
 #[test]
-fn groups_that_are_kept_for_late_events_give_way_to_those_of_open_hours() {
-    let (mut input, a, _) = revising("restated");
-    input.limits = Arc::new(Limits { max_groups: 2, ..limits() });
-    let mut stage = build(&*kind(), &input, None, &Logs::default()).unwrap();
-    for hour in 0..3 {
-        let taken = process(&mut *stage, events(&a, &[n(hour * HOUR, 1)]));
-        assert_eq!(taken.tally.absorbed, 1, "hour {hour}");
-        barrier(&mut *stage, (hour + 1) * HOUR, false);
-    }
-    assert_eq!(process(&mut *stage, events(&a, &[n(0, 1)])).tally.late, 1, "its groups had to go");
-    assert_eq!(process(&mut *stage, events(&a, &[n(2 * HOUR, 1)])).tally.taken_late, 1);
-    let (effects, _) = barrier(&mut *stage, 3 * HOUR, true);
-    assert_eq!(totals(&effects), [(2, "a".to_owned(), 2, 2)]);
-}
-
-#[test]
 fn a_change_of_what_late_events_do_holds_for_hours_sealed_later_and_not_while_some_wait() {
     let (restated, a, _) = revising("restated");
     let (delta, ..) = revising("delta");
@@ -142,34 +136,6 @@ fn what_cannot_be_added_is_refused_for_rows_that_are() {
     let findings = kind().plan(&input("counts", options.clone(), &[revised(&of("a"), 1)], limits())).unwrap_err();
     assert_eq!(findings.len(), 2, "{findings:?}");
     assert!(kind().plan(&input("counts", options, &[of("a")], limits())).is_ok());
-}
-
-#[test]
-fn an_hour_that_gives_way_within_a_batch_takes_no_late_events_of_it() {
-    let (mut input, a, _) = revising("restated");
-    input.limits = Arc::new(Limits { max_groups: 2, ..limits() });
-    let mut stage = build(&*kind(), &input, None, &Logs::default()).unwrap();
-    for hour in 0..2 {
-        process(&mut *stage, events(&a, &[n(hour * HOUR, 1)]));
-        barrier(&mut *stage, (hour + 1) * HOUR, false);
-    }
-    // Hour 2 needs the room of hour 0, whose late event comes behind it.
-    let taken = process(&mut *stage, events(&a, &[n(2 * HOUR, 1), n(1, 1)]));
-    assert_eq!((taken.tally.absorbed, taken.tally.late, taken.tally.taken_late), (1, 1, 0));
-    let (effects, _) = barrier(&mut *stage, 2 * HOUR, true);
-    assert_eq!(totals(&effects), []);
-}
-
-#[test]
-fn kept_groups_make_no_room_for_rows_of_groups_that_are_there() {
-    let (mut input, a, _) = revising("restated");
-    input.limits = Arc::new(Limits { max_groups: 3, ..limits() });
-    let mut stage = build(&*kind(), &input, None, &Logs::default()).unwrap();
-    process(&mut *stage, events(&a, &[n(0, 1)]));
-    barrier(&mut *stage, HOUR, false);
-    process(&mut *stage, events(&a, &[n(HOUR, 1)]));
-    process(&mut *stage, events(&a, &[n(HOUR, 1), n(HOUR, 2), n(HOUR, 3)]));
-    assert_eq!(process(&mut *stage, events(&a, &[n(1, 1)])).tally.taken_late, 1);
 }
 
 #[test]
@@ -257,20 +223,6 @@ fn late_events_of_one_type_may_be_revisions_and_of_another_count_in_its_next_hou
     assert_eq!(totals(&rows), [(0, "a".to_owned(), 2, 2)]);
     let (rows, _) = barrier_of(&mut *stage, &[("b", 2 * HOUR), ("counts", 2 * HOUR)], None, false);
     assert_eq!(totals(&rows), [(1, "b".to_owned(), 1, 1)]);
-}
-
-#[test]
-fn events_that_wait_for_the_hour_of_their_type_make_no_room_for_others() {
-    let (mut input, a, b) = revising("restated");
-    input.limits = Arc::new(Limits { max_groups: 3, ..limits() });
-    let mut stage = build(&*kind(), &input, None, &Logs::default()).unwrap();
-    process(&mut *stage, events(&a, &[n(0, 1)]));
-    barrier_of(&mut *stage, &[("a", HOUR), ("counts", HOUR)], Some(i64::MIN), false);
-    process(&mut *stage, events(&b, &[n(0, 1)]));
-    let taken = process(&mut *stage, events(&a, &[n(HOUR, 1), n(2 * HOUR, 1), n(3 * HOUR, 1)])).tally;
-    assert_eq!((taken.absorbed, taken.dead), (1, 2), "hour 0 is waited for by type b");
-    let (rows, _) = barrier_of(&mut *stage, &[("b", HOUR)], None, true);
-    assert_eq!(totals(&rows), [(0, "a".to_owned(), 1, 1), (0, "b".to_owned(), 1, 1)]);
 }
 
 #[test]

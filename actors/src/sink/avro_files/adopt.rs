@@ -153,7 +153,7 @@ impl AvroFilesStage {
                 ..directory.manifest.clone()
             };
             for (number, file) in manifest.files.iter_mut().enumerate() {
-                file.name = place.identity(number as u32, &file.schema_fingerprint.clone()).part_name();
+                file.name = place.identity(number as u32, &file.schema_fingerprint.clone()).part_name(&file.sha256);
             }
             let given = directory.given.iter().map(|name| LogName { home: Home::Request, name: name.clone() });
             place.publish(given, &manifest, revision, effects);

@@ -279,7 +279,7 @@ impl Directory {
             late_of_earlier_hours: self.counts.earlier,
             files: (self.finished.iter().enumerate())
                 .map(|(number, part)| FileEntry {
-                    name: place.identity(number as u32, &part.entry.schema_fingerprint).part_name(),
+                    name: place.identity(number as u32, &part.entry.schema_fingerprint).part_name(&part.entry.sha256),
                     ..part.entry.clone()
                 })
                 .collect(),

@@ -21,7 +21,7 @@ pub(super) struct Place<'a> {
 impl<'a> Place<'a> {
     pub(super) fn identity(&self, part: u32, fingerprint: &'a str) -> Identity<'a> {
         Identity {
-            state_id: &self.owner.state_id,
+            topology: &self.owner.topology,
             sink: &self.owner.sink,
             event_type: self.event_type,
             hour_start_ms: self.hour_start_ms,

@@ -199,7 +199,7 @@ fn check_place(manifest: &Manifest, checker: &mut Checker<'_>) -> Option<Hour> {
 fn check_name(manifest: &Manifest, hour: Hour, number: usize, entry: &FileEntry, checker: &mut Checker<'_>) {
     let revision = format!("/rev={}", manifest.revision);
     let identity = Identity {
-        state_id: &manifest.state_id,
+        topology: &manifest.topology,
         sink: &manifest.sink,
         event_type: &manifest.event_type,
         hour_start_ms: hour.start_ms,
@@ -208,8 +208,9 @@ fn check_name(manifest: &Manifest, hour: Hour, number: usize, entry: &FileEntry,
         part: number as u32,
         fingerprint: &entry.schema_fingerprint,
     };
-    if identity.part_name() != entry.name {
-        let message = format!("by its identity its name is `{}`", identity.part_name());
+    let name = identity.part_name(&entry.sha256);
+    if name != entry.name {
+        let message = format!("by its identity and its content its name is `{name}`");
         checker.fault(FaultCode::WrongName, Some(&entry.name), message);
     }
 }
