@@ -31,7 +31,8 @@ buckets: one goes when all types that have ids in it have passed it.
 
 Keys are held as 128-bit hashes (SipHash-1-3), keyed by the secret of the state directory: nobody who lacks it can \
 make an event that is taken for another one. Memory: about 28 bytes an id, for the ids of up to two and a quarter \
-windows of event time; each id also takes 16 bytes in the state directory.",
+windows of event time. Beyond the stage's share of `runtime.state_memory` ids leave memory, but for 12 bits each; each \
+id takes 16 bytes in the state directory.",
     options: &[
         OptionSpec {
             name: "window",
@@ -111,7 +112,7 @@ impl StageKind for Dedup {
         };
         let makers: Vec<(Arc<str>, IdMaker)> = context.input.types.iter().map(maker).collect::<Result<_, _>>()?;
         let names = makers.iter().map(|(name, _)| name.clone());
-        let mut memory = Memory::new(config.window, context.input.limits.max_open_hours, names);
+        let mut memory = Memory::new(config.window, names, context.pieces.clone(), context.memory_bytes);
         let mut sealed_before_ms = match context.snapshot {
             Some(snapshot) => memory.restore(snapshot, context.logs)?,
             None => Default::default(),

@@ -20,6 +20,7 @@
 
 mod ids;
 mod kind;
+mod runs;
 mod stage;
 mod state;
 #[cfg(test)]

@@ -43,7 +43,7 @@ impl DedupStage {
         };
         let ids = self.makers[of].1.ids(batch);
         let times: Vec<i64> = batch.indexes().map(|row| column.ms(row)).collect();
-        let known = self.memory.known(&ids, &times);
+        let known = self.memory.known(&ids, &times)?;
         let sealed_ms = self.sealed_before_ms.get(name).copied().unwrap_or(i64::MIN);
         let given_up_ms = first_open_ms(batch.event_type.late.given_up_before_ms(sealed_ms), self.bucket_ms);
         Ok(Decision { of, ids, times, known, given_up_ms, sealed_ms: first_open_ms(sealed_ms, self.bucket_ms) })
@@ -86,14 +86,6 @@ impl DedupStage {
                         format!("its time {time} is before {oldest}, where ids have been forgotten: a duplicate could not be told");
                     refuse(Reason::TooOldToJudge, message);
                 }
-                Verdict::TooScattered => {
-                    tally.dead += 1;
-                    let message = format!(
-                        "its time {} needs a bucket of ids of its own, and as many as may be (`max_open_hours`) are held",
-                        format_time_ms(time_ms)
-                    );
-                    refuse(Reason::TooManyOpenHours, message);
-                }
             }
         });
         tally.sent = kept.len() as u64;
@@ -135,8 +127,8 @@ impl Stage for DedupStage {
         Ok(())
     }
 
-    fn snapshot(&mut self, _effects: &mut Effects) -> Result<Vec<u8>, StageError> {
-        self.memory.snapshot(&self.sealed_before_ms)
+    fn snapshot(&mut self, effects: &mut Effects) -> Result<Vec<u8>, StageError> {
+        self.memory.snapshot(&self.sealed_before_ms, effects)
     }
 }
 

@@ -6,46 +6,74 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tidemill_core::{Effects, Home, LogName, LogReader, StageError};
+use tidemill_core::{Effects, Home, LogName, LogReader, PieceReader, StageError};
 
+use super::runs::{Changes, Runs};
 use super::table::IdSet;
 
 /// Buckets that an event reaches on either side of its own.
 const REACH: i64 = 4;
 /// First byte of a snapshot.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 /// The ids of one quarter of a window, of all types.
-#[derive(Default)]
 struct Bucket {
-    /// The last cut before it was begun: part of the name of its Log, since a bucket that is forgotten may come back
-    /// for another type.
+    /// The last cut before its Log was begun: part of the name, since a bucket that is forgotten may come back for another
+    /// type.
     cut: u64,
     /// The types that have ids in it, by their numbers.
     types: BTreeSet<u16>,
     ids: IdSet,
     /// Ids taken by this call, as they go into the Log.
     taken: Vec<u8>,
-    /// Ids that are in the Log.
+    /// Ids that are in the Log: those in memory.
     logged: u64,
     /// CRC32C of the Log.
     crc: u32,
+    /// The cut that its pieces are named by.
+    began: u64,
+    /// Ids that have left memory.
+    runs: Runs,
+    /// Number of the call that added to it last.
+    touched: u64,
+}
+
+impl Bucket {
+    fn new(number: i64, cut: u64) -> Self {
+        let types = BTreeSet::new();
+        Self {
+            cut,
+            types,
+            ids: IdSet::default(),
+            taken: Vec::new(),
+            logged: 0,
+            crc: 0,
+            began: cut,
+            runs: Runs::new(number, cut),
+            touched: 0,
+        }
+    }
 }
 
 /// The ids taken so far, by bucket of event time.
 pub(super) struct Memory {
     window_ms: i64,
     width_ms: i64,
-    /// Buckets that may be held at the same time.
-    buckets_max: usize,
     types: Vec<OfType>,
     /// The last cut.
     cut: u64,
     buckets: BTreeMap<i64, Bucket>,
     /// Buckets that this call has added to.
     fresh: Vec<i64>,
-    /// Logs of buckets that are forgotten.
+    /// Logs and pieces of buckets that are forgotten.
     retired: Vec<LogName>,
+    gone: Changes,
+    pieces: Arc<dyn PieceReader>,
+    /// Memory for ids, in bytes.
+    memory_bytes: u64,
+    calls: u64,
+    /// Some ids have left memory.
+    has_runs: bool,
 }
 
 /// A type that arrives.
@@ -74,6 +102,7 @@ struct KeptBucket {
     /// Ids in its Log, and the Log's CRC32C.
     count: u64,
     crc: u32,
+    began: u64,
 }
 
 /// The events of a batch, one an index.
@@ -94,28 +123,35 @@ pub(super) enum Verdict {
     Late,
     /// Older than this event time, before which ids have been forgotten.
     TooOld(i64),
-    /// It would need a bucket too many.
-    TooScattered,
 }
 
 impl Memory {
     /// `types`: names of those that arrive, in the order of their numbers.
-    pub(super) fn new(window_ms: i64, buckets_max: usize, types: impl Iterator<Item = Arc<str>>) -> Self {
+    pub(super) fn new(
+        window_ms: i64,
+        types: impl Iterator<Item = Arc<str>>,
+        pieces: Arc<dyn PieceReader>,
+        memory_bytes: u64,
+    ) -> Self {
         Self {
             window_ms,
-            buckets_max,
             width_ms: (window_ms + REACH - 1) / REACH,
             types: types.map(|name| OfType { name, forgotten_before: i64::MIN }).collect(),
             cut: 0,
             buckets: BTreeMap::new(),
             fresh: Vec::new(),
             retired: Vec::new(),
+            gone: Changes::new(),
+            pieces,
+            memory_bytes,
+            calls: 0,
+            has_runs: false,
         }
     }
 
     /// Whether each id is known in a bucket within reach of its time. The loop has nothing to wait for between two
     /// ids, so that the processor fetches several of them from memory at once.
-    pub(super) fn known(&self, ids: &[u128], times: &[i64]) -> Vec<bool> {
+    pub(super) fn known(&self, ids: &[u128], times: &[i64]) -> Result<Vec<bool>, StageError> {
         // A batch touches few buckets, often in turns.
         let mut reaches: Vec<Reach<'_>> = Vec::new();
         let mut current = 0;
@@ -129,7 +165,36 @@ impl Memory {
             }
             reaches[current].sets.iter().any(|set| set.contains(*id))
         };
-        ids.iter().zip(times).map(probe).collect()
+        let mut known: Vec<bool> = ids.iter().zip(times).map(probe).collect();
+        if self.has_runs {
+            self.look_into_runs(ids, times, &mut known)?;
+        }
+        Ok(known)
+    }
+
+    /// The same for ids that have left memory. Each piece is read once for all of its ids that may be in it.
+    fn look_into_runs(&self, ids: &[u128], times: &[i64], known: &mut [bool]) -> Result<(), StageError> {
+        // Bucket, place of the run in it, piece, and the id.
+        let mut questions: Vec<(i64, usize, usize, usize)> = Vec::new();
+        for at in (0..ids.len()).filter(|at| !known[*at]) {
+            let bucket = times[at].div_euclid(self.width_ms);
+            for (number, other) in self.buckets.range(bucket - REACH..=bucket + REACH) {
+                for (place, run) in other.runs.iter().enumerate().filter(|(_, run)| run.may_hold(ids[at])) {
+                    questions.extend(run.block_of(ids[at]).map(|block| (*number, place, block, at)));
+                }
+            }
+        }
+        questions.sort_unstable();
+        for of_piece in questions.chunk_by(|a, b| (a.0, a.1, a.2) == (b.0, b.1, b.2)) {
+            let (number, place, block, _) = of_piece[0];
+            let Some(bucket) = self.buckets.get(&number) else { continue };
+            let Some(run) = bucket.runs.iter().nth(place) else { continue };
+            let found = bucket.runs.block(run, block, &*self.pieces)?;
+            for (.., at) in of_piece {
+                known[*at] |= found.binary_search(&ids[*at]).is_ok();
+            }
+        }
+        Ok(())
     }
 
     /// The buckets within reach of `bucket`, itself first.
@@ -181,9 +246,8 @@ impl Memory {
         };
         let known = if known.is_empty() { &events.known[run.clone()] } else { &known };
         let is_taken = |at: usize| !known[at - run.start] && events.times[at] >= given_up_ms;
-        let is_there = self.buckets.contains_key(&bucket);
-        if !is_there && self.buckets.len() < self.buckets_max && run.clone().any(is_taken) {
-            self.buckets.insert(bucket, Bucket { cut: self.cut, ..Bucket::default() });
+        if !self.buckets.contains_key(&bucket) && run.clone().any(is_taken) {
+            self.buckets.insert(bucket, Bucket::new(bucket, self.cut));
         }
         let mut own = self.buckets.get_mut(&bucket);
         let was_fresh = own.as_ref().is_some_and(|own| !own.taken.is_empty());
@@ -191,8 +255,8 @@ impl Memory {
             let id = events.ids[at];
             let verdict = match &mut own {
                 _ if known[at - run.start] => Verdict::Duplicate,
-                None if events.times[at] < given_up_ms => Verdict::Late,
-                None => Verdict::TooScattered,
+                // There is one for all that can be taken.
+                None => Verdict::Late,
                 Some(own) if events.times[at] < given_up_ms => match own.ids.contains(id) {
                     true => Verdict::Duplicate,
                     false => Verdict::Late,
@@ -209,6 +273,7 @@ impl Memory {
         }
         let Some(own) = own.filter(|own| !own.taken.is_empty()) else { return };
         own.types.insert(events.of as u16);
+        own.touched = self.calls;
         if !was_fresh {
             self.fresh.push(bucket);
         }
@@ -232,11 +297,12 @@ impl Memory {
             // One whose types do not arrive any more goes with the first that passes it.
             bucket.types.iter().map(of_type).min().unwrap_or(most) <= number
         };
-        let retired = &mut self.retired;
+        let (retired, gone) = (&mut self.retired, &mut self.gone);
         self.buckets.retain(|number, bucket| {
             let is_needed = is_needed(*number, bucket);
-            if !is_needed && bucket.logged > 0 {
-                retired.push(log_name(*number, bucket.cut));
+            if !is_needed {
+                retired.extend((bucket.logged > 0).then(|| log_name(*number, bucket.cut)));
+                bucket.runs.remove(gone);
             }
             is_needed
         });
@@ -244,6 +310,7 @@ impl Memory {
 
     /// Hands over the ids taken by this call, and the Logs that are not needed any more.
     pub(super) fn flush(&mut self, effects: &mut Effects) {
+        self.calls += 1;
         self.fresh.sort_unstable();
         for number in self.fresh.drain(..) {
             // A bucket that this call has added to and forgotten again leaves nothing to keep.
@@ -256,13 +323,19 @@ impl Memory {
         effects.retired.append(&mut self.retired);
     }
 
-    pub(super) fn snapshot(&self, sealed_before_ms: &BTreeMap<Arc<str>, i64>) -> Result<Vec<u8>, StageError> {
+    pub(super) fn snapshot(
+        &mut self,
+        sealed_before_ms: &BTreeMap<Arc<str>, i64>,
+        effects: &mut Effects,
+    ) -> Result<Vec<u8>, StageError> {
+        self.leave(effects)?;
         let bucket = |(number, bucket): (&i64, &Bucket)| KeptBucket {
             number: *number,
             cut: bucket.cut,
             types: bucket.types.clone(),
             count: bucket.logged,
             crc: bucket.crc,
+            began: bucket.began,
         };
         let kept = Kept {
             window_ms: self.window_ms,
@@ -273,6 +346,31 @@ impl Memory {
         };
         postcard::to_extend(&kept, vec![VERSION])
             .map_err(|error| StageError { message: "can't write the snapshot".into(), source: Some(error.into()) })
+    }
+
+    /// Beyond the share of memory, ids leave it: first those of buckets that have not been added to for longest, until half
+    /// of the share is free. What filters take is not counted: they stay.
+    fn leave(&mut self, effects: &mut Effects) -> Result<(), StageError> {
+        effects.pieces.append(&mut self.gone);
+        let mut held: u64 = self.buckets.values().map(|bucket| bucket.ids.memory_bytes() as u64).sum();
+        if held <= self.memory_bytes {
+            return Ok(());
+        }
+        let mut buckets: Vec<_> = self.buckets.iter_mut().filter(|(_, bucket)| !bucket.ids.is_empty()).collect();
+        buckets.sort_unstable_by_key(|(number, bucket)| (bucket.touched, **number));
+        for (number, bucket) in buckets {
+            if held <= self.memory_bytes / 2 {
+                break;
+            }
+            let ids = std::mem::take(&mut bucket.ids);
+            held -= ids.memory_bytes() as u64;
+            self.has_runs = true;
+            bucket.runs.add(ids.iter().collect(), &*self.pieces, &mut effects.pieces)?;
+            // What comes from now on goes into another Log.
+            effects.retired.extend((bucket.logged > 0).then(|| log_name(*number, bucket.cut)));
+            (bucket.cut, bucket.logged, bucket.crc) = (self.cut, 0, 0);
+        }
+        Ok(())
     }
 
     /// Gives a new memory what it held at a cut; returns the horizons that belong to it.
@@ -304,10 +402,13 @@ impl Memory {
             let name = &kept.types.get(usize::from(*of))?.name;
             Some(self.types.iter().position(|of| of.name == *name)? as u16)
         };
-        for KeptBucket { number, cut, types, count, crc } in kept.buckets {
-            let ids = read_ids(logs, &log_name(number, cut), count, crc)?;
+        for KeptBucket { number, cut, types, count, crc, began } in kept.buckets {
+            let ids = if count > 0 { read_ids(logs, &log_name(number, cut), count, crc)? } else { IdSet::default() };
+            let runs = Runs::read(number, began, &*self.pieces)?;
+            self.has_runs |= !runs.is_empty();
             let types = types.iter().filter_map(number_now).collect();
-            self.buckets.insert(number, Bucket { cut, types, ids, taken: Vec::new(), logged: count, crc });
+            let bucket = Bucket { cut, types, ids, logged: count, crc, began, runs, ..Bucket::new(number, began) };
+            self.buckets.insert(number, bucket);
         }
         Ok(kept.sealed_before_ms)
     }

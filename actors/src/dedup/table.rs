@@ -60,6 +60,11 @@ impl IdSet {
         Self { parts, route: &ROUTE, len: 0 }
     }
 
+    /// All ids, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = u128> {
+        self.parts.iter().flatten().copied()
+    }
+
     /// Number of ids.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -152,7 +152,7 @@ fn a_manifest_that_was_forged_with_its_checksums_is_found_by_the_events() {
     );
     assert_eq!(forge(&|manifest| manifest.event_time.min = None), [FaultCode::WrongContent]);
     assert_eq!(forge(&|manifest| manifest.files[0].codec = "snappy".into()), [FaultCode::BadFile]);
-    assert_eq!(forge(&|manifest| manifest.state_id = "x".into()), [FaultCode::WrongName]);
+    assert_eq!(forge(&|manifest| manifest.topology = "x".into()), [FaultCode::WrongName]);
     assert!(forge(&|manifest| manifest.event_type = "stop".into()).contains(&FaultCode::BadFile));
     let moved = forge(&|manifest| {
         manifest.hour.start = "1970-01-01T05:00:00Z".into();
