@@ -4,6 +4,7 @@
 
 mod accounts;
 mod audit;
+mod by_hour;
 pub mod dedup;
 pub mod filter;
 pub mod hourly;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 use tidemill_actors::sink::{Revision, RevisionError, SUCCESS_NAME};
-use tidemill_core::{DEAD_LETTER_TYPE, Hour as Bucket, format_time_ms};
+use tidemill_core::{DEAD_LETTER_TYPE, GAP_HOURS_MAX, Hour as Bucket, format_time_ms};
 use tidemill_runtime::{HourState, Status, TypeHours, hour_state, newest};
 
 use super::{Hour, Report, Row, State};
@@ -74,14 +74,7 @@ pub(crate) fn gather(
         // What a sink takes no more is missing nowhere.
         let is_taken = of_sink.is_none_or(|types| types.contains_key(event_type));
         let of_type = of_sink.and_then(|types| types.get(event_type)).unwrap_or(first);
-        let hours = Hours {
-            hour_ms,
-            now_ms,
-            lateness_ms: state.allowed_lateness_ms,
-            gap_max: usize::try_from(state.max_open_hours).unwrap_or(usize::MAX),
-            starts_ms: &starts_ms,
-            is_taken,
-        };
+        let hours = Hours { hour_ms, now_ms, lateness_ms: state.allowed_lateness_ms, starts_ms: &starts_ms, is_taken };
         let told = status.iter().flat_map(|status| &status.types).find(|told| told.name == *event_type);
         types.push(Row {
             event_type: event_type.to_owned(),
@@ -237,8 +230,6 @@ struct Hours<'a> {
     hour_ms: i64,
     now_ms: i64,
     lateness_ms: i64,
-    /// A longer gap has no manifests.
-    gap_max: usize,
     /// The sink takes the type.
     is_taken: bool,
     starts_ms: &'a [i64],
@@ -286,7 +277,7 @@ impl Hours<'_> {
         let mut kept = Vec::new();
         for length in runs {
             let run: Vec<Hour> = hours.by_ref().take(length).collect();
-            if !(run.len() > self.gap_max && run.iter().all(is_missing)) {
+            if !(run.len() as i64 > GAP_HOURS_MAX && run.iter().all(is_missing)) {
                 kept.extend(run);
             }
         }

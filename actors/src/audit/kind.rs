@@ -22,7 +22,7 @@ as in manifests; null when the type has none), `is_late` (they are events that c
 `told_at` (the cut that seals the hour, and its wall clock). What stages hand on and take is compared at every cut without it; these rows are for whoever compares them with what is \
 elsewhere. Rows of a type whose hour is sealed later than those of the rows are a revision.
 
-Counts of hours that are open are kept for `max_open_hours` hours of all types at most; beyond it those of the hours that come last are left out.",
+Counts of all hours that are open are kept in memory, some 100 bytes for each hour and stage.",
     options: &[],
     input: Shape::Rows,
     output: Shape::Rows,

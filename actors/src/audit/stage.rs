@@ -5,42 +5,48 @@ use std::sync::Arc;
 
 use arrow_array::builder::StringViewBuilder;
 use arrow_array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, TimestampMillisecondArray};
-use serde::{Deserialize, Serialize};
 use tidemill_core::{
-    Batch, Counted, Effects, EventType, HourNote, Input, Late, Origin, RowOrigins, Seals, Stage, StageContext,
-    StageError, Tally, Totals,
+    Batch, Counted, Effects, EventType, HourNote, Input, Late, Origin, PieceChanges, PieceReader, RowOrigins, Seals,
+    Stage, StageContext, StageError, Tally, Totals,
 };
+
+use crate::by_hour::ByHour;
 
 /// Rows of a batch at most.
 const BATCH_ROWS: usize = 8192;
+/// What the names of its pieces begin with.
+const PREFIX: &str = "c/";
 /// First byte of a snapshot.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 pub(super) struct AuditStage {
     bucket_ms: i64,
-    hours_max: usize,
     output: Arc<EventType>,
     types: BTreeMap<Arc<str>, OfType>,
     /// Of the rows.
     sealed_before_ms: i64,
     /// Rows of late events went out that are in no revision yet.
     is_revising: bool,
+    /// Pieces of types that do not arrive any more.
+    strangers: PieceChanges,
+}
+
+fn unreadable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StageError {
+    StageError { message: "can't read the state of audit".into(), source: Some(error.into()) }
+}
+
+fn unwritable(error: postcard::Error) -> StageError {
+    StageError { message: "can't write the state of audit".into(), source: Some(error.into()) }
 }
 
 struct OfType {
     late: Late,
     has_ids: bool,
     sealed_before_ms: i64,
-    kept: Kept,
-}
-
-/// Of a type.
-#[derive(Default, Serialize, Deserialize)]
-struct Kept {
     /// Hours that end at or before it are told of no more.
     given_up_ms: i64,
-    /// By start of the hour and stage: the cut that the count ends with, and the count.
-    hours: BTreeMap<i64, BTreeMap<Arc<str>, (u64, Totals)>>,
+    /// By stage: the cut that the count ends with, and the count. In pieces `c/<hour>/<type>`.
+    hours: ByHour<BTreeMap<Arc<str>, (u64, Totals)>>,
 }
 
 struct Row {
@@ -54,12 +60,9 @@ struct Row {
 
 impl AuditStage {
     pub(super) fn new(context: &StageContext<'_>) -> Result<Self, StageError> {
-        let mut kept: BTreeMap<Arc<str>, Kept> = match context.snapshot.map(<[u8]>::split_first) {
+        let given_up_ms: BTreeMap<Arc<str>, i64> = match context.snapshot.map(<[u8]>::split_first) {
             None => BTreeMap::new(),
-            Some(Some((&VERSION, bytes))) => postcard::from_bytes(bytes).map_err(|error| StageError {
-                message: "can't read the snapshot of audit".into(),
-                source: Some(error.into()),
-            })?,
+            Some(Some((&VERSION, bytes))) => postcard::from_bytes(bytes).map_err(unreadable)?,
             Some(first) => {
                 let version = first.map(|(version, _)| *version);
                 return Err(StageError::new(format!(
@@ -70,30 +73,51 @@ impl AuditStage {
         let output = context.outputs.first().cloned();
         let of_type = |of: &Arc<EventType>| {
             let sealed_before_ms = context.sealed_before_ms.get(&of.name).copied().unwrap_or(i64::MIN);
-            let kept = kept.remove(&of.name).unwrap_or(Kept { given_up_ms: sealed_before_ms, hours: BTreeMap::new() });
-            let of_type = OfType { late: of.late, has_ids: !of.id.is_empty(), sealed_before_ms, kept };
+            let of_type = OfType {
+                late: of.late,
+                has_ids: !of.id.is_empty(),
+                sealed_before_ms,
+                given_up_ms: given_up_ms.get(&of.name).copied().unwrap_or(sealed_before_ms),
+                hours: ByHour::default(),
+            };
             (of.name.clone(), of_type)
         };
-        Ok(Self {
+        let mut stage = Self {
             bucket_ms: context.input.limits.bucket_ms,
-            hours_max: context.input.limits.max_open_hours,
             output: output.ok_or_else(|| StageError::new("the stage was planned without a type of its own"))?,
             types: context.input.types.iter().map(of_type).collect(),
             sealed_before_ms: context.sealed_before_ms.get(&context.input.name).copied().unwrap_or(i64::MIN),
             is_revising: false,
-        })
+            strangers: PieceChanges::new(),
+        };
+        stage.restore(&*context.pieces)?;
+        Ok(stage)
+    }
+
+    fn restore(&mut self, pieces: &dyn PieceReader) -> Result<(), StageError> {
+        for name in pieces.names(PREFIX) {
+            let hour_and_type = name[PREFIX.len()..].split_once('/');
+            let parsed = hour_and_type.and_then(|(start_ms, of)| Some((start_ms.parse::<i64>().ok()?, of)));
+            let (start_ms, of) = parsed.ok_or_else(|| StageError::new(format!("audit has no piece `{name}`")))?;
+            match self.types.get_mut(of) {
+                Some(of_type) => {
+                    let bytes = pieces.read(&name).map_err(unreadable)?;
+                    of_type.hours.restore(start_ms, postcard::from_bytes(&bytes).map_err(unreadable)?);
+                }
+                None => self.strangers.push((name, None)),
+            }
+        }
+        Ok(())
     }
 
     fn note(&mut self, note: &HourNote) {
         let Some(Counted { cut, stage, totals }) = &note.counted else { return };
-        let held: usize = self.types.values().map(|of| of.kept.hours.len()).sum();
         let Some(of_type) = self.types.get_mut(&note.event_type) else { return };
         let start_ms = note.hour.start_ms;
-        let may_be_kept = held < self.hours_max || of_type.kept.hours.contains_key(&start_ms);
-        if note.hour.end_ms() <= of_type.kept.given_up_ms || !may_be_kept || totals.events == 0 {
+        if note.hour.end_ms() <= of_type.given_up_ms || totals.events == 0 {
             return;
         }
-        let known = of_type.kept.hours.entry(start_ms).or_default().entry(stage.clone()).or_default();
+        let known = of_type.hours.entry(start_ms).entry(stage.clone()).or_default();
         // Stages that take from one and lead to one bring its remarks twice.
         if *cut > known.0 {
             known.0 = *cut;
@@ -106,10 +130,8 @@ impl AuditStage {
         let bucket_ms = self.bucket_ms;
         let Some(of_type) = self.types.get_mut(name) else { return Vec::new() };
         let open_from_ms = of_type.sealed_before_ms.saturating_sub(bucket_ms).saturating_add(1);
-        let open = of_type.kept.hours.split_off(&open_from_ms);
-        let sealed = std::mem::replace(&mut of_type.kept.hours, open);
         let mut rows = Vec::new();
-        for (start_ms, stages) in sealed {
+        for (start_ms, stages) in of_type.hours.split_before(open_from_ms) {
             let end_ms = start_ms.saturating_add(bucket_ms);
             let is_late = end_ms <= sealed_ms;
             self.is_revising |= end_ms <= self.sealed_before_ms;
@@ -180,7 +202,7 @@ impl Stage for AuditStage {
             let Some(of_type) = self.types.get_mut(&horizon.event_type) else { continue };
             let was_ms = of_type.sealed_before_ms;
             of_type.sealed_before_ms = was_ms.max(horizon.sealed_before_ms);
-            of_type.kept.given_up_ms = of_type.kept.given_up_ms.max(of_type.late.given_up_by_ms(horizon));
+            of_type.given_up_ms = of_type.given_up_ms.max(of_type.late.given_up_by_ms(horizon));
             rows.extend(self.told(&horizon.event_type, was_ms));
         }
         for name in &seals.revised {
@@ -200,15 +222,17 @@ impl Stage for AuditStage {
         if std::mem::take(&mut self.is_revising) {
             effects.revising.push(self.output.name.clone());
         }
-        let kept: BTreeMap<&Arc<str>, &Kept> = self.types.iter().map(|(name, of)| (name, &of.kept)).collect();
-        postcard::to_extend(&kept, vec![VERSION]).map_err(|error| StageError {
-            message: "can't write the snapshot of audit".into(),
-            source: Some(error.into()),
-        })
+        effects.pieces.append(&mut self.strangers);
+        for (name, of_type) in &mut self.types {
+            of_type.hours.save(|start_ms| format!("{PREFIX}{start_ms}/{name}"), &mut effects.pieces)?;
+        }
+        let given_up_ms: BTreeMap<&Arc<str>, i64> =
+            self.types.iter().map(|(name, of)| (name, of.given_up_ms)).collect();
+        postcard::to_extend(&given_up_ms, vec![VERSION]).map_err(unwritable)
     }
 
     fn open_hours(&self) -> BTreeMap<Arc<str>, usize> {
-        let open = self.types.iter().filter(|(_, of)| !of.kept.hours.is_empty());
-        open.map(|(name, of)| (name.clone(), of.kept.hours.len())).collect()
+        let open = self.types.iter().filter(|(_, of)| !of.hours.is_empty());
+        open.map(|(name, of)| (name.clone(), of.hours.len())).collect()
     }
 }

@@ -9,7 +9,7 @@ use tidemill_core::{
     Counted, Effects, EventType, Horizon, Hour, HourNote, IdSum, Input, Late, LatePolicy, Limits, RevisionMode,
     SealReason, Seals, Stage, StageInput, Totals,
 };
-use tidemill_testkit::Start;
+use tidemill_testkit::{KeptPieces, Start};
 
 use super::kind::Audit;
 
@@ -28,6 +28,7 @@ struct Rig {
     stage: Box<dyn Stage>,
     cut: u64,
     sealed: BTreeMap<Arc<str>, i64>,
+    pieces: KeptPieces,
 }
 
 /// Start of the hour, type, stage, events, ids, whether they are late, cut.
@@ -35,20 +36,15 @@ type Row = (i64, String, String, i64, Option<String>, bool, i64);
 
 impl Rig {
     fn new(types: &[Arc<EventType>]) -> Self {
-        let limits = Limits {
-            bucket_ms: 100,
-            hold_at_most_ms: 0,
-            max_ahead_ms: 0,
-            max_open_hours: 3,
-            ..tidemill_testkit::limits()
-        };
+        let limits = Limits { bucket_ms: 100, hold_at_most_ms: 0, max_ahead_ms: 0, ..tidemill_testkit::limits() };
         let input = StageInput {
             name: "counted".into(),
             options: Default::default(),
             types: types.to_vec(),
             limits: Arc::new(limits),
         };
-        Self { stage: build(&input, None, &BTreeMap::new()), input, cut: 0, sealed: BTreeMap::new() }
+        let pieces = KeptPieces::default();
+        Self { stage: build(&input, None, &BTreeMap::new(), &pieces), input, cut: 0, sealed: BTreeMap::new(), pieces }
     }
 
     fn note(&mut self, event_type: &str, start_ms: i64, stage: &str, cut: u64, events: u64) {
@@ -78,7 +74,8 @@ impl Rig {
         self.stage.seal(&seals, &mut effects).expect("sealed");
         let snapshot = self.stage.snapshot(&mut effects).expect("a snapshot");
         self.sealed.extend(horizons.iter().map(|(name, before)| (Arc::from(*name), *before)));
-        self.stage = build(&self.input, Some(&snapshot), &self.sealed);
+        self.pieces.apply(&effects.pieces);
+        self.stage = build(&self.input, Some(&snapshot), &self.sealed, &self.pieces);
         let rows = effects.batches.iter().flat_map(|batch| {
             let columns = &batch.records;
             (0..batch.records.num_rows()).map(|row| {
@@ -99,8 +96,14 @@ impl Rig {
     }
 }
 
-fn build(input: &StageInput, snapshot: Option<&[u8]>, sealed: &BTreeMap<Arc<str>, i64>) -> Box<dyn Stage> {
-    let start = Start { sealed_before_ms: sealed.clone(), snapshot, ..Start::default() };
+fn build(
+    input: &StageInput,
+    snapshot: Option<&[u8]>,
+    sealed: &BTreeMap<Arc<str>, i64>,
+    pieces: &KeptPieces,
+) -> Box<dyn Stage> {
+    let pieces = Arc::new(pieces.clone());
+    let start = Start { sealed_before_ms: sealed.clone(), snapshot, pieces, ..Start::default() };
     tidemill_testkit::build(&Audit, input, start).expect("it is built")
 }
 
@@ -130,7 +133,7 @@ fn there_is_a_row_for_each_stage_when_an_hour_is_sealed_and_late_ones_are_told_a
 }
 
 #[test]
-fn without_ids_there_is_no_hash_and_beyond_the_limit_there_are_no_hours() {
+fn without_ids_there_is_no_hash() {
     let mut rig = Rig::new(&[event_type("play", &[], LatePolicy::DeadLetter)]);
     for hour in 0..5 {
         rig.note("play", hour * 100, "parse", 1, 1);
@@ -138,7 +141,7 @@ fn without_ids_there_is_no_hash_and_beyond_the_limit_there_are_no_hours() {
     let (rows, _) = rig.barrier(&[("play", 1_000)], &[]);
     assert_eq!(
         rows.iter().map(|row| (row.0, row.4.clone())).collect::<Vec<_>>(),
-        [(0, None), (100, None), (200, None)]
+        [(0, None), (100, None), (200, None), (300, None), (400, None)]
     );
     // Those that come when their hour is sealed are dead letters.
     rig.note("play", 300, "parse", 2, 1);

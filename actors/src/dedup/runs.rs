@@ -5,7 +5,7 @@
 //! that are not there. Ids are keyed hashes, so their own bits serve as its hash.
 
 use serde::{Deserialize, Serialize};
-use tidemill_core::{PieceReader, StageError};
+use tidemill_core::{PieceChanges, PieceReader, StageError};
 
 /// Ids in a piece: 16 KiB.
 const BLOCK_IDS: usize = 1024;
@@ -18,9 +18,6 @@ const MERGED_RUNS: usize = 4;
 /// Multipliers of the filter, as the format has them: one for each of the eight words of a block.
 const SALTS: [u32; 8] =
     [0x47b6_137b, 0x4497_4d91, 0x8824_ad5b, 0xa2b7_289d, 0x7054_95c7, 0x2df1_424b, 0x9efc_4947, 0x5c6b_fb31];
-
-/// What changes of a stage's pieces.
-pub(super) type Changes = Vec<(String, Option<Vec<u8>>)>;
 
 /// Sorted ids of one bucket.
 #[derive(Serialize, Deserialize)]
@@ -109,7 +106,7 @@ impl Runs {
         &mut self,
         mut ids: Vec<u128>,
         pieces: &dyn PieceReader,
-        changes: &mut Changes,
+        changes: &mut PieceChanges,
     ) -> Result<(), StageError> {
         ids.sort_unstable();
         // The last ones are the smallest: each is at least twice as large as the next, or there are few of a size.
@@ -151,7 +148,7 @@ impl Runs {
     }
 
     /// The bucket is forgotten.
-    pub(super) fn remove(&self, changes: &mut Changes) {
+    pub(super) fn remove(&self, changes: &mut PieceChanges) {
         for run in &self.runs {
             changes.extend((0..run.firsts.len()).map(|block| (run.block(&self.name, block), None)));
             changes.push((run.head(&self.name), None));
@@ -192,7 +189,7 @@ mod tests {
                     spread(number)
                 })
                 .collect();
-            let mut changes = Changes::new();
+            let mut changes = PieceChanges::new();
             runs.add(ids, &pieces, &mut changes).unwrap();
             pieces.apply(&changes);
             if part % 5 == 4 {
@@ -206,7 +203,7 @@ mod tests {
         let run = runs.iter().max_by_key(|run| run.ids).unwrap();
         let wrong = strangers.filter(|number| run.may_hold(spread(*number))).count();
         assert!(wrong < 200, "the filter is wrong {wrong} times in 20,000");
-        let mut changes = Changes::new();
+        let mut changes = PieceChanges::new();
         runs.remove(&mut changes);
         let names: BTreeSet<String> = changes.into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, pieces.names("").into_iter().collect(), "all pieces go");

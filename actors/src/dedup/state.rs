@@ -6,9 +6,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tidemill_core::{Effects, Home, LogName, LogReader, PieceReader, StageError};
+use tidemill_core::{Effects, Home, LogName, LogReader, PieceChanges, PieceReader, StageError};
 
-use super::runs::{Changes, Runs};
+use super::runs::Runs;
 use super::table::IdSet;
 
 /// Buckets that an event reaches on either side of its own.
@@ -67,7 +67,7 @@ pub(super) struct Memory {
     fresh: Vec<i64>,
     /// Logs and pieces of buckets that are forgotten.
     retired: Vec<LogName>,
-    gone: Changes,
+    gone: PieceChanges,
     pieces: Arc<dyn PieceReader>,
     /// Memory for ids, in bytes.
     memory_bytes: u64,
@@ -141,7 +141,7 @@ impl Memory {
             buckets: BTreeMap::new(),
             fresh: Vec::new(),
             retired: Vec::new(),
-            gone: Changes::new(),
+            gone: PieceChanges::new(),
             pieces,
             memory_bytes,
             calls: 0,

@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidemill_core::{
-    DefaultValue, EventType, Finding, KindSpec, Late, OptionSpec, OptionType, RevisionMode, Role, Shape, Stage,
-    StageContext, StageError, StageInput, StageKind, State,
+    DefaultValue, EventType, Finding, KindSpec, Late, OptionSpec, OptionType, PieceChanges, RevisionMode, Role, Shape,
+    Stage, StageContext, StageError, StageInput, StageKind, State,
 };
 
 use super::output;
 use super::plan::{Config, Plan};
 use super::snapshot;
 use super::stage::{HourlyStage, InputType};
-use super::state::Changes;
 
 pub(super) struct Hourly;
 
@@ -123,7 +122,7 @@ impl StageKind for Hourly {
             open: BTreeMap::new(),
             pieces: context.pieces.clone(),
             memory_bytes: context.memory_bytes,
-            gone: Changes::new(),
+            gone: PieceChanges::new(),
             calls: 0,
             has_many_groups: false,
             has_revised: false,

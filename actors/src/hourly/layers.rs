@@ -7,14 +7,13 @@
 use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
-use tidemill_core::{PieceReader, StageError};
+use tidemill_core::{PieceChanges, PieceReader, StageError};
 
 use super::emit;
 use super::groups::Groups;
 use super::interner::{Held, order};
 use super::measure::Accumulator;
 use super::plan::Plan;
-use super::state::Changes;
 
 /// Bytes of a piece.
 const BLOCK_BYTES: usize = 64 << 10;
@@ -37,7 +36,7 @@ impl Layer {
     }
 
     /// Removes its pieces.
-    pub(super) fn remove(&self, hour: &str, changes: &mut Changes) {
+    pub(super) fn remove(&self, hour: &str, changes: &mut PieceChanges) {
         changes.extend((0..self.blocks).map(|block| (self.piece(hour, block), None)));
     }
 }
@@ -201,11 +200,11 @@ pub(super) struct Writer<'a> {
     hour: &'a str,
     layer: Layer,
     bytes: Vec<u8>,
-    changes: &'a mut Changes,
+    changes: &'a mut PieceChanges,
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(hour: &'a str, number: u32, changes: &'a mut Changes) -> Self {
+    pub(super) fn new(hour: &'a str, number: u32, changes: &'a mut PieceChanges) -> Self {
         Self { hour, layer: Layer { number, blocks: 0, groups: 0 }, bytes: Vec::new(), changes }
     }
 

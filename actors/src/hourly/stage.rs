@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use arrow_array::ArrayRef;
 use tidemill_core::{
-    Batch, DeadLetter, Effects, EventType, Field, Hour, Input, Late, LatePolicy, Limits, Origin, PieceReader, Reason,
-    RowOrigins, Seals, Stage, StageError, Tally, TimeColumn,
+    Batch, DeadLetter, Effects, EventType, Field, Hour, Input, Late, LatePolicy, Limits, Origin, PieceChanges,
+    PieceReader, Reason, RowOrigins, Seals, Stage, StageError, Tally, TimeColumn,
 };
 
 use super::emit;
 use super::plan::Plan;
 use super::snapshot;
-use super::state::{Changes, OpenHour, Phase, name_of};
+use super::state::{OpenHour, Phase, name_of};
 use crate::dedup::{first_open_ms, late_message};
 
 /// One type that arrives.
@@ -47,7 +47,7 @@ pub(super) struct HourlyStage {
     /// How much state it may keep in memory, in bytes.
     pub(super) memory_bytes: u64,
     /// Pieces of hours that have ended.
-    pub(super) gone: Changes,
+    pub(super) gone: PieceChanges,
     /// Number of calls so far: says which hours took events last.
     pub(super) calls: u64,
     /// More groups are open than the alarm is set to.
@@ -191,7 +191,7 @@ impl HourlyStage {
 
     /// Puts into pieces what changed. Beyond its share of memory, hours leave it: first those that have not taken events for
     /// longest, until half of the share is free.
-    fn save(&mut self, changes: &mut Changes) -> Result<(), StageError> {
+    fn save(&mut self, changes: &mut PieceChanges) -> Result<(), StageError> {
         changes.append(&mut self.gone);
         let mut held = 0;
         for ((input, start_ms), hour) in &mut self.open {

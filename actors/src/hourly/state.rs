@@ -4,7 +4,7 @@
 //! numbers, `l/<hour>/<type>/<layer>/<block>` those that have left it (`layers`). A cut writes pieces that have changed.
 
 use serde::{Deserialize, Serialize};
-use tidemill_core::{PieceReader, StageError};
+use tidemill_core::{PieceChanges, PieceReader, StageError};
 
 use super::layers::{LAYERS_MAX, Layer, Table, Writer, merged};
 use super::plan::Plan;
@@ -14,9 +14,6 @@ use super::{emit, snapshot};
 const SHARD_GROUPS: usize = 16;
 /// What a group takes in memory beyond its bytes in a piece, about: entries of tables.
 const GROUP_BYTES: u64 = 96;
-
-/// What changes of a stage's pieces.
-pub(super) type Changes = Vec<(String, Option<Vec<u8>>)>;
 
 /// An hour of a type that still takes events.
 pub(super) struct OpenHour {
@@ -128,7 +125,7 @@ impl OpenHour {
     }
 
     /// Puts into pieces what changed.
-    pub(super) fn save(&mut self, name: &str, changes: &mut Changes) -> Result<(), StageError> {
+    pub(super) fn save(&mut self, name: &str, changes: &mut PieceChanges) -> Result<(), StageError> {
         if !std::mem::take(&mut self.is_changed) {
             return Ok(());
         }
@@ -146,7 +143,7 @@ impl OpenHour {
         Ok(())
     }
 
-    fn save_head(&self, name: &str, changes: &mut Changes) -> Result<(), StageError> {
+    fn save_head(&self, name: &str, changes: &mut PieceChanges) -> Result<(), StageError> {
         let saved = SavedHour { phase: self.phase, layers: self.layers.clone(), next_layer: self.next_layer };
         let bytes = postcard::to_stdvec(&saved).map_err(|error| snapshot::unwritten(error.into()))?;
         changes.push((format!("h/{name}"), Some(bytes)));
@@ -159,7 +156,7 @@ impl OpenHour {
         plan: &Plan,
         name: &str,
         pieces: &dyn PieceReader,
-        changes: &mut Changes,
+        changes: &mut PieceChanges,
     ) -> Result<(), StageError> {
         if self.table.groups.len() == 0 {
             return Ok(());
@@ -184,14 +181,14 @@ impl OpenHour {
         self.save_head(name, changes)
     }
 
-    fn remove_shards(&mut self, name: &str, changes: &mut Changes) {
+    fn remove_shards(&mut self, name: &str, changes: &mut PieceChanges) {
         let shards = std::mem::take(&mut self.shards);
         let written = shards.iter().enumerate().filter(|(_, shard)| shard.bytes > 0);
         changes.extend(written.map(|(number, _)| (format!("g/{name}/{number:08}"), None)));
     }
 
     /// Ends it: its pieces go.
-    pub(super) fn remove(mut self, name: &str, changes: &mut Changes) {
+    pub(super) fn remove(mut self, name: &str, changes: &mut PieceChanges) {
         self.remove_shards(name, changes);
         self.layers.iter().for_each(|layer| layer.remove(name, changes));
         changes.push((format!("h/{name}"), None));

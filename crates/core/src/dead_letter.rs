@@ -38,10 +38,6 @@ pub enum Reason {
     TooOldToJudge,
     /// Its hour is sealed.
     Late,
-    /// A limit of the topology on open hours was reached.
-    TooManyOpenHours,
-    /// A limit of the topology on groups was reached.
-    TooManyGroups,
     /// A limit of the topology on path values was reached.
     TooManyPathValues,
     /// A sink refused it.
@@ -67,8 +63,6 @@ impl Reason {
             Self::TooFarAhead => "too_far_ahead",
             Self::TooOldToJudge => "too_old_to_judge",
             Self::Late => "late",
-            Self::TooManyOpenHours => "too_many_open_hours",
-            Self::TooManyGroups => "too_many_groups",
             Self::TooManyPathValues => "too_many_path_values",
             Self::Refused => "refused",
             Self::PondFull => "pond_full",

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::batch::Batch;
 use crate::dead_letter::DeadLetter;
 use crate::hour::Hour;
+use crate::pieces::PieceChanges;
 use crate::totals::{HourTotals, Totals};
 
 /// The effects of one call into a stage.
@@ -29,7 +30,7 @@ pub struct Effects {
     pub retired: Vec<LogName>,
     /// At a barrier: what changed of the state that is kept in [pieces](crate::PieceReader), by name; `None` for a piece
     /// that is gone. A name is not empty.
-    pub pieces: Vec<(String, Option<Vec<u8>>)>,
+    pub pieces: PieceChanges,
     /// At a barrier, of a sink that says what it [holds](crate::Stage::holds): what it has closed by it.
     pub closed: Vec<HourTotals>,
     /// At a barrier: types of which producers have sent more events than came, and how many more were noticed.

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// A gap of more hours without events, between two that have some, gets no manifests: a clock that was wrong leaps by years.
+pub const GAP_HOURS_MAX: i64 = 10_000;
+
 /// A bucket of event time `[start_ms, start_ms + width_ms)`, in milliseconds since 1970-01-01 UTC.
 ///
 /// It is called an hour whatever its width (1 minute to 1 day).
@@ -18,6 +21,12 @@ impl Hour {
     #[must_use]
     pub fn of(time_ms: i64, width_ms: i64) -> Self {
         Self { start_ms: time_ms.div_euclid(width_ms).saturating_mul(width_ms), width_ms }
+    }
+
+    /// How many hours of this width lie from its start to `before_ms`.
+    #[must_use]
+    pub fn count_to(self, before_ms: i64) -> i64 {
+        before_ms.saturating_sub(self.start_ms).max(0).div_euclid(self.width_ms)
     }
 
     /// First millisecond after the hour.

@@ -35,14 +35,14 @@ pub use cluster::{Clusters, Properties, UnknownCluster, shown_property};
 pub use dead_letter::{DEAD_LETTER_TYPE, DeadLetter, Reason, dead_letter_batch, dead_letter_type};
 pub use effects::{Account, Accounts, Counted, Effects, Home, HourNote, LogName, Publication, Tally};
 pub use event_type::{EventType, Tier, TypeError, schema_fingerprint};
-pub use hour::{Hour, format_time_ms, parse_duration_ms, parse_size_bytes, parse_time_ms};
+pub use hour::{GAP_HOURS_MAX, Hour, format_time_ms, parse_duration_ms, parse_size_bytes, parse_time_ms};
 pub use id_hash::{IdSum, KeyColumns, ids_algorithm, key_hash};
 pub use kind::{
     DefaultValue, Finding, KindSpec, OptionSpec, OptionType, Options, OptionsError, Role, Severity, Shape, State,
 };
 pub use late::{Late, LatePolicy, RevisionMode};
 pub use message::{Message, MessageTable, MessageTime, Messages, SCHEMA_MAGIC, Span, framed};
-pub use pieces::{NoPieces, PieceReader};
+pub use pieces::{NoPieces, PieceChanges, PieceReader};
 pub use producers::{ProducerColumn, Producers};
 pub use schema::{DecimalRepr, Field, FieldKind, Nullability, SchemaError, TimeColumn, fields_of};
 pub use seal::{Horizon, PONDS, PRODUCERS_OF, PartitionPosition, Partitions, Positions, Request, SealReason, Seals};

@@ -30,3 +30,6 @@ impl PieceReader for NoPieces {
         Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no piece `{name}`")))
     }
 }
+
+/// What changes of a stage's pieces: their names, and what they hold from then on. `None` removes a piece.
+pub type PieceChanges = Vec<(String, Option<Vec<u8>>)>;

@@ -25,9 +25,9 @@ pub struct Limits {
     pub hold_at_most_ms: i64,
     /// How far ahead of its arrival an event may be, in milliseconds.
     pub max_ahead_ms: i64,
-    /// Hours open at the same time, over all types, in one stage.
+    /// Hours open at the same time, over all types, in a region: more of them are told of.
     pub max_open_hours: usize,
-    /// Groups open at the same time in one stage.
+    /// Groups open at the same time in one stage: more of them are told of.
     pub max_groups: usize,
     /// Different values that a path may take in one hour of a type.
     pub max_path_values: usize,

@@ -24,8 +24,6 @@ pub struct HourState {
     pub bucket_ms: i64,
     /// How long an hour is left open behind its end, in milliseconds.
     pub allowed_lateness_ms: i64,
-    /// Hours open at the same time in one stage: a gap of more has no manifests.
-    pub max_open_hours: i64,
     /// By type, where it comes first.
     pub types: BTreeMap<Arc<str>, TypeHours>,
     /// Sinks, with the types that they take now, as far as their regions are: behind a pond hours are sealed later.
@@ -56,7 +54,6 @@ pub fn hour_state(output: &Path) -> Result<Option<HourState>, RunError> {
         state.topology = fingerprint.topology().to_owned();
         state.bucket_ms = fingerprint.bucket_ms();
         state.allowed_lateness_ms = fingerprint.allowed_lateness_ms();
-        state.max_open_hours = fingerprint.max_open_hours();
     }
     let mut regions: BTreeMap<String, BTreeMap<Arc<str>, TypeHours>> = BTreeMap::new();
     for region in std::fs::read_dir(state_root.join("regions")).into_iter().flatten().flatten() {

@@ -189,12 +189,6 @@ impl Fingerprint {
         self.bucket_ms
     }
 
-    /// Hours open at the same time, over all types, in one stage.
-    #[must_use]
-    pub fn max_open_hours(&self) -> i64 {
-        self.limits.get("max_open_hours").copied().unwrap_or(i64::MAX)
-    }
-
     /// Sinks by name, with the region that each is in and the types that it takes.
     pub fn sinks(&self) -> impl Iterator<Item = (&str, &str, &[String])> {
         let sinks = self.nodes.iter().filter(|(_, node)| node.role == role_names(Role::Sink).0);

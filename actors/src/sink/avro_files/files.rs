@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidemill_core::{Counts, Effects, EventType, PieceReader, StageError, TimeColumn};
+use tidemill_core::{Counts, Effects, EventType, PieceChanges, PieceReader, StageError, TimeColumn};
 
 use super::Config;
 use super::blocks::Blocks;
 use super::directory::{Directory, Owner};
-use super::pending::Changes;
 use super::state::{Formats, directories, directory_name, save};
 use super::true_hour;
 use crate::sink::container::Format;
@@ -25,7 +24,7 @@ pub(super) struct Files {
     formats: Formats,
     pub(super) next_directory: u64,
     /// Pieces that the next cut does not need.
-    gone: Changes,
+    gone: PieceChanges,
 }
 
 /// Rows of the batch in hand that go into one directory.
@@ -49,7 +48,7 @@ impl Files {
             pieces,
             formats: Formats::default(),
             next_directory: 0,
-            gone: Changes::new(),
+            gone: PieceChanges::new(),
         }
     }
 
@@ -72,7 +71,7 @@ impl Files {
     }
 
     /// Puts into pieces what changed of the directories. Beyond `memory_bytes` their pending rows are left there.
-    pub(super) fn save(&mut self, memory_bytes: u64, changes: &mut Changes) -> Result<(), StageError> {
+    pub(super) fn save(&mut self, memory_bytes: u64, changes: &mut PieceChanges) -> Result<(), StageError> {
         changes.append(&mut self.gone);
         let mut held = 0;
         for directory in self.directories.iter_mut().flatten() {

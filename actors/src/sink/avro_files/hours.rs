@@ -7,10 +7,10 @@ use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 use tidemill_core::{Account, Accounts, Counted, EventType, Hour, HourNote, Totals};
 
-use super::by_hour::ByHour;
 use super::directory::Directory;
 use super::files::Files;
 use super::pending::Pending;
+use crate::by_hour::ByHour;
 use crate::sink::container::Format;
 use crate::sink::manifest::ManifestAccount;
 

@@ -2,7 +2,6 @@
 
 mod adopt;
 mod blocks;
-mod by_hour;
 mod compressors;
 mod directory;
 mod files;

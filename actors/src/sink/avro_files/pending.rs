@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tidemill_core::{PieceReader, StageError};
+use tidemill_core::{PieceChanges, PieceReader, StageError};
 
 use crate::sink::container::Format;
 
@@ -20,9 +20,6 @@ pub(super) struct Chunk {
     rows: u64,
     bytes: usize,
 }
-
-/// What changes of a stage's pieces.
-pub(super) type Changes = Vec<(String, Option<Vec<u8>>)>;
 
 /// See the module.
 pub(super) struct Pending {
@@ -87,7 +84,7 @@ impl Pending {
     }
 
     /// Puts the rows that came since the last cut into a piece.
-    pub(super) fn save(&mut self, pieces: &dyn PieceReader, changes: &mut Changes) -> Result<(), StageError> {
+    pub(super) fn save(&mut self, pieces: &dyn PieceReader, changes: &mut PieceChanges) -> Result<(), StageError> {
         let saved_rows: u64 = self.chunks.iter().map(|chunk| chunk.rows).sum();
         if saved_rows == self.rows {
             return Ok(());
@@ -109,7 +106,7 @@ impl Pending {
         Ok(())
     }
 
-    fn put(&mut self, bytes: Vec<u8>, rows: u64, changes: &mut Changes) {
+    fn put(&mut self, bytes: Vec<u8>, rows: u64, changes: &mut PieceChanges) {
         let chunk = Chunk { number: self.next_chunk, rows, bytes: bytes.len() };
         self.next_chunk += 1;
         changes.push((self.name(chunk.number), Some(bytes)));
@@ -119,7 +116,7 @@ impl Pending {
         }
     }
 
-    fn remove(&mut self, changes: &mut Changes) {
+    fn remove(&mut self, changes: &mut PieceChanges) {
         let chunks = std::mem::take(&mut self.chunks);
         changes.extend(chunks.iter().map(|chunk| (self.name(chunk.number), None)));
     }
@@ -157,7 +154,7 @@ impl Pending {
         &mut self,
         buffer: Vec<u8>,
         pieces: &dyn PieceReader,
-        changes: &mut Changes,
+        changes: &mut PieceChanges,
     ) -> Result<(Vec<u8>, u64), StageError> {
         let raw = if self.are_away {
             let mut raw = self.read(pieces)?;

@@ -4,27 +4,23 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidemill_core::{
-    Batch, Counts, DEAD_LETTER_TYPE, DeadLetter, Effects, EventType, Hour, HourTotals, Input, KeyColumns, LatePolicy,
-    Limits, PieceReader, Reason, RevisionMode, SealReason, Seals, Stage, StageContext, StageError, TimeColumn,
-    format_time_ms,
+    Batch, Counts, DEAD_LETTER_TYPE, DeadLetter, Effects, EventType, GAP_HOURS_MAX, Hour, HourTotals, Input,
+    KeyColumns, LatePolicy, Limits, PieceChanges, PieceReader, Reason, RevisionMode, SealReason, Seals, Stage,
+    StageContext, StageError, TimeColumn, format_time_ms,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Config;
-use super::by_hour::ByHour;
 use super::directory::{Directory, Owner};
 use super::files::{Files, Group};
 use super::hours::{Noted, OpenHour, TypeState};
-use super::pending::Changes;
 use super::state::{Head, hour_and_type, name_of, read, value};
 use super::true_hour;
+use crate::by_hour::ByHour;
 use crate::sink::container::Format;
 use crate::sink::encode::RowEncoder;
 use crate::sink::json::scalar_text;
 use crate::sink::template::{Template, encode_value};
-
-/// Hours without events that one cut can seal, of all types together: some 2.5 KB each until they are published.
-const EMPTY_MAX: usize = 50_000;
 
 /// The worker of `avro_files`.
 pub(super) struct AvroFilesStage {
@@ -38,7 +34,7 @@ pub(super) struct AvroFilesStage {
     seen: BTreeMap<(Arc<str>, Arc<str>), (i64, bool)>,
     memory_bytes: u64,
     /// Pieces of what does not arrive any more.
-    strangers: Changes,
+    strangers: PieceChanges,
     groups: Vec<Group>,
     /// Bytes of the path's fields: of the row in hand, and of the row before it.
     key: Vec<u8>,
@@ -100,7 +96,7 @@ impl AvroFilesStage {
             answered: None,
             seen: BTreeMap::new(),
             memory_bytes: context.memory_bytes,
-            strangers: Changes::new(),
+            strangers: PieceChanges::new(),
             groups: Vec::new(),
             key: Vec::new(),
             last_key: Vec::new(),
@@ -301,16 +297,6 @@ impl AvroFilesStage {
         if let Some((_, directory)) = there.and_then(|open| open.by_key.find(hash, |(other, _)| **other == *key)) {
             return Ok(*directory);
         }
-        // A dead letter is refused nothing: nobody takes what a sink of dead letters can't deal with.
-        let is_letter = |state: &TypeState| *state.event_type.name == *DEAD_LETTER_TYPE;
-        let counted = self.types.iter().filter(|state| !is_letter(state));
-        let open_hours: usize = counted.map(|state| state.hours.len()).sum();
-        if there.is_none() && !is_letter(state) && open_hours >= self.limits.max_open_hours {
-            let message = format!(
-                "{open_hours} hours are open, which is the limit (`max_open_hours`), so hour {hour} of type `{name}` can't be opened"
-            );
-            return Err((Reason::TooManyOpenHours, message));
-        }
         let mut values = BTreeMap::new();
         for at in path_fields {
             let field = &state.event_type.fields[*at];
@@ -344,28 +330,35 @@ impl AvroFilesStage {
         Ok(directory)
     }
 
-    /// Opens a directory for each hour without events between those that are sealed and a new horizon, from the first hour with events on,
-    /// so that its readers can tell it from one that is not finished. There is none where the path has values of fields. A gap of more than
-    /// `max_open_hours` is left out, and so is one for which there is no `room`.
-    fn open_empty(&mut self, index: usize, before_ms: i64, room: &mut usize) {
+    /// Opens a directory for each hour without events between those that are sealed and a new horizon, from the first
+    /// hour with events on, so that its readers can tell it from one that is not finished. There is none where the path
+    /// has values of fields, and none in a gap of more than [`GAP_HOURS_MAX`] hours.
+    fn open_empty(&mut self, index: usize, before_ms: i64) {
         let state = &self.types[index];
         let name = state.event_type.name.clone();
-        let begins = || state.hours.iter().find(|(_, open)| open.revision == 0).map(|(start_ms, _)| *start_ms);
-        let first = if state.has_begun { Some(state.sealed_before_ms) } else { begins() };
-        let Some(first) = first.filter(|_| state.path_fields.is_empty() && *name != *DEAD_LETTER_TYPE) else { return };
         let width_ms = self.limits.bucket_ms;
-        let hours =
-            std::iter::successors(Some(Hour::of(first, width_ms)), |hour| Some(Hour::of(hour.end_ms(), width_ms)));
-        let empty = hours.take_while(|hour| hour.end_ms() <= before_ms);
-        let empty = empty.filter(|hour| !state.hours.contains_key(&hour.start_ms));
-        let most = self.limits.max_open_hours.min(*room);
-        let empty: Vec<Hour> = empty.take(most + 1).collect();
-        if empty.len() > most {
-            let (from, before) = (format_time_ms(first), format_time_ms(before_ms));
-            tracing::warn!(event_type = %name, %from, %before, most, "hours without events get no manifest: there are too many");
+        let mut open = state.hours.iter().filter(|(_, open)| open.revision == 0).map(|(start_ms, _)| *start_ms);
+        let begun_ms = state.has_begun.then_some(state.sealed_before_ms);
+        let Some(mut next_ms) = begun_ms.or_else(|| open.next()) else { return };
+        if !state.path_fields.is_empty() || *name == *DEAD_LETTER_TYPE {
             return;
         }
-        *room -= empty.len();
+        let mut empty = Vec::new();
+        for start_ms in open.take_while(|start_ms| *start_ms < before_ms).chain([before_ms]) {
+            let first = Hour::of(next_ms, width_ms);
+            let count = first.count_to(start_ms);
+            if count > GAP_HOURS_MAX {
+                let (from, before) = (format_time_ms(next_ms), format_time_ms(start_ms));
+                tracing::warn!(
+                    event_type = %name, %from, %before, most = GAP_HOURS_MAX,
+                    "hours without events get no manifest: there are too many of them in a row"
+                );
+            } else {
+                empty.extend((0..count).map(|nth| Hour { start_ms: first.start_ms + nth * width_ms, width_ms }));
+            }
+            next_ms = start_ms.saturating_add(width_ms);
+        }
+        empty.retain(|hour| !self.types[index].hours.contains_key(&hour.start_ms));
         for hour in empty {
             let Some(path) = self.template.render(&name, hour, |_| None) else { continue };
             self.types[index].open(&mut self.files, hour, path, BTreeMap::new());
@@ -397,10 +390,9 @@ impl Stage for AvroFilesStage {
         // Directory, what was said of its hour, why it ends, and the revision that its hour begins with now.
         let mut closing: Vec<(usize, Arc<Noted>, SealReason, u32)> = Vec::new();
         let width_ms = self.limits.bucket_ms;
-        let mut room = EMPTY_MAX;
         for horizon in &seals.horizons {
             let Some(index) = self.type_index(&horizon.event_type) else { continue };
-            self.open_empty(index, horizon.sealed_before_ms, &mut room);
+            self.open_empty(index, horizon.sealed_before_ms);
             let state = &mut self.types[index];
             let was_ms = state.sealed_before_ms;
             state.sealed_before_ms = was_ms.max(horizon.sealed_before_ms);

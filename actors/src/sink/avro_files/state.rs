@@ -12,11 +12,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use sha2::digest::common::hazmat::{SerializableState, SerializedState};
-use tidemill_core::{EventType, Hour, PieceReader, StageError};
+use tidemill_core::{EventType, Hour, PieceChanges, PieceReader, StageError};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::directory::{Counts, Directory, FinishedPart, Owner};
-use super::pending::{Changes, Chunk, Pending};
+use super::pending::{Chunk, Pending};
 use crate::sink::container::Format;
 
 /// Version of the form.
@@ -145,7 +145,7 @@ impl Formats {
     }
 
     /// The number of a format, which is written when it is new.
-    fn number(&mut self, format: &Arc<Format>, changes: &mut Changes) -> Result<u128, StageError> {
+    fn number(&mut self, format: &Arc<Format>, changes: &mut PieceChanges) -> Result<u128, StageError> {
         if let Some((number, _)) = self.0.iter().find(|(_, known)| Arc::ptr_eq(known, format)) {
             return Ok(*number);
         }
@@ -167,7 +167,7 @@ pub(super) fn directory_name(id: u64) -> String {
 }
 
 /// Puts a directory into its piece. Its pending rows are in theirs.
-pub(super) fn save(directory: &Directory, formats: &mut Formats, changes: &mut Changes) -> Result<(), StageError> {
+pub(super) fn save(directory: &Directory, formats: &mut Formats, changes: &mut PieceChanges) -> Result<(), StageError> {
     let part = match &directory.part {
         None => None,
         Some(part) => Some(SavedPart {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::TimestampMillisecondArray;
 use serde_json::json;
-use tidemill_core::{Limits, Reason, StageKind, dead_letter_batch, dead_letter_type};
+use tidemill_core::{GAP_HOURS_MAX, Limits, Reason, StageKind, dead_letter_batch, dead_letter_type};
 
 use super::{HOUR, Rig, batch_of, input, limits, play, plays};
 use crate::sink::AvroFiles;
@@ -54,18 +54,20 @@ fn an_hour_without_events_between_others_has_a_manifest_that_says_so() {
 }
 
 #[test]
-fn a_leap_over_more_hours_than_may_be_open_and_a_path_with_fields_have_no_empty_hours() {
-    let leap = |config, limits: Limits| {
-        let mut rig = Rig::of(input(config, &[play()], limits));
+fn a_leap_over_very_many_hours_and_a_path_with_fields_have_no_empty_hours() {
+    let leap = |config, hours: i64| {
+        let mut rig = Rig::of(input(config, &[play()], limits(HOUR)));
         rig.write(plays(0, 1, 0));
         rig.barrier(&[("play", HOUR)]);
-        rig.write(plays(1, 2, 12 * HOUR));
-        rig.barrier(&[("play", 13 * HOUR)]);
+        rig.write(plays(1, 2, (hours + 1) * HOUR));
+        // The next one is full again, and what lies between two that are is a gap of its own.
+        rig.write(plays(3, 1, (hours + 3) * HOUR));
+        rig.barrier(&[("play", (hours + 4) * HOUR)]);
         rig.verified().hours
     };
-    assert_eq!(leap(json!({}), Limits { max_open_hours: 11, ..limits(HOUR) }), 13);
-    assert_eq!(leap(json!({}), Limits { max_open_hours: 10, ..limits(HOUR) }), 2);
-    assert_eq!(leap(json!({"path": "{country}/{year}{month}{day}{hour}"}), limits(HOUR)), 2);
+    assert_eq!(leap(json!({}), 11), 15);
+    assert_eq!(leap(json!({}), GAP_HOURS_MAX + 1), 4);
+    assert_eq!(leap(json!({"path": "{country}/{year}{month}{day}{hour}"}), 11), 3);
 }
 
 #[test]
@@ -99,24 +101,22 @@ fn a_dead_letter_is_never_late() {
 }
 
 #[test]
-fn dead_letters_do_not_count_as_open_hours_and_are_not_refused() {
+fn dead_letters_of_any_hour_are_taken() {
     let mut rig = Rig::new(json!({}));
     rig.write(plays(0, 10, 0));
     rig.barrier(&[("play", HOUR)]);
     rig.write(plays(0, 3, 0));
-    let few = Limits { max_open_hours: 1, ..limits(HOUR) };
-    let mut both = Rig::of(input(json!({}), &[play(), dead_letter_type()], few));
+    let mut both = Rig::of(input(json!({}), &[play(), dead_letter_type()], limits(HOUR)));
     for hour in 0..3 {
         for letter in &mut rig.dead {
             letter.arrived_at_ms = hour * HOUR;
         }
         both.write(dead_letter_batch("out", &rig.dead, 100).unwrap());
     }
-    // Behind the letters there is still room for an hour of plays, but for one only.
     both.write(plays(0, 1, 0));
     both.write(plays(1, 1, HOUR));
-    assert_eq!((both.tally.sent, both.tally.dead), (10, 1));
-    assert_eq!(both.stage.open_hours(), [(Arc::from("dead_letter"), 3), (Arc::from("play"), 1)].into());
+    assert_eq!((both.tally.sent, both.tally.dead), (11, 0));
+    assert_eq!(both.stage.open_hours(), [(Arc::from("dead_letter"), 3), (Arc::from("play"), 2)].into());
     both.verified();
 }
 
@@ -168,9 +168,9 @@ fn values_in_paths_stay_below_the_root_and_apart() {
 }
 
 #[test]
-fn limits_on_paths_and_hours_make_dead_letters() {
+fn a_limit_on_paths_makes_dead_letters_and_there_is_none_on_hours() {
     let options = json!({"path": "{year}/{month}/{day}/{hour}/{id}"});
-    let few = Limits { max_path_values: 2, max_open_hours: 2, ..limits(HOUR) };
+    let few = Limits { max_path_values: 2, max_open_hours: 1, ..limits(HOUR) };
     let mut rig = Rig::of(input(options, &[play()], few));
     let rows = [
         at("a", 0, None),
@@ -182,12 +182,9 @@ fn limits_on_paths_and_hours_make_dead_letters() {
         at("b", 4, None),
     ];
     rig.write(batch_of(&play(), &rows));
-    assert_eq!((rig.tally.sent, rig.tally.dead), (5, 2));
+    assert_eq!((rig.tally.sent, rig.tally.dead), (6, 1));
     let reasons: Vec<Reason> = rig.dead.iter().map(|letter| letter.reason).collect();
-    assert_eq!(reasons, [Reason::TooManyPathValues, Reason::TooManyOpenHours]);
-    rig.barrier(&[("play", HOUR)]);
-    rig.write(batch_of(&play(), &[at("a", 2 * HOUR, None)]));
-    assert_eq!(rig.tally.sent, 6);
+    assert_eq!(reasons, [Reason::TooManyPathValues]);
     rig.verified();
 }
 

@@ -1,0 +1,87 @@
+//! What is known of hours, and which of it changed since it was written last.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use tidemill_core::{PieceChanges, StageError};
+
+/// Values by the start of an hour.
+pub(crate) struct ByHour<V> {
+    values: BTreeMap<i64, V>,
+    changed: BTreeSet<i64>,
+}
+
+impl<V> Default for ByHour<V> {
+    fn default() -> Self {
+        Self { values: BTreeMap::new(), changed: BTreeSet::new() }
+    }
+}
+
+impl<V> ByHour<V> {
+    pub(crate) fn get(&self, start_ms: i64) -> Option<&V> {
+        self.values.get(&start_ms)
+    }
+
+    /// Number of hours.
+    pub(crate) fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Removes the hours that begin before `before_ms`, and returns them in order.
+    pub(crate) fn split_before(&mut self, before_ms: i64) -> BTreeMap<i64, V> {
+        let rest = self.values.split_off(&before_ms);
+        let taken = std::mem::replace(&mut self.values, rest);
+        self.changed.extend(taken.keys());
+        taken
+    }
+
+    /// As it was written.
+    pub(crate) fn restore(&mut self, start_ms: i64, value: V) {
+        self.values.insert(start_ms, value);
+    }
+
+    /// The value of an hour, which will be changed.
+    pub(crate) fn entry(&mut self, start_ms: i64) -> &mut V
+    where
+        V: Default,
+    {
+        self.changed.insert(start_ms);
+        self.values.entry(start_ms).or_default()
+    }
+
+    pub(crate) fn remove(&mut self, start_ms: i64) -> Option<V> {
+        self.changed.insert(start_ms);
+        self.values.remove(&start_ms)
+    }
+
+    pub(crate) fn retain(&mut self, is_needed: impl Fn(i64) -> bool) {
+        let changed = &mut self.changed;
+        self.values.retain(|start_ms, _| {
+            let is_needed = is_needed(*start_ms);
+            if !is_needed {
+                changed.insert(*start_ms);
+            }
+            is_needed
+        });
+    }
+
+    /// Puts what changed into pieces, whose names `name` gives.
+    pub(crate) fn save(&mut self, name: impl Fn(i64) -> String, changes: &mut PieceChanges) -> Result<(), StageError>
+    where
+        V: Serialize,
+    {
+        for start_ms in std::mem::take(&mut self.changed) {
+            let value = self.values.get(&start_ms).map(postcard::to_stdvec).transpose();
+            let value = value.map_err(|error| StageError {
+                message: "what is known of an hour can't be written".to_owned(),
+                source: Some(error.into()),
+            })?;
+            changes.push((name(start_ms), value));
+        }
+        Ok(())
+    }
+}
