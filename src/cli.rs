@@ -114,6 +114,9 @@ pub(crate) struct Run {
     /// Stop at the end of the input, and seal the hours that are open.
     #[arg(long)]
     pub(crate) until_end: bool,
+    /// With --until-end: when hours are sealed. At the end, no event that is read is late because of another; on the way, memory and disk are freed earlier.
+    #[arg(long, value_enum, default_value_t = Seal::End, requires = "until_end")]
+    pub(crate) seal: Seal,
     /// With --until-end: exit with 1 when it put events aside as dead letters.
     #[arg(long, requires = "until_end")]
     pub(crate) fail_on_dead_letters: bool,
@@ -132,6 +135,15 @@ pub(crate) struct Run {
     /// What to show meanwhile.
     #[arg(long, value_enum, default_value_t = Progress::Auto)]
     pub(crate) progress: Progress,
+}
+
+/// When a run to the end seals hours.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seal {
+    /// When all input is read.
+    End,
+    /// As watermarks pass, while it is read.
+    Watermark,
 }
 
 /// What `run` shows while it runs.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use config::{Config, Environment, File, FileFormat, Map, Source, Value, ValueKind};
 use serde::Deserialize;
 use tidemill_core::{Clusters, Properties, parse_duration_ms, parse_size_bytes, shown_property};
-use tidemill_runtime::RunConfig;
+use tidemill_runtime::{RunConfig, SealAt};
 
 use crate::cli::SettingsArgs;
 use crate::exit::{Code, Failure};
@@ -180,6 +180,7 @@ impl Settings {
             output_root: self.output.root.clone(),
             reads: tidemill_runtime::Reads::All,
             until_end,
+            seal_at: SealAt::default(),
             cut_interval_ms: parse_duration_ms(&self.cut.interval).map_err(bad("cut.interval"))?.max(1),
             lane_bytes: parse_size_bytes(&self.runtime.queue).map_err(bad("runtime.queue"))? as usize,
             state_memory_bytes: parse_size_bytes(&self.runtime.state_memory).map_err(bad("runtime.state_memory"))?,

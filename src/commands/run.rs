@@ -4,11 +4,11 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use tidemill_core::Role;
-use tidemill_runtime::{Ended, Handle, Registry, RunConfig, Running, StateLock, Status};
+use tidemill_runtime::{Ended, Handle, Registry, RunConfig, Running, SealAt, StateLock, Status};
 use tidemill_topology::Plan;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::cli::{Progress, Run};
+use crate::cli::{Progress, Run, Seal};
 use crate::commands::topology::read;
 use crate::display;
 use crate::exit::{Code, Failure};
@@ -37,6 +37,10 @@ pub(crate) fn run(registry: Registry, args: &Run) -> Result<(), Failure> {
     logging::start(&settings.log);
     let until_end = args.until_end || args.topology.is_none();
     let mut config = settings.run_config(&plan.name, until_end)?;
+    config.seal_at = match args.seal {
+        Seal::End => SealAt::End,
+        Seal::Watermark => SealAt::Watermark,
+    };
     if args.fresh {
         set_aside(&config, args.yes)?;
     }

@@ -117,6 +117,10 @@ impl SourceKind for GenerateKind {
         }
     }
 
+    fn ends(&self, _options: &Options) -> bool {
+        true
+    }
+
     fn open(&self, context: &SourceContext) -> Result<Box<dyn Source>, SourceError> {
         let fault = |cause| broken("its options can't be used".to_owned(), Some(cause));
         let config: Config = context.options.parse().map_err(|error| fault(error.into()))?;
@@ -263,6 +267,7 @@ mod tests {
             limits: Arc::new(limits),
             base_dir: ".".into(),
             until_end: false,
+            ends: None,
             positions: positions.clone(),
             clusters: Arc::default(),
             stretch: None,

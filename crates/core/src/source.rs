@@ -27,6 +27,9 @@ pub struct SourceContext {
     pub until_end: bool,
     /// Positions of the last cut by partition; empty at the first start.
     pub positions: BTreeMap<Arc<str>, PartitionPosition>,
+    /// With `until_end`: where each partition ends, as an earlier process of the same run has found it
+    /// ([`Source::ends`]); others are not read. `None`: the source looks for the ends itself.
+    pub ends: Option<BTreeMap<Arc<str>, u64>>,
     /// Clusters of the settings.
     pub clusters: Arc<Clusters>,
     /// The part of the input that is to be read once more, by a run that reads nothing else. It begins without a cut and with `until_end`.
@@ -135,6 +138,13 @@ pub trait Source: Send {
         BTreeMap::new()
     }
 
+    /// Of a run to the end: all partitions that it reads, with the position behind the last record of each, as far as the
+    /// source bounds it. `None` while that is not known. The first answer is kept in the cut, and holds for processes
+    /// that go on with the run.
+    fn ends(&self) -> Option<BTreeMap<Arc<str>, u64>> {
+        None
+    }
+
     /// What the source waits for before it can give anything, such as a broker that does not answer. While there is such a
     /// thing, the process is not ready.
     fn waits_for(&self) -> Option<String> {
@@ -150,6 +160,11 @@ pub trait SourceKind: Send + Sync + 'static {
     /// Checks what the descriptions of the options can't.
     fn check(&self, _options: &Options) -> Vec<Finding> {
         Vec::new()
+    }
+
+    /// Whether a source with these options comes to an end when it is opened with `until_end`.
+    fn ends(&self, _options: &Options) -> bool {
+        false
     }
 
     /// Opens it at the positions of the context.

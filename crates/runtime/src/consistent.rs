@@ -9,8 +9,12 @@ use crate::pond::reader::offset_in;
 use crate::state_dir::StateDir;
 
 /// Looks at all ledgers before anything is changed: whether the state can be used with the topology as it is now, and whether the regions
-/// agree on their ponds.
-pub(crate) fn consistent(state: &StateDir, divided: &Regions, fingerprint: &Fingerprint) -> Result<(), RunError> {
+/// agree on their ponds. Returns what the ledgers say of each region.
+pub(crate) fn consistent(
+    state: &StateDir,
+    divided: &Regions,
+    fingerprint: &Fingerprint,
+) -> Result<Vec<Option<Committed>>, RunError> {
     let mut ledgers: Vec<Option<Committed>> = Vec::new();
     for region in &divided.regions {
         let root = state.region_root(&region.name);
@@ -40,7 +44,7 @@ pub(crate) fn consistent(state: &StateDir, divided: &Regions, fingerprint: &Fing
             return Err(RunError::Corrupt { what, path });
         }
     }
-    Ok(())
+    Ok(ledgers)
 }
 
 /// Whether the state can be used with the topology as it is now.

@@ -25,13 +25,15 @@ use crate::opening::TypeCounts;
 use crate::producers;
 use crate::progress::Progress;
 use crate::reader::{Order, Reader};
-use crate::region::{Reads, Region, RunConfig};
+use crate::region::{Reads, Region, RunConfig, SealAt};
 use crate::requests::{self, Asked};
 use crate::worker::Left;
 
 mod listen;
 
 const TICK: Duration = Duration::from_millis(10);
+/// State is let grow by so many received bytes between two cuts, however little memory there is for it.
+const STATE_BYTES_MIN: u64 = 1 << 20;
 /// Proposals take no more than one part in so many of the time.
 const PROPOSE_PAUSE: u32 = 20;
 
@@ -61,6 +63,10 @@ pub(crate) struct Coordinator {
     /// Ponds that it fills may have something to say before anything comes.
     has_to_say: bool,
     phase: Phase,
+    /// Sources whose ends are in the cut.
+    ends_of: BTreeSet<Arc<str>>,
+    /// It was said that more hours are open than `max_open_hours`.
+    has_told_of_open: bool,
     /// Since a stop was asked for.
     drain: Option<Drain>,
     done: Option<oneshot::Sender<Result<Ended, RunError>>>,
@@ -97,6 +103,17 @@ pub enum Ended {
     Stopped,
 }
 
+/// What a cut is to its run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    /// One of many.
+    Usual,
+    /// Nothing is read any more.
+    Closing,
+    /// Nothing is open any more.
+    Finished,
+}
+
 struct InFlight {
     cut: CutId,
     started: Instant,
@@ -107,7 +124,7 @@ struct InFlight {
     /// What sources have seen themselves.
     seen: Vec<Progress>,
     read_bytes: Option<u64>,
-    finished: bool,
+    kind: Cut,
     /// What stages and sources have counted since the barrier before, by node.
     books: BTreeMap<usize, Books>,
     /// What is to be counted when it is committed.
@@ -171,6 +188,8 @@ impl Coordinator {
         let cut_progress = Progress::at(&region.committed(), region.lineage.made_of(), now_ms);
         let has_to_say = !region.ponds_out.is_empty();
         let ticked = Clocks::now(&*region.config.host);
+        // What was at its end reads nothing more until all of it is sealed.
+        let phase = if region.is_closing() { Phase::Sealing } else { Phase::Running };
         Self {
             audit: Audit::new(region.plan.clone()),
             region,
@@ -187,7 +206,9 @@ impl Coordinator {
             last_cut_barriers: 0,
             last_cut_bytes: 0,
             has_to_say,
-            phase: Phase::Running,
+            phase,
+            ends_of: BTreeSet::new(),
+            has_told_of_open: false,
             drain: None,
             done: Some(done),
             timings: CutTimings::default(),
@@ -233,20 +254,26 @@ impl Coordinator {
         }
         match self.phase {
             Phase::Stopping => {
+                let was_closing = self.region.is_closing();
                 self.phase = Phase::Last(Ended::Stopped);
-                self.start(Closing::default(), BTreeSet::new(), true, false);
+                let kind = if was_closing { Cut::Closing } else { Cut::Usual };
+                self.start(Closing::default(), BTreeSet::new(), true, kind);
             }
             Phase::Flushing => {
                 self.phase = Phase::Sealing;
-                self.start(Closing::default(), BTreeSet::new(), true, false);
+                self.start(Closing::default(), BTreeSet::new(), true, Cut::Usual);
             }
             Phase::Sealing => {
                 let closing = end_of_input(&self.region, &self.cut_progress);
+                if !closing.is_empty() {
+                    // Step by step, and once more for what these make.
+                    return self.start(closing, BTreeSet::new(), true, Cut::Closing);
+                }
                 self.phase = Phase::Last(Ended::Finished);
-                if closing.is_empty() && !has_read && !self.region.can_free() && self.region.committed().last.finished {
+                if !has_read && !self.region.can_free() && self.region.committed().last.finished {
                     return self.end(Ok(Ended::Finished));
                 }
-                self.start(closing, BTreeSet::new(), true, true);
+                self.start(closing, BTreeSet::new(), true, Cut::Finished);
             }
             Phase::Running => {
                 let said = Said::of(&self.region);
@@ -257,10 +284,12 @@ impl Coordinator {
                 let interval = if passed { interval / 4 } else { interval };
                 let has_news = has_read || self.has_to_say || self.region.can_free();
                 let due = has_news && self.last_cut_at.elapsed() >= interval;
-                let full = self.region.held_bytes() >= self.region.config.replay_bytes / 2;
+                let RunConfig { replay_bytes, state_memory_bytes, .. } = self.region.config;
+                // State leaves memory at cuts.
+                let full = self.region.held_bytes() >= (replay_bytes / 2).min(state_memory_bytes.max(STATE_BYTES_MIN));
                 let is_asked = self.asked.is_due() && self.request().is_some();
                 if !closing.is_empty() || !said.passes.is_empty() || due || full || is_asked {
-                    self.start(closing, said.passes, false, false);
+                    self.start(closing, said.passes, false, Cut::Usual);
                 }
             }
             Phase::Last(_) => {}
@@ -277,17 +306,22 @@ impl Coordinator {
     /// What may be closed now. That looks at all partitions: where they are very many, not at every tick.
     fn proposed(&mut self, said: &Said) -> Closing {
         let begin = Instant::now();
+        let RunConfig { until_end, seal_at, reads, .. } = &self.region.config;
         // What is read once more has no late events: all hours are sealed at its end.
-        let is_live = matches!(self.region.config.reads, Reads::All);
-        if !is_live || begin < self.propose_from && !self.region.is_behind_ponds() {
+        let is_live = matches!(reads, Reads::All);
+        let is_behind_ponds = self.region.is_behind_ponds();
+        let waits_for_end = *until_end && *seal_at == SealAt::End && !is_behind_ponds;
+        if !is_live || waits_for_end || begin < self.propose_from && !is_behind_ponds {
             return Closing::default();
         }
         let closing = closing(&self.region, said, &self.cut_progress, self.region.config.host.now_ms());
-        self.propose_from = Instant::now() + PROPOSE_PAUSE * begin.elapsed();
+        if !closing.is_step {
+            self.propose_from = Instant::now() + PROPOSE_PAUSE * begin.elapsed();
+        }
         closing
     }
 
-    fn start(&mut self, closing: Closing, passes: BTreeSet<usize>, halt: bool, finished: bool) {
+    fn start(&mut self, closing: Closing, passes: BTreeSet<usize>, halt: bool, kind: Cut) {
         let cut = self.next_cut;
         self.next_cut += 1;
         self.has_to_say = false;
@@ -318,7 +352,7 @@ impl Coordinator {
             left: BTreeMap::new(),
             seen: Vec::new(),
             read_bytes: None,
-            finished,
+            kind,
             books: BTreeMap::new(),
             counts: BTreeMap::new(),
             arrived: BTreeMap::new(),
@@ -386,6 +420,7 @@ impl Coordinator {
                 producers.entry(event_type).or_default().insert(name, *known);
             }
         }
+        self.has_told_of_open = self.region.tell_of_open(progress, self.has_told_of_open);
         let mut record = Record {
             base: false,
             cut: cut.cut,
@@ -400,8 +435,12 @@ impl Coordinator {
             pieces: None,
             stages: BTreeMap::new(),
             fingerprint: None,
-            finished: cut.finished,
+            until_end: self.region.config.until_end,
+            ends: None,
+            closing: cut.kind != Cut::Usual,
+            finished: cut.kind == Cut::Finished,
         };
+        record.ends = self.region.ends_to_tell(&mut self.ends_of);
         let mut pieces = BTreeMap::new();
         for (name, left) in std::mem::take(&mut cut.left) {
             pieces.insert(name.clone(), left.pieces);

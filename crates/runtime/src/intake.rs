@@ -140,6 +140,16 @@ impl Intake {
         })
     }
 
+    /// Where its partitions end, of a run to the end; `None` as long as it does not know.
+    pub(crate) fn ends(&self) -> Result<Option<BTreeMap<Arc<str>, u64>>, SourceError> {
+        caught(|| {
+            Ok(match self {
+                Self::Source(source) => source.ends(),
+                Self::Pond(_) | Self::Replay(_) => None,
+            })
+        })
+    }
+
     /// What it waits for, and how far it is behind.
     pub(crate) fn look(&self) -> Result<Outlook, SourceError> {
         caught(|| {

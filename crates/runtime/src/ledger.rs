@@ -61,10 +61,22 @@ pub(crate) struct Record {
     /// Fingerprint of the topology; in base records only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) fingerprint: Option<Fingerprint>,
+    /// It is of a run to the end of the input.
+    #[serde(default)]
+    pub(crate) until_end: bool,
+    /// Where that run ends; said when more of it is known, and in base records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ends: Option<Ends>,
+    /// All ends are reached: nothing is read any more until everything is sealed.
+    #[serde(default)]
+    pub(crate) closing: bool,
     /// The input was read to its end and everything is sealed.
     #[serde(default)]
     pub(crate) finished: bool,
 }
+
+/// Positions behind the last records of a run to the end, by source and partition.
+pub(crate) type Ends = BTreeMap<Arc<str>, BTreeMap<Arc<str>, u64>>;
 
 /// What a cut says of one stage.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -90,6 +102,8 @@ pub(crate) struct Committed {
     pub(crate) producers: producers::ByType,
     pub(crate) logs: BTreeMap<Arc<str>, Lengths>,
     pub(crate) fingerprint: Option<Fingerprint>,
+    /// Where the run to the end ends, if it is one.
+    pub(crate) ends: Option<Ends>,
 }
 
 impl Committed {
@@ -114,6 +128,9 @@ impl Committed {
                 logs.remove(name);
             }
         }
+        if record.ends.is_some() || !record.until_end {
+            self.ends.clone_from(&record.ends);
+        }
         if record.fingerprint.is_some() {
             self.fingerprint.clone_from(&record.fingerprint);
         }
@@ -126,6 +143,7 @@ impl Committed {
         record.horizons = (self.sealed_before_ms.iter())
             .map(|(event_type, before_ms)| Horizon::new(event_type.clone(), *before_ms, SealReason::Watermark))
             .collect();
+        record.ends.clone_from(&self.ends);
         record.producers.clone_from(&self.producers);
         for producers in record.producers.values_mut() {
             producers.retain(|_, heard| heard.is_remembered(i64::MIN, record.at_ms));

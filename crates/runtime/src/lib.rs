@@ -27,6 +27,7 @@ mod engine;
 mod error;
 mod external;
 mod failpoint;
+mod finite;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod horizon;
@@ -78,7 +79,7 @@ pub use host::{Host, HostFile, Open, System};
 pub use hours::{HourState, TypeHours, hour_state};
 pub use metrics::{METRICS, MetricKind, MetricSpec, describe, export, histograms};
 pub use published::{DamagedLine, Newest, Published, index_path, newest, published};
-pub use region::{Reads, RunConfig};
+pub use region::{Reads, RunConfig, SealAt};
 pub use registry::Registry;
 pub use replay::{ReplayError, ReplayedLetter, Requests, Ways};
 pub use requests::{RequestError, Requesting};

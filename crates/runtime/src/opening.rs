@@ -18,6 +18,7 @@ use crate::error::RunError;
 use crate::failpoint;
 use crate::inbox::Inbox;
 use crate::ledger::{Committed, Ledger, Opened};
+use crate::live::Live;
 use crate::logs::Logs;
 use crate::outlet::{Outlet, Target};
 use crate::pieces::Pieces;
@@ -27,6 +28,7 @@ use crate::progress::Progress;
 use crate::region::{Counters, DeadKey, Region, RunConfig, SourceShared, SourceState, StageShared};
 use crate::registry::Registry;
 use crate::replay::Ways;
+use crate::run::Handle;
 use crate::state_dir::{RegionDir, StateDir};
 use crate::suspects::Suspects;
 
@@ -37,6 +39,8 @@ pub(crate) struct Opening {
     pub(crate) config: RunConfig,
     pub(crate) suspects: Arc<Suspects>,
     pub(crate) fingerprint: Fingerprint,
+    /// The ends of an earlier run hold for this one.
+    pub(crate) ends_hold: bool,
     /// In topological order.
     pub(crate) plans: Vec<Planned>,
     pub(crate) ponds: Vec<Pond>,
@@ -158,6 +162,21 @@ impl Opening {
         let wiring = Wiring { name, plan, lineage, committed, pieces, logs, fills, reads, carried };
         let region = Arc::new(wiring.region(self));
         Ok(Ready { region, dir, ledger })
+    }
+
+    /// Opens all regions again, behind a run to the end, to follow the input from there.
+    pub(crate) fn follow(&mut self, handle: &Handle) -> Result<Vec<Live>, RunError> {
+        (self.config.until_end, self.ends_hold) = (false, false);
+        // What their ends know is that nothing more comes.
+        self.shared.get_mut().expect("no code panics while it holds the ponds").clear();
+        let ready = (0..self.plans.len()).map(|index| self.open(index)).collect::<Result<Vec<_>, _>>()?;
+        let run = |(index, ready): (usize, Ready)| {
+            let region = ready.region.clone();
+            let live = ready.run();
+            handle.replace(index, region);
+            live
+        };
+        Ok(ready.into_iter().enumerate().map(run).collect())
     }
 
     /// The share of a stage in the memory for state.
@@ -303,6 +322,11 @@ impl Wiring {
                 })
             })
             .collect();
+        let ends = committed.ends.clone().filter(|_| opening.ends_hold);
+        let mut sinks: BTreeMap<Arc<str>, u64> = BTreeMap::new();
+        for name in opening.fingerprint.sinks().flat_map(|(_, _, accepts)| accepts) {
+            *sinks.entry(name.as_str().into()).or_default() += 1;
+        }
         let progress = Progress::at(&committed, lineage.made_of(), config.host.now_ms());
         let types = plan.types.iter().chain(plan.nodes.iter().flat_map(|node| &node.sends));
         let revised = types.filter(|event_type| event_type.late.policy == LatePolicy::Revise);
@@ -327,6 +351,8 @@ impl Wiring {
             ponds_out: fills,
             committed: Mutex::new(committed),
             pieces,
+            sinks,
+            ends,
             memory_bytes: opening.memory_bytes(),
             changed: Notify::new(),
             progress: Mutex::new(progress),

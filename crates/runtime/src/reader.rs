@@ -132,7 +132,7 @@ impl Reading {
         let at = self.positions.get(PARTITION).filter(|_| self.source.pond.is_some());
         self.source.state().heard = Arc::new(Heard::at(at).unwrap_or_default());
         let mut opened: Option<Intake> = None;
-        let mut halted = matches!(self.region.config.reads, Reads::Nothing);
+        let mut halted = matches!(self.region.config.reads, Reads::Nothing) || self.region.is_closing();
         let name = self.name();
         loop {
             let order = self.orders.lock().expect("no code panics while it holds the orders").pop_front();
@@ -229,6 +229,7 @@ impl Reading {
             base_dir: self.region.plan.base_dir.clone(),
             until_end: self.region.config.until_end,
             positions: self.positions.clone(),
+            ends: self.region.ends.as_ref().and_then(|ends| ends.get(&node.name)).cloned(),
             clusters: self.region.config.clusters.clone(),
             stretch: stretch.clone(),
         };
@@ -262,7 +263,12 @@ impl Reading {
 
     fn look_at(&self, intake: &Intake) -> Result<(), SourceError> {
         let (waits_for, lag) = intake.look()?;
+        let asks = self.region.config.until_end && self.source.state().ends.is_none();
+        let ends = if asks { intake.ends()? } else { None };
         let mut state = self.source.state();
+        if asks {
+            state.ends = ends;
+        }
         (state.waits_for, state.lag) = (waits_for, lag);
         Ok(())
     }
@@ -311,7 +317,8 @@ impl Reading {
                 Some(intake)
             }
             Ok(Taken::Ended) => {
-                if let Err(error) = self.publish(&intake, true) {
+                let ended = self.look_at(&intake).and_then(|()| self.publish(&intake, true));
+                if let Err(error) = ended {
                     self.failed(error).await;
                 }
                 None

@@ -22,7 +22,7 @@ use crate::error::RunError;
 use crate::horizon::Closing;
 use crate::host::Host;
 use crate::inbox::Inbox;
-use crate::ledger::Committed;
+use crate::ledger::{Committed, Ends};
 use crate::logs::Logs;
 use crate::opening::Carried;
 use crate::outlet::Outlet;
@@ -55,6 +55,16 @@ pub enum Reads {
     Nothing,
 }
 
+/// When a run to the end of the input seals hours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SealAt {
+    /// When all that it reads is read: nothing of it is late because of anything else of it.
+    #[default]
+    End,
+    /// On the way, as watermarks pass.
+    Watermark,
+}
+
 /// How a topology is run: the platform's part.
 #[derive(Clone, Debug)]
 pub struct RunConfig {
@@ -64,8 +74,10 @@ pub struct RunConfig {
     pub output_root: PathBuf,
     /// What it reads.
     pub reads: Reads,
-    /// Stop at the end of the input and seal what is open.
+    /// Stop at the end of the input, as it is at the start, and seal what is open.
     pub until_end: bool,
+    /// When such a run seals hours.
+    pub seal_at: SealAt,
     /// Longest time between two cuts while events flow, in milliseconds.
     pub cut_interval_ms: u64,
     /// Bound of each lane, in bytes.
@@ -169,6 +181,8 @@ pub(crate) struct SourceState {
     pub(crate) lag: BTreeMap<Arc<str>, Lag>,
     /// What the barriers in a pond up to the positions have said.
     pub(crate) heard: Arc<Heard>,
+    /// Of a run to the end: where its partitions end, once it knows.
+    pub(crate) ends: Option<BTreeMap<Arc<str>, u64>>,
     /// The seals that a pond stands at, until a barrier carries them.
     pub(crate) seals: Option<Closing>,
 }
@@ -202,6 +216,10 @@ pub(crate) struct Region {
     pub(crate) committed: Mutex<Committed>,
     /// State of its stages as of the last committed cut.
     pub(crate) pieces: Arc<Pieces>,
+    /// How many sinks of the topology take each type.
+    pub(crate) sinks: BTreeMap<Arc<str>, u64>,
+    /// The ends that an earlier process has fixed for this run, by source and partition.
+    pub(crate) ends: Option<Ends>,
     /// State that each of its stages keeps in memory, in bytes.
     pub(crate) memory_bytes: u64,
     /// A cut was committed, or room for reading came free.

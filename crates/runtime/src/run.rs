@@ -12,11 +12,12 @@ use tokio::sync::Notify;
 use crate::consistent::{consistent, follows};
 use crate::coordinator::{Ended, Stop};
 use crate::error::RunError;
+use crate::finite::{Interrupted, can_end};
 use crate::host::System;
 use crate::ledger::Ledger;
 use crate::live::Live;
 use crate::opening::{Opening, Planned};
-use crate::region::{Region, RunConfig};
+use crate::region::{Reads, Region, RunConfig};
 use crate::registry::Registry;
 use crate::replay::{Ways, leads};
 use crate::requests;
@@ -33,6 +34,8 @@ pub struct Running {
     pub resumed_from: u64,
     /// Whether the state says that the input was read to its end before.
     pub was_finished: bool,
+    /// It completes an interrupted run to the end, and follows its input then.
+    follows_behind: bool,
 }
 
 /// Looks at a running topology and stops it, from any thread.
@@ -120,12 +123,19 @@ impl Running {
     /// # Errors
     /// Why it could not go on; everything up to the last cut is safe.
     pub async fn wait(self) -> Result<Ended, RunError> {
-        let Self { handle, opening, live, .. } = self;
-        let ends = live.into_iter().enumerate().map(|(index, live)| live.supervise(&opening, index, &handle));
-        // The first that can't go on ends the run; otherwise it lasts until all have ended.
-        let ended = try_join_all(ends).await.inspect_err(|_| opening.suspects.forget_marks())?;
-        opening.suspects.forget();
-        Ok(ended.into_iter().find(|ended| *ended == Ended::Stopped).unwrap_or(Ended::Finished))
+        let Self { handle, mut opening, mut live, mut follows_behind, .. } = self;
+        loop {
+            let ends = live.into_iter().enumerate().map(|(index, live)| live.supervise(&opening, index, &handle));
+            // The first that can't go on ends the run; otherwise it lasts until all have ended.
+            let ended = try_join_all(ends).await.inspect_err(|_| opening.suspects.forget_marks())?;
+            opening.suspects.forget();
+            let ended = ended.into_iter().find(|ended| *ended == Ended::Stopped).unwrap_or(Ended::Finished);
+            if !std::mem::take(&mut follows_behind) || ended == Ended::Stopped {
+                return Ok(ended);
+            }
+            tracing::info!("the interrupted run is complete: all its hours are sealed. Following the input now");
+            live = opening.follow(&handle)?;
+        }
     }
 }
 
@@ -173,13 +183,27 @@ pub fn start(plan: Plan, registry: Registry, config: RunConfig) -> Result<Runnin
 ///
 /// # Errors
 /// When the state can't be read or followed, or the outputs can't be written.
-pub fn start_locked(plan: Plan, registry: Registry, config: RunConfig, lock: StateLock) -> Result<Running, RunError> {
+pub fn start_locked(
+    plan: Plan,
+    registry: Registry,
+    mut config: RunConfig,
+    lock: StateLock,
+) -> Result<Running, RunError> {
     let mut state = StateDir::take(config.host.clone(), lock, &config.state_root, &config.output_root)?;
     state.announce(&Owner { pid: std::process::id(), admin: config.admin.clone() })?;
     let fingerprint = plan.fingerprint();
     let ways = Arc::new(Ways::of(&plan));
+    let ends = can_end(&plan, &registry);
     let divided = plan.regions();
-    consistent(&state, &divided, &fingerprint)?;
+    let interrupted = Interrupted::of(&consistent(&state, &divided, &fingerprint)?);
+    let follows_behind = !config.until_end && interrupted.is_closing;
+    if follows_behind {
+        tracing::warn!("a run with --until-end was interrupted while it sealed its hours: that is completed first");
+        config.until_end = true;
+    }
+    if config.until_end && matches!(config.reads, Reads::All) {
+        ends?;
+    }
     let suspects = Arc::new(Suspects::take(config.host.clone(), &state.root)?);
     let carried = divided.regions.iter().map(|_| Arc::default()).collect();
     let plans: Vec<Planned> = divided.regions.into_iter().map(Planned::from).collect();
@@ -190,6 +214,7 @@ pub fn start_locked(plan: Plan, registry: Registry, config: RunConfig, lock: Sta
         state: Arc::new(state),
         suspects,
         registry,
+        ends_hold: config.until_end && interrupted.ends_hold,
         config,
         fingerprint,
         plans,
@@ -205,5 +230,5 @@ pub fn start_locked(plan: Plan, registry: Registry, config: RunConfig, lock: Sta
     let regions = Mutex::new(ready.iter().map(|ready| ready.region.clone()).collect());
     let handle = Handle(Arc::new(Shared { regions, is_stopping: AtomicBool::new(false), stops: Notify::new() }));
     let live = ready.into_iter().map(|ready| ready.run()).collect();
-    Ok(Running { handle, opening, live, resumed_from, was_finished })
+    Ok(Running { handle, opening, live, resumed_from, was_finished, follows_behind })
 }

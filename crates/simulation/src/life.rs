@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidemill_actors::stage_kinds;
-use tidemill_runtime::{Decision, Ended, Registry, RunConfig, RunError, StateLock, Status, decide_by};
+use tidemill_runtime::{Decision, Ended, Registry, RunConfig, RunError, SealAt, StateLock, Status, decide_by};
 
 use crate::clock::Clock;
 use crate::dice::Dice;
@@ -34,6 +34,7 @@ pub(crate) struct Fate {
     pub(crate) rests: bool,
     /// It reads to the end of the input, and seals what is open.
     pub(crate) until_end: bool,
+    pub(crate) seal_at: SealAt,
     /// A partition that gives nothing, when there is one of that number.
     pub(crate) stuck: Option<usize>,
     pub(crate) cut_interval_ms: u64,
@@ -89,6 +90,7 @@ impl Fate {
             closed_ms: dice.one_in(3).then(|| (from, from + dice.between(10, 5_000))),
             rests: false,
             until_end: true,
+            seal_at: if dice.one_in(2) { SealAt::End } else { SealAt::Watermark },
             stuck: None,
             cut_interval_ms: dice.between(5, 400),
             lane_bytes: dice.between(200, 8_000) as usize,
@@ -157,6 +159,7 @@ async fn run(world: &World, fate: &Fate, dice: &mut Dice) -> Became {
         output_root: world.output_root.clone(),
         reads: tidemill_runtime::Reads::All,
         until_end: fate.until_end,
+        seal_at: fate.seal_at,
         cut_interval_ms: fate.cut_interval_ms,
         lane_bytes: fate.lane_bytes,
         replay_bytes: fate.replay_bytes,

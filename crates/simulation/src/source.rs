@@ -73,6 +73,10 @@ impl SourceKind for Rolled {
         &SPEC
     }
 
+    fn ends(&self, _options: &tidemill_core::Options) -> bool {
+        true
+    }
+
     fn open(&self, context: &SourceContext) -> Result<Box<dyn Source>, SourceError> {
         let takes = context.options.parse::<BTreeMap<String, String>>().map(|options| options["takes"].clone());
         let takes = takes.unwrap_or_default();

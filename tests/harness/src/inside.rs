@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidemill_runtime::{Ended, Handle, Registry, RunConfig, RunError, Status};
+use tidemill_runtime::{Ended, Handle, Registry, RunConfig, RunError, SealAt, Status};
 
 use crate::Place;
 use crate::process::DEADLINE;
@@ -15,6 +15,7 @@ impl Place {
             output_root: self.out(),
             reads: tidemill_runtime::Reads::All,
             until_end,
+            seal_at: SealAt::default(),
             cut_interval_ms: 5,
             lane_bytes: 1 << 16,
             replay_bytes: 1 << 18,

@@ -14,6 +14,7 @@
 //!   from its start as `path@2`.
 
 mod avro;
+mod ends;
 mod folders;
 mod identity;
 mod partition;
@@ -145,6 +146,10 @@ impl SourceKind for FileKind {
             Some(Finding::error("bad-path", "paths", message).item(index.to_string()))
         });
         findings.collect()
+    }
+
+    fn ends(&self, _options: &Options) -> bool {
+        true
     }
 
     fn open(&self, context: &SourceContext) -> Result<Box<dyn Source>, SourceError> {

@@ -60,6 +60,9 @@ impl FileSource {
                     self.look_at(index, file, &mut folders);
                 }
                 None if self.finished(&file) => {}
+                None if self.end_of(&name_of(&file.name, self.next_generation(&file.name)), file.len).is_none() => {
+                    info!(source = %self.source, "{} came after the run to the end began: the next run reads it", file.path.display());
+                }
                 None => self.take_up(file, &mut folders),
             }
         }
@@ -112,6 +115,7 @@ impl FileSource {
     /// Notes how a partition's file is now.
     fn look_at(&mut self, index: usize, file: Found, folders: &mut FoldersNow) {
         let until_end = self.until_end;
+        let end = self.end_of(&self.partitions[index].name, file.len);
         let partition = &mut self.partitions[index];
         if partition.state == State::Closed {
             return;
@@ -132,7 +136,10 @@ impl FileSource {
         partition.len = file.len;
         partition.at_end &= !changed;
         if until_end {
-            partition.limit = Some(file.len);
+            partition.limit = end;
+            if end.is_none() {
+                return;
+            }
         }
         if partition.reader.is_none() && (changed || until_end || partition.quiet_since.is_none()) {
             self.waiting.insert(partition.name.clone(), index);
@@ -182,7 +189,7 @@ impl FileSource {
             warn!(source = %self.source, partition = %partition.name, "{} is another file than before", partition.path.display());
         }
         partition.len = file.len;
-        partition.limit = self.until_end.then_some(file.len);
+        partition.limit = self.until_end.then(|| self.end_of(&partition.name, file.len)).flatten();
         self.waiting.insert(partition.name.clone(), self.partitions.len());
         self.partitions.push(partition);
     }
@@ -209,6 +216,7 @@ impl FileSource {
         let may_be_there = partition.state != State::Lost || partition.folder_differs && !folder_differs;
         let place = may_be_there.then(|| self.elsewhere(partition)).flatten();
         let until_end = self.until_end;
+        let end = self.ends.as_ref().and_then(|ends| ends.get(&self.partitions[index].name)).copied();
         let partition = &mut self.partitions[index];
         let (source, name, position) = (&self.source, partition.name.clone(), partition.position);
         self.waiting.remove(&name);
@@ -220,7 +228,8 @@ impl FileSource {
             }
             Some(path) => {
                 warn!(%source, partition = %name, position, "it is {} now and not matched any more: it is read to its end", path.display());
-                partition.limit = until_end.then(|| fs::metadata(&path).map_or(u64::MAX, |metadata| metadata.len()));
+                let len = fs::metadata(&path).map_or(u64::MAX, |metadata| metadata.len());
+                partition.limit = until_end.then(|| end.unwrap_or(len));
                 partition.path = path;
                 partition.state = State::Rotated;
                 partition.found();

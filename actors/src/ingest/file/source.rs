@@ -32,6 +32,10 @@ pub(super) struct FileSource {
     pub(super) config: Config,
     max_event: usize,
     pub(super) until_end: bool,
+    /// Of a run to the end: the partitions that it reads, and where they end.
+    pub(super) ends: Option<BTreeMap<Arc<str>, u64>>,
+    /// What was read before is read once more, as far as it is there.
+    pub(super) is_again: bool,
     pub(super) patterns: Patterns,
     pub(super) partitions: Vec<Partition>,
     /// Partitions with something to be read that are not open, by name.
@@ -71,6 +75,8 @@ impl FileSource {
             source: context.name.clone(),
             max_event: context.limits.max_event_bytes,
             until_end: context.until_end,
+            ends: context.ends.clone(),
+            is_again: context.stretch.is_some(),
             patterns,
             partitions: Vec::new(),
             waiting: BTreeMap::new(),
@@ -99,6 +105,7 @@ impl FileSource {
             source.partitions.push(partition);
         }
         source.scan()?;
+        source.fix_ends();
         if let Some(stretch) = &context.stretch {
             source.keep(stretch);
         }
@@ -337,9 +344,12 @@ impl FileSource {
             None => partition.ended = true,
         }
         if self.until_end {
-            next.limit = std::fs::metadata(&next.path).map(|metadata| metadata.len()).ok();
+            let len = std::fs::metadata(&next.path).map_or(0, |metadata| metadata.len());
+            next.limit = self.end_of(&next.name, len);
         }
-        self.waiting.insert(next.name.clone(), self.partitions.len());
+        if !self.until_end || next.limit.is_some() {
+            self.waiting.insert(next.name.clone(), self.partitions.len());
+        }
         self.partitions.push(next);
     }
 
@@ -401,6 +411,7 @@ impl Source for FileSource {
             }
         }
         if self.until_end && self.open.is_empty() && self.waiting.is_empty() {
+            self.all_read()?;
             return Ok(Polled::Ended);
         }
         Ok(Polled::Idle(NOTHING_NEW))
@@ -427,6 +438,10 @@ impl Source for FileSource {
             None => self.scanned_at_ms,
         };
         self.partitions.iter().filter(idle).map(|partition| (partition.name.clone(), proven_ms(partition))).collect()
+    }
+
+    fn ends(&self) -> Option<BTreeMap<Arc<str>, u64>> {
+        self.ends.clone()
     }
 
     fn silent_partitions(&self) -> BTreeMap<Arc<str>, Duration> {

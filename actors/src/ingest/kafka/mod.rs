@@ -155,6 +155,10 @@ impl SourceKind for KafkaKind {
         findings
     }
 
+    fn ends(&self, _options: &Options) -> bool {
+        true
+    }
+
     fn open(&self, context: &SourceContext) -> Result<Box<dyn Source>, SourceError> {
         let config: Config = context
             .options

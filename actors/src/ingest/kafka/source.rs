@@ -43,6 +43,8 @@ pub(super) struct KafkaSource {
     name: Arc<str>,
     config: Config,
     until_end: bool,
+    /// Where an earlier process of a run to the end has found the ends of partitions.
+    ends: Option<BTreeMap<Arc<str>, u64>>,
     /// What is read once more; where the group stands is left alone then.
     stretch: Option<Arc<Stretch>>,
     queue: Queue<Voice>,
@@ -116,6 +118,7 @@ impl KafkaSource {
             name,
             config,
             until_end: context.until_end,
+            ends: context.ends.clone(),
             stretch: context.stretch.clone(),
             queue,
             control,
@@ -243,7 +246,12 @@ impl KafkaSource {
             };
             partition.heard(bounds.end());
             if self.until_end && partition.end.is_none() {
-                partition.end = Some(bounds.high);
+                let end = self.ends.as_ref().map(|ends| ends.get(&partition.name).copied().unwrap_or(0));
+                if let Some(end) = end.filter(|end| *end > bounds.high) {
+                    warn!(source = %self.name, partition = %partition.name, end, high = bounds.high,
+                        "the partition ends before the end that this run has begun with: it is read up to there");
+                }
+                partition.end = Some(end.map_or(bounds.high, |end| end.min(bounds.high)));
                 if let Some(stretch) = &self.stretch {
                     let until = stretch.until.get(&partition.name).copied().unwrap_or(0);
                     partition.end = Some(until.min(bounds.high));
@@ -587,6 +595,11 @@ impl Source for KafkaSource {
             .iter()
             .map(|(name, position)| (name.clone(), PartitionPosition { ended: !is_read(name), ..position.clone() }));
         known.chain(saved).collect()
+    }
+
+    fn ends(&self) -> Option<BTreeMap<Arc<str>, u64>> {
+        let ends = self.partitions.iter().map(|partition| Some((partition.name.clone(), partition.end?)));
+        if self.is_complete { ends.collect() } else { None }
     }
 
     fn idle_partitions(&self) -> BTreeMap<Arc<str>, i64> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tidemill_core::{Horizon, Partitions, SealReason};
+use tidemill_core::{DEAD_LETTER_TYPE, Horizon, Partitions, SealReason};
 use tidemill_topology::Derived;
 
 use crate::progress::Progress;
@@ -11,9 +11,11 @@ use crate::region::Region;
 
 mod propose;
 mod said;
+mod steps;
 
 use propose::propose;
 pub(crate) use said::Said;
+use steps::Steps;
 
 /// What a pond has to say of late events has come by then.
 const SAID_BY_MS: i64 = 60_000;
@@ -27,6 +29,8 @@ pub(crate) struct Closing {
     pub(crate) revised: Vec<Arc<str>>,
     /// Partitions that these hours do not wait for.
     pub(crate) without: Partitions,
+    /// More may end than one barrier seals.
+    pub(crate) is_step: bool,
 }
 
 impl Closing {
@@ -51,8 +55,7 @@ fn add(to: &mut Partitions, more: Partitions) {
 
 /// What may end now: hours, and revisions.
 pub(crate) fn closing(region: &Region, said: &Said, progress: &Progress, now_ms: i64) -> Closing {
-    let (horizons, without) = propose(region, said, now_ms);
-    Closing { horizons, revised: revised(region, said, progress, now_ms), without }
+    Closing { revised: revised(region, said, progress, now_ms), ..propose(region, said, now_ms) }
 }
 
 /// Types whose revisions have been open for long enough, as of the last cut.
@@ -88,19 +91,23 @@ fn with_derived(region: &Region, mut names: BTreeSet<Arc<str>>) -> Vec<Arc<str>>
     names.into_iter().collect()
 }
 
-/// All that is open. To be called when nothing is on its way.
+/// All that is open, up to a step. To be called when nothing is on its way.
 pub(crate) fn end_of_input(region: &Region, progress: &Progress) -> Closing {
-    let horizons = all_open(region);
+    let (horizons, is_step) = all_open(region);
+    if is_step {
+        // Revisions end with the last one.
+        return Closing { horizons, is_step, ..Closing::default() };
+    }
     let mut revised: BTreeSet<Arc<str>> = progress.revising.keys().cloned().collect();
     if !horizons.is_empty() {
         // Rows that wait for the hour of their type become a revision at this barrier, which is the last one.
         revised.extend(region.lineage.derived.iter().map(|derived| derived.name.clone()));
     }
-    Closing { horizons, revised: with_derived(region, revised), without: Partitions::new() }
+    Closing { horizons, revised: with_derived(region, revised), ..Closing::default() }
 }
 
-/// Horizons that close every hour that has events.
-fn all_open(region: &Region) -> Vec<Horizon> {
+/// Horizons that close every hour that has events, and whether they are a step of more.
+fn all_open(region: &Region) -> (Vec<Horizon>, bool) {
     let bucket_ms = region.plan.limits.bucket_ms;
     let current = region.committed().sealed_before_ms.clone();
     let open = region.progress().open.clone();
@@ -122,13 +129,24 @@ fn all_open(region: &Region) -> Vec<Horizon> {
             ends.insert(derived.name.clone(), end);
         }
     }
+    let unbounded = |(name, end): (&Arc<str>, &i64)| Horizon::new(name.clone(), *end, SealReason::EndOfInput);
+    let all: Vec<Horizon> = ends.iter().map(unbounded).collect();
+    let in_steps: Vec<&Horizon> = all.iter().filter(|horizon| *horizon.event_type != *DEAD_LETTER_TYPE).collect();
+    let caps = Steps { bucket_ms, sinks: &region.sinks, current: &current, open: &open }.first(&in_steps);
+    for (name, cap_ms) in caps.iter().flatten() {
+        let was = current.get(name).copied().unwrap_or(i64::MIN);
+        match cap_ms.min(&ends[name]) {
+            before if *before > was => drop(ends.insert(name.clone(), *before)),
+            _ => drop(ends.remove(name)),
+        }
+    }
     let sealed_ms = |name: &Arc<str>| ends.get(name).or(current.get(name)).copied();
     let closes = |(name, end): (&Arc<str>, &i64)| {
         let derived = region.lineage.derived.iter().find(|derived| derived.name == *name);
         let given_up_ms = derived.and_then(|derived| given_up_ms(region, derived, *end, &sealed_ms));
         Horizon { given_up_ms, ..Horizon::new(name.clone(), *end, SealReason::EndOfInput) }
     };
-    ends.iter().map(closes).collect()
+    (ends.iter().map(closes).collect(), caps.is_some())
 }
 
 /// Up to where no row can come any more of a type that is made of others: as far as all of these take no events any

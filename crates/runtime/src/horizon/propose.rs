@@ -7,7 +7,8 @@ use tidemill_core::{DEAD_LETTER_TYPE, Horizon, Hour, Late, Limits, Partitions, S
 use tidemill_topology::{Derived, Origin};
 
 use super::said::Said;
-use super::{add, first_reason, given_up_ms};
+use super::steps::Steps;
+use super::{Closing, add, first_reason, given_up_ms};
 use crate::producers::Hold;
 use crate::region::Region;
 use crate::watermark::{Watermark, Without, watermark};
@@ -26,6 +27,8 @@ pub(super) struct Proposal<'a> {
     open: BTreeMap<Arc<str>, BTreeSet<i64>>,
     /// By origins, which most types share.
     allowed: BTreeMap<&'a [Origin], Option<Allowed>>,
+    /// Up to where the next step goes, by type, where all that may end is more than one.
+    caps: BTreeMap<Arc<str>, i64>,
     moved: BTreeMap<Arc<str>, Horizon>,
     /// Some hour ends.
     closes: bool,
@@ -41,11 +44,20 @@ struct Allowed {
     /// End of the hour of the newest event.
     newest_end_ms: i64,
     is_quiet: bool,
-    /// Partitions that are not waited for.
-    without: Partitions,
+    /// Partitions that are not waited for, with the start of the first hour that each holds open.
+    without: Vec<(i64, Without)>,
 }
 
 impl Allowed {
+    /// The partitions that hours up to `before_ms` do not wait for. One that had shown later events held nothing.
+    fn without(&self, before_ms: i64) -> Partitions {
+        let mut holding = Partitions::new();
+        for (_, Without { source, partition, .. }) in self.without.iter().filter(|(from_ms, _)| *from_ms < before_ms) {
+            holding.entry(source.clone()).or_default().extend(partition.clone());
+        }
+        holding
+    }
+
     /// How far hours without events may be sealed while nothing comes: whatever comes next, and is no older than the
     /// newest event of all, is still taken.
     fn last_empty_ms(&self, late: &Late, bucket_ms: i64) -> i64 {
@@ -54,10 +66,11 @@ impl Allowed {
     }
 }
 
-/// The horizons that ponds have said, that watermarks and the clock allow now; none when nothing would close.
-pub(super) fn propose(region: &Region, said: &Said, now_ms: i64) -> (Vec<Horizon>, Partitions) {
+/// The horizons that ponds have said, that watermarks and the clock allow now, up to a step; none when nothing would
+/// close.
+pub(super) fn propose(region: &Region, said: &Said, now_ms: i64) -> Closing {
     if region.is_behind_ponds() && !said.moves() && !region.progress().has_letters() {
-        return (Vec::new(), Partitions::new());
+        return Closing::default();
     }
     let mut proposal = Proposal {
         region,
@@ -66,33 +79,78 @@ pub(super) fn propose(region: &Region, said: &Said, now_ms: i64) -> (Vec<Horizon
         current: region.committed().sealed_before_ms.clone(),
         open: region.progress().open.clone(),
         allowed: BTreeMap::new(),
+        caps: BTreeMap::new(),
         moved: BTreeMap::new(),
         closes: false,
         without: Partitions::new(),
     };
     if region.is_behind_ponds() {
+        // What comes through a pond was sealed in steps before it.
         proposal.take_over(said);
-    } else {
-        proposal.look_at_origins();
-        for (name, origins) in &region.lineage.types {
-            proposal.received(name, origins);
-        }
+        proposal.letters();
+        proposal.derive();
+        return proposal.closing(false);
     }
-    proposal.letters();
-    for derived in &region.lineage.derived {
-        match derived.origins[..] {
-            // Of dead letters, or known from ponds.
-            [] => proposal.follow(derived),
-            _ => proposal.derived(derived),
-        }
+    proposal.look_at_origins();
+    proposal.move_all();
+    let caps = proposal.steps().first(&proposal.in_steps());
+    let is_step = caps.is_some();
+    if let Some(caps) = caps {
+        (proposal.caps, proposal.closes) = (caps, false);
+        (proposal.moved, proposal.without) = Default::default();
+        proposal.move_all();
     }
-    match proposal.closes {
-        true => (proposal.moved.into_values().collect(), proposal.without),
-        false => (Vec::new(), Partitions::new()),
-    }
+    proposal.closing(is_step)
 }
 
 impl<'a> Proposal<'a> {
+    fn closing(self, is_step: bool) -> Closing {
+        match self.closes {
+            true => Closing {
+                horizons: self.moved.into_values().collect(),
+                revised: Vec::new(),
+                without: self.without,
+                is_step,
+            },
+            false => Closing::default(),
+        }
+    }
+
+    fn move_all(&mut self) {
+        for (name, origins) in &self.region.lineage.types {
+            self.received(name, origins);
+        }
+        self.letters();
+        self.derive();
+    }
+
+    fn derive(&mut self) {
+        for derived in &self.region.lineage.derived {
+            match derived.origins[..] {
+                // Of dead letters, or known from ponds.
+                [] => self.follow(derived),
+                _ => self.derived(derived),
+            }
+        }
+    }
+
+    fn steps(&self) -> Steps<'_> {
+        Steps { bucket_ms: self.limits.bucket_ms, sinks: &self.region.sinks, current: &self.current, open: &self.open }
+    }
+
+    /// Letters, and what follows them, are few.
+    fn in_steps(&self) -> Vec<&Horizon> {
+        let is_in_steps = |name: &Arc<str>| {
+            let derived = self.region.lineage.derived.iter().find(|derived| derived.name == *name);
+            **name != *DEAD_LETTER_TYPE && derived.is_none_or(|derived| !derived.origins.is_empty())
+        };
+        self.moved.iter().filter(|(name, _)| is_in_steps(name)).map(|(_, horizon)| horizon).collect()
+    }
+
+    fn cap_ms(&self, name: &Arc<str>) -> i64 {
+        self.caps.get(name).copied().unwrap_or(i64::MAX)
+    }
+
     fn was(&self, name: &Arc<str>) -> i64 {
         self.current.get(name).copied().unwrap_or(i64::MIN)
     }
@@ -174,13 +232,11 @@ impl<'a> Proposal<'a> {
             }
             false => Some(of_origins.before_ms),
         };
-        let Some(before) = before.map(|before| before.min(self.held_ms(&hold, was))).filter(|before| *before > was)
-        else {
-            return;
-        };
+        let allowed = |before: i64| before.min(self.held_ms(&hold, was)).min(self.cap_ms(name));
+        let Some(before) = before.map(allowed).filter(|before| *before > was) else { return };
         // Hours without events are sealed, too, when others have been.
         self.closes |= was > i64::MIN || of_origins.begun_ms.is_some();
-        let mut not_waited_for = of_origins.without.clone();
+        let mut not_waited_for = of_origins.without(before);
         add(&mut not_waited_for, hold.without(name, |at_ms| limits.open_from_ms(at_ms) < before));
         let reason = reason(of_origins.is_quiet, &not_waited_for);
         add(&mut self.without, not_waited_for);
@@ -194,13 +250,12 @@ impl<'a> Proposal<'a> {
         let limits = self.limits;
         let was = self.was(&derived.name);
         let Some(Some(of_origins)) = self.allowed.get(&derived.origins[..]) else { return };
-        let mut before = of_origins.before_ms;
+        let mut before = of_origins.before_ms.min(self.cap_ms(&derived.name));
         if of_origins.is_quiet {
             // What closes for none of them has not begun.
             let inputs = derived.made_of.iter().filter_map(|input| self.sealed_before_ms(input)).max();
             before = before.min(inputs.unwrap_or(i64::MIN));
         }
-        let mut not_waited_for = of_origins.without.clone();
         let holds = self.region.lineage.received(&derived.name).into_iter().map(|input| {
             let hold = self.region.producers_hold(input, self.now_ms);
             before = before.min(self.held_ms(&hold, was));
@@ -216,6 +271,7 @@ impl<'a> Proposal<'a> {
         if before <= was {
             return;
         }
+        let mut not_waited_for = of_origins.without(before);
         for (input, hold) in holds {
             add(&mut not_waited_for, hold.without(input, |at_ms| limits.open_from_ms(at_ms) < before));
         }
@@ -269,13 +325,8 @@ fn allowed(region: &Region, origins: &[Origin], now_ms: i64) -> Option<Allowed> 
     let limits = &region.plan.limits;
     let Watermark { at_ms, newest_ms, is_quiet, without, .. } = watermark(region, origins, now_ms);
     let before_ms = limits.open_from_ms(at_ms?);
-    let mut holding = Partitions::new();
-    for Without { source, partition, newest_ms } in without {
-        // One that had shown later events held nothing.
-        if newest_ms.is_none_or(|newest_ms| limits.open_from_ms(newest_ms) < before_ms) {
-            holding.entry(source).or_default().extend(partition);
-        }
-    }
+    let from_ms = |of: &Without| of.newest_ms.map_or(i64::MIN, |newest_ms| limits.open_from_ms(newest_ms));
+    let without = without.into_iter().map(|of| (from_ms(&of), of)).collect();
     let newest_end_ms = Hour::of(newest_ms?, limits.bucket_ms).end_ms();
-    Some(Allowed { before_ms, begun_ms: None, newest_end_ms, is_quiet, without: holding })
+    Some(Allowed { before_ms, begun_ms: None, newest_end_ms, is_quiet, without })
 }

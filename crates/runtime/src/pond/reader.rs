@@ -208,6 +208,7 @@ impl PondReader {
             }
             Record::Barrier(barrier) => {
                 let closing = Closing {
+                    is_step: false,
                     horizons: barrier.horizons.clone(),
                     revised: barrier.revised.clone(),
                     without: barrier.without.clone(),

@@ -63,6 +63,7 @@ impl Bench {
             limits: Arc::new(limits),
             base_dir: self.folder.path().to_owned(),
             until_end,
+            ends: None,
             positions: positions.clone(),
             clusters: Arc::default(),
             stretch: None,
