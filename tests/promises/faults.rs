@@ -27,7 +27,10 @@ fn an_event_that_a_stage_always_fails_on_is_found_and_dead_lettered_and_all_othe
 /// The records of the only ledger file: each a length, a checksum and JSON, behind eight bytes that name the format.
 fn ledger(place: &Place) -> Vec<serde_json::Value> {
     let files = std::fs::read_dir(place.path("state")).expect("the state").map(|entry| entry.expect("an entry").path());
-    let file = files.filter(|path| path.extension().is_some_and(|ending| ending == "log")).max().expect("a ledger");
+    let file = files
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ledger-")))
+        .max()
+        .expect("a ledger");
     let bytes = std::fs::read(file).expect("the ledger");
     let (mut rest, mut records) = (&bytes[8..], Vec::new());
     while let Some((head, behind)) = rest.split_at_checked(8) {

@@ -365,7 +365,10 @@ impl Memory {
             let ids = std::mem::take(&mut bucket.ids);
             held -= ids.memory_bytes() as u64;
             self.has_runs = true;
-            bucket.runs.add(ids.iter().collect(), &*self.pieces, &mut effects.pieces)?;
+            let mut all = Vec::with_capacity(ids.len());
+            all.extend(ids.iter());
+            drop(ids);
+            bucket.runs.add(all, &*self.pieces, &mut effects.pieces)?;
             // What comes from now on goes into another Log.
             effects.retired.extend((bucket.logged > 0).then(|| log_name(*number, bucket.cut)));
             (bucket.cut, bucket.logged, bucket.crc) = (self.cut, 0, 0);

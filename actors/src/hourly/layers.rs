@@ -2,7 +2,7 @@
 //!
 //! An hour that is not in memory is in *layers*: groups in order of their values, in pieces of some 64 KiB. Events that come
 //! later make new groups in memory, so a group may be in several layers and in memory. They are merged when rows leave, in
-//! order, with one piece of each layer in memory; and when an hour has many layers, into one.
+//! order, with one piece of each layer in memory; and small layers of about one size, into one.
 
 use std::cmp::Ordering;
 
@@ -17,8 +17,10 @@ use super::plan::Plan;
 
 /// Bytes of a piece.
 const BLOCK_BYTES: usize = 64 << 10;
-/// An hour with so many layers gets one in their place.
-pub(super) const LAYERS_MAX: usize = 8;
+/// So many layers of about one size become one.
+const MERGED_LAYERS: usize = 8;
+/// A layer of more bytes is not merged with others before rows leave: so much is written at a time at most.
+const MERGED_BYTES_MAX: u64 = 32 << 20;
 /// Groups that are made at a time when layers are merged.
 const MERGED_GROUPS: usize = 8192;
 
@@ -28,6 +30,21 @@ pub(super) struct Layer {
     pub(super) number: u32,
     blocks: u32,
     pub(super) groups: u64,
+    bytes: u64,
+}
+
+/// How many of the last layers become one with `bytes` that leave memory.
+pub(super) fn to_merge(layers: &[Layer], bytes: u64) -> usize {
+    let (mut merged, mut all) = (0, bytes);
+    loop {
+        let near = layers[..layers.len() - merged].iter().rev().take_while(|layer| layer.bytes <= 2 * all);
+        let near: Vec<u64> = near.map(|layer| layer.bytes).take(MERGED_LAYERS - 1).collect();
+        let sum = near.iter().sum::<u64>() + all;
+        if near.len() + 1 < MERGED_LAYERS || sum > MERGED_BYTES_MAX {
+            return merged;
+        }
+        (merged, all) = (merged + near.len(), sum);
+    }
 }
 
 impl Layer {
@@ -205,7 +222,7 @@ pub(super) struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     pub(super) fn new(hour: &'a str, number: u32, changes: &'a mut PieceChanges) -> Self {
-        Self { hour, layer: Layer { number, blocks: 0, groups: 0 }, bytes: Vec::new(), changes }
+        Self { hour, layer: Layer { number, blocks: 0, groups: 0, bytes: 0 }, bytes: Vec::new(), changes }
     }
 
     /// Adds groups, which are greater than those before.
@@ -222,6 +239,7 @@ impl<'a> Writer<'a> {
 
     fn flush(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
+        self.layer.bytes += bytes.len() as u64;
         self.changes.push((self.layer.piece(self.hour, self.layer.blocks), Some(bytes)));
         self.layer.blocks += 1;
     }

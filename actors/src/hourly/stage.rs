@@ -196,7 +196,7 @@ impl HourlyStage {
         let mut held = 0;
         for ((input, start_ms), hour) in &mut self.open {
             hour.save(&name_of(*start_ms, &self.inputs[*input].name), changes)?;
-            held += hour.memory_bytes();
+            held += hour.memory_bytes(&self.plan);
         }
         if held <= self.memory_bytes {
             return Ok(());
@@ -207,7 +207,7 @@ impl HourlyStage {
             if held <= self.memory_bytes / 2 {
                 break;
             }
-            held -= hour.memory_bytes();
+            held -= hour.memory_bytes(&self.plan);
             hour.leave(&self.plan, &name_of(start_ms, &self.inputs[input].name), &*self.pieces, changes)?;
         }
         Ok(())

@@ -6,14 +6,14 @@
 use serde::{Deserialize, Serialize};
 use tidemill_core::{PieceChanges, PieceReader, StageError};
 
-use super::layers::{LAYERS_MAX, Layer, Table, Writer, merged};
+use super::layers::{Layer, Table, Writer, merged, to_merge};
 use super::plan::Plan;
 use super::{emit, snapshot};
 
 /// Groups in a piece.
 const SHARD_GROUPS: usize = 16;
-/// What a group takes in memory beyond its bytes in a piece, about: entries of tables.
-const GROUP_BYTES: u64 = 96;
+/// What each value and measure of a group takes in memory beyond its bytes in a piece, about: entries of tables.
+const VALUE_BYTES: u64 = 72;
 
 /// An hour of a type that still takes events.
 pub(super) struct OpenHour {
@@ -101,9 +101,10 @@ impl OpenHour {
     }
 
     /// What it takes in memory as of the last cut, about.
-    pub(super) fn memory_bytes(&self) -> u64 {
+    pub(super) fn memory_bytes(&self, plan: &Plan) -> u64 {
         let pieces: u64 = self.shards.iter().map(|shard| u64::from(shard.bytes)).sum();
-        pieces + GROUP_BYTES * self.table.groups.len() as u64
+        let values = (plan.groups.len() + plan.measures.len()) as u64;
+        pieces + VALUE_BYTES * values * self.table.groups.len() as u64
     }
 
     pub(super) fn touched(&self) -> u64 {
@@ -150,7 +151,7 @@ impl OpenHour {
         Ok(())
     }
 
-    /// Leaves its groups in pieces: as one more layer, or as one in place of all. Called behind [`save`](Self::save).
+    /// Leaves its groups in pieces: as one more layer, or as one in place of small ones. Called behind [`save`](Self::save).
     pub(super) fn leave(
         &mut self,
         plan: &Plan,
@@ -161,19 +162,16 @@ impl OpenHour {
         if self.table.groups.len() == 0 {
             return Ok(());
         }
-        let is_full = self.layers.len() + 1 >= LAYERS_MAX;
+        let bytes = self.shards.iter().map(|shard| u64::from(shard.bytes)).sum();
+        let small = self.layers.split_off(self.layers.len() - to_merge(&self.layers, bytes));
         let mut writer = Writer::new(name, self.next_layer, changes);
-        if is_full {
-            merged(plan, name, (&self.table, &self.layers), pieces, |table| {
-                writer.add(table, 0..table.groups.len() as u32)
-            })?;
+        if !small.is_empty() {
+            merged(plan, name, (&self.table, &small), pieces, |table| writer.add(table, 0..table.groups.len() as u32))?;
         } else {
             writer.add(&self.table, emit::in_order(plan, &self.table.groups).into_iter())?;
         }
         let layer = writer.end();
-        if is_full {
-            self.layers.drain(..).for_each(|layer| layer.remove(name, changes));
-        }
+        small.iter().for_each(|layer| layer.remove(name, changes));
         self.layers.push(layer);
         self.next_layer += 1;
         self.remove_shards(name, changes);

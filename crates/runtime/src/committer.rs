@@ -79,7 +79,7 @@ async fn commit(region: &Region, dir: &RegionDir, ledger: &mut Ledger, mut job: 
     let paths = dirty_paths(region, &job.record);
     sync_all(host, paths.iter().map(PathBuf::as_path))?;
     failpoint::at("logs-synced").await;
-    leave_out_same(region, &mut job.pieces).map_err(RunError::io("read", &dir.root))?;
+    leave_out_same(region, &mut job.pieces)?;
     // What makes room needs room first: not where there is none.
     let mut makes_room = true;
     let write = || region.pieces.write(job.record.cut, &job.pieces, std::mem::take(&mut makes_room));
@@ -90,8 +90,9 @@ async fn commit(region: &Region, dir: &RegionDir, ledger: &mut Ledger, mut job: 
     failpoint::at("ledger-synced").await;
     waiting_for_room(region, || effects(region, &job.record, &dir.state)).await?;
     failpoint::at("effects-done").await;
+    let was = region.committed().last.cut;
+    waiting_for_room(region, || dir.mark_cut(was, job.record.cut)).await?;
     let mut committed = region.committed();
-    dir.mark_cut(committed.last.cut, job.record.cut)?;
     let emptied = region.pieces.take_over(written);
     remove(host, emptied.into_iter())?;
     failpoint::hit("pieces-removed");
@@ -103,7 +104,7 @@ async fn commit(region: &Region, dir: &RegionDir, ledger: &mut Ledger, mut job: 
 }
 
 /// What is given whole at every cut is often as it was.
-fn leave_out_same(region: &Region, pieces: &mut BTreeMap<Arc<str>, Changes>) -> std::io::Result<()> {
+fn leave_out_same(region: &Region, pieces: &mut BTreeMap<Arc<str>, Changes>) -> Result<(), RunError> {
     for (stage, changes) in pieces {
         let Some((_, Some(whole))) = changes.last() else { continue };
         if region.pieces.is_same(stage, "", whole)? {

@@ -18,6 +18,7 @@ use crate::error::error_chain;
 use crate::external::{ExternalSink, OpenHours};
 use crate::item::{Item, Numbered, Part, bury};
 use crate::logs::Lengths;
+use crate::pieces::OfStage;
 use crate::region::{Region, StageShared};
 use crate::registry::SinkEntry;
 use crate::suspects::{Mark, Range};
@@ -108,7 +109,7 @@ fn kind_of(region: &Region, stage: &StageShared) -> Option<SinkEntry> {
 
 impl Engine {
     /// Builds the value of a worker of `stage` from the last committed cut.
-    pub(crate) async fn build(region: &Region, stage: &StageShared) -> Result<Self, String> {
+    pub(crate) async fn build(region: &Region, stage: &StageShared, pieces: &Arc<OfStage>) -> Result<Self, String> {
         let node = region.node(stage.node);
         let input = StageInput {
             name: node.name.clone(),
@@ -116,8 +117,7 @@ impl Engine {
             types: node.accepts.clone(),
             limits: region.plan.limits.clone(),
         };
-        let pieces = region.pieces.reader(node.name.clone());
-        let snapshot = region.pieces.whole(&node.name).map_err(|error| error_chain(&error))?;
+        let snapshot = pieces.whole().map_err(|error| error_chain(&error))?;
         match kind_of(region, stage).ok_or_else(|| format!("there is no kind `{}`", node.kind.name))? {
             SinkEntry::Logged(kind) => {
                 let (lengths, sealed_before_ms) = {
@@ -134,7 +134,7 @@ impl Engine {
                     topology: region.plan.name.clone(),
                     sealed_before_ms,
                     snapshot: snapshot.as_deref(),
-                    pieces,
+                    pieces: pieces.clone(),
                     memory_bytes: region.memory_bytes,
                     logs: &logs.reader(&lengths),
                     gives_way: region.gives_way,

@@ -46,6 +46,12 @@ pub fn decide_by(decide: Option<Decide>) {
     on::DECIDE.set(decide);
 }
 
+/// On this thread, a new segment of pieces begins beyond so many bytes.
+#[cfg(feature = "failpoints")]
+pub fn segments_of(bytes: Option<u64>) {
+    on::SEGMENT_BYTES.set(bytes);
+}
+
 /// Says which cut is in hand: the one that is being committed, or the last one when a run starts.
 #[cfg(feature = "failpoints")]
 pub(crate) fn cut(record: &Record) {
@@ -62,6 +68,7 @@ pub(crate) fn ledger_bytes(usual: u64) -> u64 {
 /// The size beyond which a new segment of pieces begins.
 #[cfg(feature = "failpoints")]
 pub(crate) fn segment_bytes(usual: u64) -> u64 {
+    let usual = on::SEGMENT_BYTES.get().unwrap_or(usual);
     std::env::var("TIDEMILL_LEDGER_BYTES").map_or(usual, |bytes| bytes.parse().expect("a number of bytes"))
 }
 
@@ -80,6 +87,7 @@ mod on {
         // Each region commits on a thread of its own.
         pub(super) static SEALING: Cell<bool> = const { Cell::new(false) };
         pub(super) static LAST: Cell<bool> = const { Cell::new(false) };
+        pub(super) static SEGMENT_BYTES: Cell<Option<u64>> = const { Cell::new(None) };
         pub(super) static DECIDE: RefCell<Option<Decide>> = const { RefCell::new(None) };
     }
     pub(super) fn reach(name: &str) -> Decision {

@@ -2,7 +2,8 @@
 //!
 //! It is in segments `pieces-<n>.log`, whose first 8 bytes are `TIDEPCS1`. Each cut appends one frame to the newest one: length and
 //! CRC32C of a header (u32, little-endian), the header (postcard, see [`Header`]), then the pieces one behind the other. What a frame
-//! says of a piece holds instead of all that earlier ones say. The ledger's record says which segments are in force, and where the last one ends.
+//! says of a piece holds instead of all that earlier ones say. The ledger's record says which segments are in force, and where the last
+//! one ends; the first frame of each says where the one before ends.
 //!
 //! When more than half is of no use any more, what is still needed of the oldest segment is written once more, at the end of the newest.
 //! So every byte is copied about once for each byte that becomes useless. Only the oldest may go: what a later
@@ -20,12 +21,15 @@ use crate::error::RunError;
 use crate::failpoint;
 use crate::host::{Host, HostFile, Open};
 use crate::logs::sync_all;
+use crate::watchdog::Call;
 
 const MAGIC: &[u8; 8] = b"TIDEPCS1";
 /// Of a segment, unless a test says otherwise.
 const SEGMENT_BYTES: u64 = 16 << 20;
 /// Bytes written at a time.
 const WRITE_BYTES: usize = 4 << 20;
+/// What a piece takes in a header beyond its name, about.
+const ENTRY_BYTES: u64 = 16;
 
 /// What changed of a stage's pieces; `None` for those that are gone.
 pub(crate) type Changes = Vec<(String, Option<Arc<Vec<u8>>>)>;
@@ -43,6 +47,8 @@ pub(crate) struct Extent {
 #[derive(Debug, Serialize, Deserialize)]
 struct Header {
     cut: CutId,
+    /// Of the first frame of a segment: the length of the one before.
+    previous: Option<u64>,
     stages: Vec<(Arc<str>, Vec<Change>)>,
 }
 
@@ -56,8 +62,6 @@ pub(crate) struct Pieces {
     /// A segment that has grown to it is followed by another one.
     segment_bytes: u64,
     kept: Mutex<Kept>,
-    /// What could not be read. A stage that fails by it is not to blame, nor are its events.
-    fault: Mutex<Option<RunError>>,
 }
 
 #[derive(Default)]
@@ -66,8 +70,6 @@ struct Kept {
     extent: Option<Extent>,
     segments: BTreeMap<u32, Segment>,
     places: BTreeMap<Arc<str>, BTreeMap<String, Place>>,
-    /// Of pieces that are in force.
-    live_bytes: u64,
     /// What stages have given at a barrier that is not committed yet. They go on from there.
     given: BTreeMap<Arc<str>, BTreeMap<String, Option<Arc<Vec<u8>>>>>,
 }
@@ -76,6 +78,15 @@ struct Kept {
 struct Segment {
     file: Arc<dyn HostFile>,
     length: u64,
+    /// Pieces of it that are in force, and their bytes, names among them.
+    live: u64,
+    live_bytes: u64,
+}
+
+impl Segment {
+    fn new(file: Arc<dyn HostFile>, length: u64) -> Self {
+        Self { file, length, live: 0, live_bytes: 0 }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,8 +134,9 @@ impl Pieces {
             }
         }
         let Some(Extent { first, last, length }) = extent else {
-            return Ok(Arc::new(Self { host, dir, segment_bytes, kept: Mutex::new(kept), fault: Mutex::default() }));
+            return Ok(Arc::new(Self { host, dir, segment_bytes, kept: Mutex::new(kept) }));
         };
+        let mut files: Vec<(u32, PathBuf, Arc<dyn HostFile>)> = Vec::new();
         for number in first..=last {
             let path = path_of(&dir, number);
             let file = host.open(&path, Open::Write).map_err(|error| match error.kind() {
@@ -135,27 +147,30 @@ impl Pieces {
                 ),
                 _ => RunError::io("open", &path)(error),
             })?;
-            let found = file.len().map_err(RunError::io("look at", &path))?;
-            let end = if number == last { length } else { found };
+            files.push((number, path, file.into()));
+        }
+        for (at, (number, path, file)) in files.iter().enumerate() {
+            let found = file.len().map_err(RunError::io("look at", path))?;
+            let end = match files.get(at + 1) {
+                Some((_, path, file)) => previous_length(&**file, path)?,
+                None => length,
+            };
             if found < end {
-                return Err(damaged(&path, format!("the state has {found} bytes here, but the last cut says {end}")));
+                return Err(damaged(path, format!("the state has {found} bytes here, but the last cut says {end}")));
             }
-            if number == last && found > end {
-                refuse_later_cuts(&*host, &path, end, cut)?;
-                file.set_len(end).map_err(RunError::io("truncate", &path))?;
-                // It may not come back, when the next frame goes into another segment.
-                file.sync().map_err(RunError::io("sync", &path))?;
+            if *number == last && found > end {
+                refuse_later_cuts(&*host, path, end, cut)?;
+                file.set_len(end).map_err(RunError::io("truncate", path))?;
             }
-            let file: Arc<dyn HostFile> = file.into();
-            kept.segments.insert(number, Segment { file: file.clone(), length: end });
-            let mut frames = Frames::of(&*file, &path, end)?;
+            kept.segments.insert(*number, Segment::new(file.clone(), end));
+            let mut frames = Frames::of(&**file, path, end)?;
             while let Some((header, offset)) = frames.next()? {
-                for (stage, name, place) in places(&header, number, offset) {
+                for (stage, name, place) in places(&header, *number, offset) {
                     kept.apply(stage, name, place);
                 }
             }
         }
-        Ok(Arc::new(Self { host, dir, segment_bytes, kept: Mutex::new(kept), fault: Mutex::default() }))
+        Ok(Arc::new(Self { host, dir, segment_bytes, kept: Mutex::new(kept) }))
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -168,7 +183,8 @@ impl Pieces {
     }
 
     /// Writes what changed by a cut, and makes it durable. It is in force when it is [taken over](Self::take_over). Doing it
-    /// twice is the same as once. `makes_room`: segments that are mostly of no use are emptied, which takes room first.
+    /// twice is the same as once. `makes_room`: segments that are mostly of no use are emptied, which takes room first;
+    /// otherwise those go alone of which nothing is needed.
     pub(crate) fn write(
         &self,
         cut: CutId,
@@ -178,7 +194,7 @@ impl Pieces {
         let (extent, segment, moved, strangers) = {
             let kept = self.kept();
             let segment = kept.extent.and_then(|extent| kept.segments.get(&extent.last).cloned());
-            let moved = if makes_room { kept.to_move(changes, self.segment_bytes) } else { Vec::new() };
+            let moved = kept.to_move(changes, self.segment_bytes, makes_room);
             (kept.extent, segment, moved, kept.strangers(changes))
         };
         let mut entries: BTreeMap<Arc<str>, Changes> = BTreeMap::new();
@@ -187,15 +203,19 @@ impl Pieces {
             first = oldest + 1;
             for (stage, name) in stages {
                 let bytes = self.read_committed(&stage, &name);
-                let bytes = bytes.map_err(RunError::io("read", path_of(&self.dir, oldest)))?;
+                let bytes = bytes.map_err(|error| unreadable(&path_of(&self.dir, oldest), error))?;
                 entries.entry(stage).or_default().push((name, Some(Arc::new(bytes))));
             }
         }
-        let (mut bodies, mut header) = (Vec::new(), Header { cut, stages: Vec::new() });
+        let begins = segment.as_ref().is_none_or(|segment| segment.length >= self.segment_bytes);
+        let previous = segment.as_ref().filter(|_| begins).map(|segment| segment.length);
+        let (mut bodies, mut header) = (Vec::new(), Header { cut, previous, stages: Vec::new() });
         for (stage, changes) in entries.iter().chain(&strangers).chain(changes) {
             let mut said = Vec::with_capacity(changes.len());
             for (name, bytes) in changes {
-                let checked = bytes.as_ref().map(|bytes| (bytes.len() as u32, crc32c::crc32c(bytes)));
+                let too_large = || RunError::Internal(format!("the piece `{name}` of `{stage}` has over 4 GiB"));
+                let length = bytes.as_ref().map(|bytes| u32::try_from(bytes.len()).map_err(|_| too_large()));
+                let checked = length.transpose()?.zip(bytes.as_ref().map(|bytes| crc32c::crc32c(bytes)));
                 said.push((name.clone(), checked));
                 bodies.extend(bytes.as_deref().map(|bytes| &bytes[..]));
             }
@@ -204,25 +224,34 @@ impl Pieces {
         let internal = |error: postcard::Error| RunError::Internal(format!("pieces of state: {error}"));
         let head = crate::ledger::framed(&postcard::to_stdvec(&header).map_err(internal)?)?;
         let bytes = bodies.iter().map(|body| body.len() as u64).sum::<u64>() + head.len() as u64;
-        let (last, Segment { file, length: start }) = match (extent, segment) {
-            (Some(extent), Some(segment)) if segment.length < self.segment_bytes => (extent.last, segment),
+        let (last, Segment { file, length: start, .. }) = match (extent, segment) {
+            (Some(extent), Some(segment)) if !begins => (extent.last, segment),
             _ => {
                 let last = extent.map_or(1, |extent| extent.last + 1);
                 let path = path_of(&self.dir, last);
                 let file = self.host.open(&path, Open::Create).map_err(RunError::io("create", &path))?;
                 file.write_at(MAGIC, 0).map_err(RunError::io("write", &path))?;
-                (last, Segment { file: file.into(), length: MAGIC.len() as u64 })
+                (last, Segment::new(file.into(), MAGIC.len() as u64))
             }
         };
         let path = path_of(&self.dir, last);
-        write_all(&*file, start, head, &bodies).map_err(RunError::io("write", &path))?;
+        let end = start + bytes;
+        if let Err(error) = write_all(&*file, start, head, &bodies) {
+            // What is there of it takes the room that others need.
+            let _ = file.set_len(start);
+            return Err(RunError::io("write", &path)(error));
+        }
+        // An attempt before it may have got further.
+        if file.len().map_err(RunError::io("look at", &path))? > end {
+            file.set_len(end).map_err(RunError::io("truncate", &path))?;
+        }
         file.sync().map_err(RunError::io("sync", &path))?;
         if start == MAGIC.len() as u64 {
             sync_all(&*self.host, std::iter::once(&*self.dir))?;
         }
-        let body = start + bytes - bodies.iter().map(|body| body.len() as u64).sum::<u64>();
-        let extent = Extent { first: first.min(last), last, length: start + bytes };
-        let segment = Segment { file, length: extent.length };
+        let body = end - bodies.iter().map(|body| body.len() as u64).sum::<u64>();
+        let extent = Extent { first: first.min(last), last, length: end };
+        let segment = Segment::new(file, end);
         Ok(Written { extent, segment, places: places(&header, last, body) })
     }
 
@@ -230,7 +259,10 @@ impl Pieces {
     pub(crate) fn take_over(&self, written: Written) -> Vec<PathBuf> {
         let mut kept = self.kept();
         let Written { extent, segment, places } = written;
-        kept.segments.insert(extent.last, segment);
+        match kept.segments.get_mut(&extent.last) {
+            Some(known) => known.length = segment.length,
+            None => drop(kept.segments.insert(extent.last, segment)),
+        }
         kept.extent = Some(extent);
         kept.given.clear();
         for (stage, name, place) in places {
@@ -241,26 +273,17 @@ impl Pieces {
         gone.keys().map(|number| path_of(&self.dir, *number)).collect()
     }
 
-    /// Of one stage.
-    pub(crate) fn reader(self: &Arc<Self>, stage: Arc<str>) -> Arc<dyn PieceReader> {
-        Arc::new(OfStage { pieces: self.clone(), stage })
-    }
-
-    /// What a stage gave whole at the last cut; `None` when it gave nothing, or has not been there.
-    pub(crate) fn whole(&self, stage: &str) -> io::Result<Option<Vec<u8>>> {
-        match self.read_committed(stage, "") {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            read => Ok(Some(read?).filter(|bytes| !bytes.is_empty())),
-        }
+    /// Of one stage, for a worker that is in `call` when it reads.
+    pub(crate) fn reader(self: &Arc<Self>, stage: Arc<str>, call: Arc<Call>) -> Arc<OfStage> {
+        Arc::new(OfStage { pieces: self.clone(), stage, call, fault: Mutex::default() })
     }
 
     /// Whether a piece holds these bytes.
-    pub(crate) fn is_same(&self, stage: &str, name: &str, bytes: &[u8]) -> io::Result<bool> {
+    pub(crate) fn is_same(&self, stage: &str, name: &str, bytes: &[u8]) -> Result<bool, RunError> {
         let place = self.kept().places.get(stage).and_then(|places| places.get(name)).copied();
-        match place {
-            Some(place) if place.length as usize == bytes.len() => Ok(self.read_committed(stage, name)? == bytes),
-            _ => Ok(false),
-        }
+        let Some(place) = place.filter(|place| place.length as usize == bytes.len()) else { return Ok(false) };
+        let found = self.read_committed(stage, name);
+        Ok(found.map_err(|error| unreadable(&path_of(&self.dir, place.segment), error))? == bytes)
     }
 
     /// As its stage sees it: with what it gave at a barrier that is not committed yet.
@@ -271,11 +294,6 @@ impl Pieces {
             Some(None) => Err(missing(stage, name)),
             None => self.read_committed(stage, name),
         }
-    }
-
-    /// What keeps the state from being read, if it could not be.
-    pub(crate) fn take_fault(&self) -> Option<RunError> {
-        self.fault.lock().expect("no code panics while it holds the fault").take()
     }
 
     fn read_committed(&self, stage: &str, name: &str) -> io::Result<Vec<u8>> {
@@ -310,52 +328,110 @@ impl Kept {
     }
 
     fn apply(&mut self, stage: Arc<str>, name: String, place: Option<Place>) {
+        let size = name.len() as u64 + ENTRY_BYTES;
         let places = self.places.entry(stage).or_default();
-        self.live_bytes += place.map_or(0, |place| u64::from(place.length));
         let was = match place {
             Some(place) => places.insert(name, place),
             None => places.remove(&name),
         };
-        self.live_bytes -= was.map_or(0, |place| u64::from(place.length));
+        if let Some((segment, place)) = place.and_then(|place| Some((self.segments.get_mut(&place.segment)?, place))) {
+            segment.live += 1;
+            segment.live_bytes += size + u64::from(place.length);
+        }
+        if let Some((segment, was)) = was.and_then(|was| Some((self.segments.get_mut(&was.segment)?, was))) {
+            segment.live -= 1;
+            segment.live_bytes -= size + u64::from(was.length);
+        }
     }
 
-    /// The oldest segments that are to be emptied by this cut, and what is still needed of them: as much as is written, or a segment.
+    /// The oldest segments that are to be emptied by this cut, and what is still needed of them: as much as is written, or
+    /// a segment. Without `makes_room`, those alone of which nothing is.
     fn to_move(
         &self,
         changes: &BTreeMap<Arc<str>, Changes>,
         segment_bytes: u64,
-    ) -> Vec<(u32, Vec<(Arc<str>, String)>)> {
+        makes_room: bool,
+    ) -> BTreeMap<u32, Vec<(Arc<str>, String)>> {
         let sizes = changes.values().flatten().map(|(_, bytes)| bytes.as_ref().map_or(0, |bytes| bytes.len() as u64));
-        let mut room = sizes.sum::<u64>().max(segment_bytes);
+        let mut room = if makes_room { sizes.sum::<u64>().max(segment_bytes) } else { 0 };
         let mut all_bytes: u64 = self.segments.values().map(|segment| segment.length).sum();
-        let mut emptied = Vec::new();
+        let live_bytes: u64 = self.segments.values().map(|segment| segment.live_bytes).sum();
+        let mut emptied: BTreeMap<u32, Vec<(Arc<str>, String)>> = BTreeMap::new();
         // The newest one stays: the frame may go there.
-        let oldest_first = self.segments.iter().take(self.segments.len().saturating_sub(1));
-        for (number, segment) in oldest_first {
-            if all_bytes <= 2 * (self.live_bytes + segment_bytes) || room == 0 {
+        for (number, segment) in self.segments.iter().take(self.segments.len().saturating_sub(1)) {
+            let is_worth_it = all_bytes > 2 * (live_bytes + segment_bytes) && room > 0;
+            if segment.live > 0 && !is_worth_it {
                 break;
             }
-            let mut needed = Vec::new();
-            for (stage, places) in &self.places {
-                let changed: BTreeSet<&str> =
-                    changes.get(stage).into_iter().flatten().map(|(name, _)| &**name).collect();
-                for (name, place) in places.iter().filter(|(_, place)| place.segment == *number) {
-                    if !changed.contains(&**name) {
-                        room = room.saturating_sub(place.length.into());
-                        needed.push((stage.clone(), name.clone()));
-                    }
-                }
-            }
+            room = room.saturating_sub(segment.live_bytes);
             all_bytes -= segment.length;
-            emptied.push((*number, needed));
+            emptied.insert(*number, Vec::new());
+        }
+        let Some(newest) = emptied
+            .keys()
+            .next_back()
+            .copied()
+            .filter(|newest| self.segments.range(..=newest).any(|(_, of)| of.live > 0))
+        else {
+            return emptied;
+        };
+        for (stage, places) in &self.places {
+            let changed: BTreeSet<&str> = changes.get(stage).into_iter().flatten().map(|(name, _)| &**name).collect();
+            let old = places.iter().filter(|(name, place)| place.segment <= newest && !changed.contains(&***name));
+            for (name, place) in old {
+                emptied.entry(place.segment).or_default().push((stage.clone(), name.clone()));
+            }
         }
         emptied
     }
 }
 
-struct OfStage {
+/// The pieces of a stage, as one of its workers reads them.
+pub(crate) struct OfStage {
     pieces: Arc<Pieces>,
     stage: Arc<str>,
+    call: Arc<Call>,
+    /// What could not be read. A stage that fails by it is not to blame, nor are its events.
+    fault: Mutex<Option<RunError>>,
+}
+
+impl OfStage {
+    fn fault(&self) -> MutexGuard<'_, Option<RunError>> {
+        self.fault.lock().expect("no code panics while it holds the fault")
+    }
+
+    /// What keeps the state from being read, if it could not be.
+    pub(crate) fn take_fault(&self) -> Option<RunError> {
+        self.fault().take()
+    }
+
+    /// What the stage gave whole at the last cut; `None` when it gave nothing, or has not been there.
+    pub(crate) fn whole(&self) -> io::Result<Option<Vec<u8>>> {
+        let is_there = self.pieces.kept().places.get(&self.stage).is_some_and(|places| places.contains_key(""));
+        if !is_there {
+            return Ok(None);
+        }
+        let read = self.pieces.read_committed(&self.stage, "").inspect_err(|error| self.fails(error));
+        Ok(Some(read?).filter(|bytes| !bytes.is_empty()))
+    }
+
+    fn fails(&self, error: &io::Error) {
+        let path = &self.pieces.dir;
+        let error = match error.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(error.kind(), format!("the state of `{}`: {error}", self.stage)),
+        };
+        *self.fault() = Some(unreadable(path, error));
+    }
+}
+
+/// A part of the state that can't be read: for what the disk says, or because it is not what was written.
+fn unreadable(path: &Path, error: io::Error) -> RunError {
+    let is_damage = matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::NotFound);
+    match error.raw_os_error() {
+        None if is_damage => damaged(path, error.to_string()),
+        _ => RunError::io("read the state in", path)(error),
+    }
 }
 
 impl PieceReader for OfStage {
@@ -377,14 +453,7 @@ impl PieceReader for OfStage {
     }
 
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        self.pieces.read(&self.stage, name).inspect_err(|error| {
-            let mut fault = self.pieces.fault.lock().expect("no code panics while it holds the fault");
-            let (path, what) = (self.pieces.dir.clone(), format!("the state of `{}`: {error}", self.stage));
-            *fault = Some(match error.raw_os_error() {
-                None => damaged(&path, what),
-                Some(code) => RunError::io("read the state in", path)(io::Error::from_raw_os_error(code)),
-            });
-        })
+        self.call.reads(|| self.pieces.read(&self.stage, name)).inspect_err(|error| self.fails(error))
     }
 }
 
@@ -426,15 +495,26 @@ fn refuse_later_cuts(host: &dyn Host, path: &Path, from: u64, cut: CutId) -> Res
         return Ok(());
     }
     let mut frames = Frames { file: &*file, path, at: from, end };
-    while let Ok(Some((header, _))) = frames.next() {
-        if header.cut > cut + 1 {
-            return Err(damaged(
-                path,
-                "there is state of a later cut than the ledger's last one: the ledger has lost records",
-            ));
+    loop {
+        match frames.next() {
+            Ok(Some((header, _))) if header.cut > cut + 1 => {
+                let what = "there is state of a later cut than the ledger's last one: the ledger has lost records";
+                return Err(damaged(path, what));
+            }
+            Ok(Some(_)) => {}
+            // It was being written.
+            Ok(None) | Err(RunError::Corrupt { .. }) => return Ok(()),
+            Err(error) => return Err(error),
         }
     }
-    Ok(())
+}
+
+/// What the first frame of a segment says of the length of the one before.
+fn previous_length(file: &dyn HostFile, path: &Path) -> Result<u64, RunError> {
+    let end = file.len().map_err(RunError::io("look at", path))?;
+    let first = Frames::of(file, path, end)?.next()?;
+    let previous = first.and_then(|(header, _)| header.previous);
+    previous.ok_or_else(|| damaged(path, "the state does not say where the segment before it ends"))
 }
 
 /// The frames of a segment.
@@ -462,7 +542,10 @@ impl<'a> Frames<'a> {
         }
         let at = self.at;
         let wrong = || damaged(self.path, format!("the state is damaged at byte {at}"));
-        let read = |bytes: &mut [u8], offset| self.file.read_exact_at(bytes, offset).map_err(|_| wrong());
+        let read = |bytes: &mut [u8], offset| match self.file.read_exact_at(bytes, offset) {
+            Err(error) if error.raw_os_error().is_none() => Err(wrong()),
+            read => read.map_err(RunError::io("read", self.path)),
+        };
         let mut word = [0; 8];
         read(&mut word, at)?;
         let (length, crc) = word.split_at(4);

@@ -31,6 +31,8 @@ pub(crate) struct Call {
     item: AtomicU64,
     part: AtomicUsize,
     may_be_the_data: AtomicBool,
+    /// Odd while it reads state from the disk; grows with each read.
+    reads: AtomicU64,
 }
 
 impl Call {
@@ -56,6 +58,14 @@ impl Call {
         !is_inside || self.number.compare_exchange(number, number + 1, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
+    /// Reads state. A disk that does not answer makes nobody guilty.
+    pub(crate) fn reads<T>(&self, read: impl FnOnce() -> T) -> T {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        let read = read();
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        read
+    }
+
     fn fence(&self, number: u64) -> bool {
         self.number.compare_exchange(number, FENCED, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
@@ -75,17 +85,18 @@ fn patience(region: &Region) -> Duration {
 
 fn run(region: &Region) {
     let heartbeat = patience(region);
-    // The stage and the index of each worker; the call that it was in, and how often it was seen there.
-    let mut seen: HashMap<(usize, usize), (u64, u32)> = HashMap::new();
+    // The stage and the index of each worker; the call that it was in and its reads, and how often it was seen there.
+    let mut seen: HashMap<(usize, usize), ((u64, u64), u32)> = HashMap::new();
     while !region.ended.load(Ordering::SeqCst) {
         std::thread::sleep(heartbeat / LOOKS);
         for (at, stage) in region.stages.iter().enumerate() {
             let workers: Vec<_> = stage.calls.iter().map(|entry| (*entry.key(), entry.value().clone())).collect();
             for (index, call) in workers {
                 let number = call.number.load(Ordering::SeqCst);
+                let reads = call.reads.load(Ordering::SeqCst);
                 let (last, times) = seen.entry((at, index)).or_default();
-                if *last != number {
-                    (*last, *times) = (number, 0);
+                if *last != (number, reads) {
+                    (*last, *times) = ((number, reads), 0);
                 }
                 if number == FENCED || number.is_multiple_of(2) {
                     continue;
@@ -93,6 +104,11 @@ fn run(region: &Region) {
                 *times += 1;
                 if *times > LOOKS {
                     *times = 0;
+                    if !reads.is_multiple_of(2) {
+                        let name = &region.node(stage.node).name;
+                        tracing::error!(stage = %name, worker = index, "a read of its state has not come back for long: look at the disk of the state directory");
+                        continue;
+                    }
                     give_up(region, stage, index, &call, number);
                 }
             }

@@ -111,14 +111,16 @@ async fn work(region: Arc<Region>, stage: Arc<StageShared>, watch: Watch, restor
             }
         }
     }
-    let mut engine = match Engine::build(&region, &stage).await {
-        Ok(engine) => engine,
-        Err(message) if watch.epoch == 0 => {
-            let refused = || RunError::Start { node: name.to_string(), message };
-            region.coordinator().do_send(Fatal(region.pieces.take_fault().unwrap_or_else(refused)));
-            return;
+    let pieces = region.pieces.reader(name.clone(), watch.call.clone());
+    let mut engine = match (Engine::build(&region, &stage, &pieces).await, pieces.take_fault()) {
+        // Neither the stage nor its events are to blame.
+        (_, Some(fault)) => return region.coordinator().do_send(Fatal(fault)),
+        (Ok(engine), None) => engine,
+        (Err(message), None) if watch.epoch == 0 => {
+            let refused = RunError::Start { node: name.to_string(), message };
+            return region.coordinator().do_send(Fatal(refused));
         }
-        Err(message) => return watch.report(format!("it can't be built: {message}"), false),
+        (Err(message), None) => return watch.report(format!("it can't be built: {message}"), false),
     };
     if let Some(cut) = restored_from {
         let items = stage.inbox.replay(cut);
@@ -141,10 +143,8 @@ async fn work(region: Arc<Region>, stage: Arc<StageShared>, watch: Watch, restor
         }
         stage.counters.busy_ns.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
         failpoint::at("item-done").await;
-        // Neither the stage nor its events are to blame.
-        if let Some(fault) = region.pieces.take_fault() {
-            region.coordinator().do_send(Fatal(fault));
-            return;
+        if let Some(fault) = pieces.take_fault() {
+            return region.coordinator().do_send(Fatal(fault));
         }
         let mut done = match outcome.map(|outcome| done(&region, &stage, &item, outcome)) {
             Ok(Ok(done)) => done,
@@ -256,6 +256,10 @@ fn done(region: &Region, stage: &StageShared, item: &Numbered, outcome: Outcome)
             node.name,
             effects.dead.len()
         );
+        return Err(RunError::Internal(what));
+    }
+    if barrier.is_none() && !effects.pieces.is_empty() || effects.pieces.iter().any(|(name, _)| name.is_empty()) {
+        let what = format!("`{}` gives pieces of state outside of a barrier, or one without a name", node.name);
         return Err(RunError::Internal(what));
     }
     let parts = match &item.item {

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidemill_actors::stage_kinds;
-use tidemill_runtime::{Decision, Ended, Registry, RunConfig, RunError, SealAt, StateLock, Status, decide_by};
+use tidemill_runtime::{
+    Decision, Ended, Registry, RunConfig, RunError, SealAt, StateLock, Status, decide_by, segments_of,
+};
 
 use crate::clock::Clock;
 use crate::dice::Dice;
@@ -41,6 +43,7 @@ pub(crate) struct Fate {
     pub(crate) lane_bytes: usize,
     pub(crate) replay_bytes: u64,
     pub(crate) state_memory_bytes: u64,
+    pub(crate) segment_bytes: u64,
 }
 
 impl Fate {
@@ -95,6 +98,7 @@ impl Fate {
             cut_interval_ms: dice.between(5, 400),
             lane_bytes: dice.between(200, 8_000) as usize,
             replay_bytes: dice.between(2_000, 60_000),
+            segment_bytes: if dice.one_in(2) { dice.between(200, 10_000) } else { 64 << 10 },
             state_memory_bytes: if dice.one_in(2) { dice.between(0, 20_000) } else { 64 << 20 },
         }
     }
@@ -141,6 +145,7 @@ pub(crate) fn live(world: &World, fate: &Fate, dice: &mut Dice) -> Became {
             _ => Decision::GoOn,
         }
     })));
+    segments_of(Some(fate.segment_bytes));
     let runtime = || {
         let builder = &mut tokio::runtime::Builder::new_current_thread();
         builder.enable_time().start_paused(true).build().expect("a runtime")

@@ -345,11 +345,13 @@ impl FileSource {
         }
         if self.until_end {
             let len = std::fs::metadata(&next.path).map_or(0, |metadata| metadata.len());
-            next.limit = self.end_of(&next.name, len);
+            next.limit = Some(len);
+            // What took the place of one that the run reads is read, too, unless the process is not the same by then.
+            if let Some(ends) = &mut self.ends {
+                ends.insert(next.name.clone(), len);
+            }
         }
-        if !self.until_end || next.limit.is_some() {
-            self.waiting.insert(next.name.clone(), self.partitions.len());
-        }
+        self.waiting.insert(next.name.clone(), self.partitions.len());
         self.partitions.push(next);
     }
 

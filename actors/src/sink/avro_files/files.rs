@@ -73,10 +73,10 @@ impl Files {
     /// Puts into pieces what changed of the directories. Beyond `memory_bytes` their pending rows are left there.
     pub(super) fn save(&mut self, memory_bytes: u64, changes: &mut PieceChanges) -> Result<(), StageError> {
         changes.append(&mut self.gone);
-        let mut held = 0;
+        let (mut held, mut joined) = (0, 0);
         for directory in self.directories.iter_mut().flatten() {
             if std::mem::take(&mut directory.is_changed) {
-                directory.pending.save(&*self.pieces, changes)?;
+                directory.pending.save(&*self.pieces, &mut joined, changes)?;
                 save(directory, &mut self.formats, changes)?;
             }
             held += directory.pending.memory_bytes() as u64;
@@ -135,7 +135,7 @@ impl Files {
         while !rows.is_empty() {
             let directory = self.open(index);
             let (hour, pending) = (directory.hour, &mut directory.pending);
-            let room = block_size - (pending.len() - pending.memory_bytes()).min(block_size);
+            let room = block_size - pending.away_bytes().min(block_size);
             let (mut taken, bytes) = (0, pending.buffer());
             while taken < rows.len() && bytes.len() < room {
                 encoder.put(rows[taken] as usize, bytes);

@@ -10,8 +10,10 @@ use tidemill_core::{PieceChanges, PieceReader, StageError};
 
 use crate::sink::container::Format;
 
-/// Pieces of one block; more are joined to one, so that few events a cut do not make very many.
-const CHUNKS_MAX: usize = 16;
+/// Pieces of one block: more are joined to one, so that few events a cut do not make very many.
+const CHUNKS: usize = 16;
+/// Bytes that one cut joins; then directories have more pieces for a while.
+const JOINED_BYTES_MAX: usize = 8 << 20;
 
 /// Rows in a piece.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -57,12 +59,17 @@ impl Pending {
 
     /// Bytes of all rows.
     pub(super) fn len(&self) -> usize {
-        self.bytes.len() + if self.are_away { self.chunk_bytes() } else { 0 }
+        self.bytes.len() + self.away_bytes()
     }
 
-    /// Bytes of those in memory.
+    /// Bytes of those that are not in memory.
+    pub(super) fn away_bytes(&self) -> usize {
+        if self.are_away { self.chunk_bytes() } else { 0 }
+    }
+
+    /// What the rows in memory take.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.bytes.len()
+        self.bytes.capacity()
     }
 
     fn chunk_bytes(&self) -> usize {
@@ -83,26 +90,27 @@ impl Pending {
         self.rows += rows;
     }
 
-    /// Puts the rows that came since the last cut into a piece.
-    pub(super) fn save(&mut self, pieces: &dyn PieceReader, changes: &mut PieceChanges) -> Result<(), StageError> {
+    /// Puts the rows that came since the last cut into a piece. `joined`: bytes that this cut has joined.
+    pub(super) fn save(
+        &mut self,
+        pieces: &dyn PieceReader,
+        joined: &mut usize,
+        changes: &mut PieceChanges,
+    ) -> Result<(), StageError> {
         let saved_rows: u64 = self.chunks.iter().map(|chunk| chunk.rows).sum();
         if saved_rows == self.rows {
             return Ok(());
         }
-        if self.chunks.len() < CHUNKS_MAX {
+        if self.chunks.len() < CHUNKS || *joined >= JOINED_BYTES_MAX {
             let from = if self.are_away { 0 } else { self.chunk_bytes() };
             self.put(self.bytes[from..].to_vec(), self.rows - saved_rows, changes);
             return Ok(());
         }
         let mut all = self.read(pieces)?;
         all.extend_from_slice(&self.bytes);
+        *joined += all.len();
         self.remove(changes);
-        self.put(all.clone(), self.rows, changes);
-        if !self.are_away {
-            self.bytes = all;
-        } else {
-            self.bytes.clear();
-        }
+        self.put(all, self.rows, changes);
         Ok(())
     }
 
@@ -112,7 +120,7 @@ impl Pending {
         changes.push((self.name(chunk.number), Some(bytes)));
         self.chunks.push(chunk);
         if self.are_away {
-            self.bytes.clear();
+            self.bytes = Vec::new();
         }
     }
 
@@ -143,10 +151,8 @@ impl Pending {
 
     /// Leaves what is in pieces there. Called behind [`save`](Self::save).
     pub(super) fn leave(&mut self) {
-        if !self.chunks.is_empty() {
-            self.bytes = Vec::new();
-            self.are_away = true;
-        }
+        self.bytes = Vec::new();
+        self.are_away = !self.chunks.is_empty();
     }
 
     /// All rows, and how many they are; `buffer` is for those to come.

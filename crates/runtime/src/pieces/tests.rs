@@ -43,6 +43,10 @@ impl Rig {
         }
     }
 
+    fn reader(&self, stage: &str) -> Arc<OfStage> {
+        self.pieces.reader(stage.into(), Arc::default())
+    }
+
     fn reopen(&mut self) {
         self.pieces = opened(self.dir.path(), self.extent, self.cut).unwrap();
     }
@@ -50,7 +54,7 @@ impl Rig {
     fn check(&self) {
         let mut found = Model::new();
         for stage in ["a", "b"] {
-            for name in self.pieces.reader(stage.into()).names("") {
+            for name in self.reader(stage).names("") {
                 let bytes = self.pieces.read(stage, &name).unwrap();
                 found.insert((stage.to_owned(), name), bytes);
             }
@@ -154,14 +158,14 @@ fn what_is_cut_short_flipped_or_gone_is_refused() {
 fn a_stage_sees_what_it_gave_before_that_is_committed() {
     let mut rig = Rig::new();
     rig.cut(&[("a", "x", Some(vec![1])), ("a", "y", Some(vec![2]))]);
-    let reader = rig.pieces.reader("a".into());
+    let reader = rig.reader("a");
     let given = vec![("x".to_owned(), None), ("z".to_owned(), Some(Arc::new(vec![3])))];
     rig.pieces.give(&"a".into(), &given);
     assert_eq!(reader.names(""), ["y", "z"]);
     assert_eq!(reader.read("z").unwrap(), [3]);
-    assert!(rig.pieces.take_fault().is_none());
+    assert!(reader.take_fault().is_none());
     assert!(reader.read("x").is_err());
-    assert!(rig.pieces.take_fault().is_some(), "a stage that fails by it is not to blame");
+    assert!(reader.take_fault().is_some(), "a stage that fails by it is not to blame");
     assert_eq!(rig.pieces.read_committed("a", "x").unwrap(), [1]);
 }
 
@@ -171,6 +175,28 @@ fn the_pieces_of_a_stage_that_is_gone_go() {
     rig.cut(&[("a", "x", Some(vec![1])), ("b", "x", Some(vec![2]))]);
     let written = rig.pieces.write(2, &[("a".into(), Vec::new())].into(), true).unwrap();
     rig.pieces.take_over(written);
-    assert!(rig.pieces.reader("b".into()).names("").is_empty());
-    assert_eq!(rig.pieces.reader("a".into()).names(""), ["x"]);
+    assert!(rig.reader("b").names("").is_empty());
+    assert_eq!(rig.reader("a").names(""), ["x"]);
+}
+
+#[test]
+fn an_attempt_that_found_no_room_leaves_nothing_behind() {
+    let mut rig = Rig::new();
+    rig.cut(&[("a", "x", Some(vec![1; 100]))]);
+    let path = path_of(rig.dir.path(), 1);
+    let length = std::fs::metadata(&path).unwrap().len();
+    // What an attempt has left that got further than the one that held.
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0xff; 5_000], length).unwrap();
+    rig.cut(&[("a", "y", Some(vec![2; 2_000]))]);
+    assert!(std::fs::metadata(&path).unwrap().len() < 3_000, "it goes with the next one");
+    rig.cut(&[("a", "z", Some(vec![3; 10]))]);
+    assert!(path_of(rig.dir.path(), 2).exists(), "another segment has begun");
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, [&whole[..], &[0xff; 5_000]].concat()).unwrap();
+    rig.reopen();
+    rig.check();
+    // One that is too short by whole frames says less than it did.
+    std::fs::write(&path, &whole[..length as usize]).unwrap();
+    assert!(opened(rig.dir.path(), rig.extent, rig.cut).is_err(), "the next segment says where it ends");
 }

@@ -41,18 +41,24 @@ pub(crate) enum Drawn {
 }
 
 /// What the barriers up to a position have said.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Heard {
     /// How far each type is sealed.
     pub(crate) horizons: BTreeMap<Arc<str>, Horizon>,
     /// Positions of the sources at the last one.
     pub(crate) positions: Positions,
     /// Whether all that was drawn lies below the positions.
-    #[serde(default)]
     pub(crate) is_whole: bool,
     /// The same of types that came by ways of their own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) positions_of: Vec<(Vec<Arc<str>>, Arc<Positions>)>,
+}
+
+impl Default for Heard {
+    fn default() -> Self {
+        // Nothing was drawn.
+        Self { horizons: BTreeMap::new(), positions: Positions::new(), is_whole: true, positions_of: Vec::new() }
+    }
 }
 
 impl Heard {

@@ -385,7 +385,7 @@ fn a_record_that_is_not_read_or_read_twice_is_noticed_at_the_next_barrier_of_a_p
     // Somebody who began to read in between knows nothing of what came before.
     let position = PartitionPosition {
         next: first.len() as u64,
-        resume: "{\"horizons\":{},\"positions\":{}}".into(),
+        resume: "{\"horizons\":{},\"positions\":{},\"is_whole\":false}".into(),
         ended: false,
     };
     assert_eq!(damage_of(&[first, second, barrier], Some(&position)), Vec::<String>::new());
