@@ -4,7 +4,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use tidemill_core::Role;
-use tidemill_runtime::{Ended, Handle, Registry, RunConfig, Running, SealAt, StateLock, Status};
+use tidemill_runtime::{Ended, Handle, Registry, RunConfig, Running, SealAt, Short, StateLock, Status};
 use tidemill_topology::Plan;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -75,15 +75,29 @@ pub(crate) fn run(registry: Registry, args: &Run) -> Result<(), Failure> {
         if args.progress != Progress::None {
             eprint!("{}", display::summary(&before, &after, begin.elapsed(), ended, &facts, &outputs));
         }
-        let letters: u64 = after.dead_letters.iter().map(|letters| letters.count).sum();
-        if args.fail_on_dead_letters && letters > 0 {
-            let message = format!("{letters} events became dead letters: `tidemill dead-letters list` says why");
-            return Err(Failure::new(Code::Fault, message));
+        let short = handle.short();
+        match until_end && ended == Ended::Finished {
+            true => complete(short, args.fail_on_dead_letters),
+            false => Ok(()),
         }
-        Ok::<_, Failure>(())
     });
     // Workers sit in threads of their own; the state is safe, so there is nothing to wait for.
     result
+}
+
+/// Whether nothing that was read is missing in what is sealed.
+fn complete(short: Short, fail_on_dead_letters: bool) -> Result<(), Failure> {
+    let Short { letters, refused } = short;
+    let message = match (refused, letters) {
+        (1.., _) => format!(
+            "{refused} events were refused by limits of the topology: the manifests of their hours say `refused`, and `tidemill dead-letters list` says why"
+        ),
+        (0, 1..) if fail_on_dead_letters => {
+            format!("{letters} events became dead letters: `tidemill dead-letters list` says why")
+        }
+        _ => return Ok(()),
+    };
+    Err(Failure::new(Code::Fault, message))
 }
 
 /// The lock of the state directory; `None` when it was asked to stop before it had it.

@@ -76,6 +76,9 @@ pub(crate) struct Hour {
     /// Events that came when the hour was sealed, as far as they were taken; of aggregates, nothing is known.
     pub(crate) late: u64,
     pub(crate) duplicates_dropped: u64,
+    /// Events that a limit refused.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) refused: u64,
     pub(crate) revisions: Vec<Published>,
     /// Partitions that its seal did not wait for, by source.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -83,6 +86,11 @@ pub(crate) struct Hour {
     /// How long it is open beyond its end and the allowed lateness, by the clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) overdue_ms: Option<i64>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference.
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What is to be said of an hour first.
@@ -170,6 +178,7 @@ impl Hour {
             events: 0,
             late: 0,
             duplicates_dropped: 0,
+            refused: 0,
             revisions: Vec::new(),
             not_waited_for: BTreeMap::new(),
             overdue_ms: None,
@@ -184,6 +193,7 @@ impl Hour {
                 }
                 None => {
                     hour.duplicates_dropped += manifest.duplicates_dropped;
+                    hour.refused += manifest.refused;
                     hour.revisions.push(Published {
                         revision: manifest.revision,
                         mode: manifest.mode,
@@ -225,6 +235,7 @@ impl Hour {
             events: 0,
             late: 0,
             duplicates_dropped: 0,
+            refused: 0,
             revisions: Vec::new(),
             not_waited_for: BTreeMap::new(),
             overdue_ms,

@@ -43,6 +43,9 @@ pub(crate) fn one(report: &Report, start_ms: i64) -> String {
 fn published(hour: &Hour, manifests: &[Manifest], end_ms: i64, text: &mut String) {
     let _ = writeln!(text, "  events           {}, {} of them late", count(hour.events), count(hour.late));
     let _ = writeln!(text, "  duplicates       {} dropped", count(hour.duplicates_dropped));
+    if hour.refused > 0 {
+        let _ = writeln!(text, "  refused          {} by a limit; they are dead letters", count(hour.refused));
+    }
     for (source, partitions) in &hour.not_waited_for {
         let _ = writeln!(text, "  not waited for   {source}: {}", partitions.join(", "));
     }

@@ -251,6 +251,7 @@ impl Stage for AccountsStage {
                     event_type: name.clone(),
                     hour: Hour { start_ms, width_ms: self.bucket_ms },
                     duplicates: 0,
+                    refused: 0,
                     counted: None,
                     accounts: Some(Accounts { cut: seals.cut, producers: accounts }),
                 });

@@ -53,6 +53,7 @@ impl Rig {
             event_type: event_type.into(),
             hour: Hour { start_ms, width_ms: 100 },
             duplicates: 0,
+            refused: 0,
             counted: Some(Counted { cut, stage: stage.into(), totals }),
             accounts: None,
         };

@@ -172,6 +172,7 @@ impl Duplicates {
             event_type: event_type.clone(),
             hour,
             duplicates,
+            refused: 0,
             counted: None,
             accounts: None,
         })

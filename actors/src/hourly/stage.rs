@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use arrow_array::ArrayRef;
 use tidemill_core::{
-    Batch, DeadLetter, Effects, EventType, Field, Hour, Input, Late, LatePolicy, Limits, Origin, PieceChanges,
-    PieceReader, Reason, RowOrigins, Seals, Stage, StageError, Tally, TimeColumn,
+    Batch, DeadLetter, Effects, EventType, Field, Hour, HourNote, Input, Late, LatePolicy, Limits, Origin,
+    PieceChanges, PieceReader, Reason, RowOrigins, Seals, Stage, StageError, Tally, TimeColumn,
 };
 
 use super::emit;
@@ -235,8 +235,15 @@ impl Stage for HourlyStage {
                     || StageError::new(format!("a column of type `{}` is not of its kind", batch.event_type.name));
                 self.apply(batch, decision, effects).ok_or_else(wrong)
             }
-            // What is said about the events' hours does not hold for the rows made of them.
-            Input::Note(_) => Ok(()),
+            // What is missing of the events is missing in the rows made of them. Nothing else that is said of the hours of
+            // events holds for these.
+            Input::Note(note) => {
+                if note.refused > 0 && self.inputs.iter().any(|input| input.name == note.event_type) {
+                    let rows = HourNote::on(self.output.name.clone(), note.hour);
+                    effects.notes.push(HourNote { refused: note.refused, ..rows });
+                }
+                Ok(())
+            }
             Input::Raw(_) => Err(StageError::new("hourly takes typed events, not raw records")),
         }
     }

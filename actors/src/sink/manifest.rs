@@ -65,6 +65,9 @@ pub struct Manifest {
     pub event_time: EventTimes,
     /// Duplicates that were dropped in the whole hour of the type (all its directories), since the revision before.
     pub duplicates_dropped: u64,
+    /// Events of the whole hour of the type that a limit refused, since the revision before: they are dead letters.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub refused: u64,
     /// What the stages before the sink counted in the whole hour of the type, since the revision before, by name; under the sink's own, what came to it.
     #[serde(default)]
     pub counted: BTreeMap<String, Counted>,
@@ -94,6 +97,11 @@ pub struct Manifest {
     pub request: Option<String>,
     /// What wrote it.
     pub writer: WriterInfo,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference.
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// How a revision is read.

@@ -83,6 +83,8 @@ pub struct HourNote {
     pub hour: Hour,
     /// Duplicates dropped since the last note for this hour.
     pub duplicates: u64,
+    /// Events that a limit refused since then: the hour is short of them.
+    pub refused: u64,
     /// What a stage counted since its last note for this hour: the runtime says it at every barrier of each stage, for events that have left it,
     /// and of a sink itself, for those that have come.
     pub counted: Option<Counted>,
@@ -146,6 +148,17 @@ pub struct Tally {
     /// are counted above, too.
     #[serde(default)]
     pub taken_late: u64,
+    /// How many a limit refused: manifests of their hours say so. They are among the dead letters, and in `dead`.
+    #[serde(default)]
+    pub refused: u64,
+}
+
+impl HourNote {
+    /// A remark that says nothing yet.
+    #[must_use]
+    pub fn on(event_type: Arc<str>, hour: Hour) -> Self {
+        Self { event_type, hour, duplicates: 0, refused: 0, counted: None, accounts: None }
+    }
 }
 
 impl Tally {
@@ -165,5 +178,6 @@ impl Tally {
         self.filtered += other.filtered;
         self.absorbed += other.absorbed;
         self.taken_late += other.taken_late;
+        self.refused += other.refused;
     }
 }

@@ -437,6 +437,7 @@ impl Coordinator {
             fingerprint: None,
             until_end: self.region.config.until_end,
             ends: None,
+            before: self.region.before,
             closing: cut.kind != Cut::Usual,
             finished: cut.kind == Cut::Finished,
         };

@@ -67,12 +67,19 @@ pub(crate) struct Record {
     /// Where that run ends; said when more of it is known, and in base records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ends: Option<Ends>,
+    /// What had become of records in all stages when that run began.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub(crate) before: Tally,
     /// All ends are reached: nothing is read any more until everything is sealed.
     #[serde(default)]
     pub(crate) closing: bool,
     /// The input was read to its end and everything is sealed.
     #[serde(default)]
     pub(crate) finished: bool,
+}
+
+fn is_nothing(tally: &Tally) -> bool {
+    *tally == Tally::default()
 }
 
 /// Positions behind the last records of a run to the end, by source and partition.

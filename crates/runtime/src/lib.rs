@@ -83,7 +83,7 @@ pub use region::{Reads, RunConfig, SealAt};
 pub use registry::Registry;
 pub use replay::{ReplayError, ReplayedLetter, Requests, Ways};
 pub use requests::{RequestError, Requesting};
-pub use run::{Handle, Running, can_follow, last_cut, last_positions, start, start_locked};
+pub use run::{Handle, Running, Short, can_follow, last_cut, last_positions, start, start_locked};
 pub use state_dir::{Owner, StateLock, is_claimed, owner_of};
 pub use status::{
     DeadLetterStatus, MismatchStatus, PartitionStatus, PondStatus, RegionStatus, SourceStatus, StageStatus, Status,

@@ -193,6 +193,12 @@ pub const METRICS: &[MetricSpec] = &[
     spec("tidemill_stage_restarts_total", Counter, &["stage"], "Workers that were replaced after a failure."),
     spec("tidemill_stage_sent_total", Counter, &["stage"], "Records that went on, or were written by a sink."),
     spec(
+        "tidemill_stage_refused_total",
+        Counter,
+        &["stage"],
+        "Records that a limit refused (`max_path_values`, a full pond): dead letters that manifests count as `refused`.",
+    ),
+    spec(
         "tidemill_stage_stuck_threads",
         Gauge,
         &["stage"],
@@ -393,6 +399,7 @@ pub fn export(status: &Status, held_before: &mut Vec<(String, String)>) {
         count("tidemill_stage_received_total", &label, stage.tally.received);
         count("tidemill_stage_restarts_total", &label, stage.restarts);
         count("tidemill_stage_sent_total", &label, stage.tally.sent);
+        count("tidemill_stage_refused_total", &label, stage.tally.refused);
         count("tidemill_stage_taken_late_total", &label, stage.tally.taken_late);
         set("tidemill_stage_stuck_threads", &label, stage.stuck_threads as f64);
         set("tidemill_stage_waiting", &label, if stage.waits_for.is_some() { 1.0 } else { 0.0 });

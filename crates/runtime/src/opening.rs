@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use dashmap::DashMap;
-use tidemill_core::{DEAD_LETTER_TYPE, LatePolicy, Role};
+use tidemill_core::{DEAD_LETTER_TYPE, LatePolicy, Role, Tally};
 use tidemill_topology::{DeadLetterCaps, Fingerprint, Lineage, MAIN, Node, Plan, Pond, RegionPlan};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -219,6 +219,14 @@ fn restore_logs(state: &StateDir, node: &Node, committed: &Committed) -> Result<
     Logs::restore(state.host.clone(), state_logs, output_logs, &lengths)
 }
 
+/// What became of records in stages.
+pub(crate) fn sum<'a>(tallies: impl Iterator<Item = &'a Tally>) -> Tally {
+    tallies.fold(Tally::default(), |mut all, tally| {
+        all.add(tally);
+        all
+    })
+}
+
 /// Steps of niceness from one tier to the next: a third of a processor, while both want it.
 pub(crate) const STEP: i32 = 5;
 
@@ -323,6 +331,11 @@ impl Wiring {
             })
             .collect();
         let ends = committed.ends.clone().filter(|_| opening.ends_hold);
+        let last = &committed.last;
+        let before = match opening.ends_hold && last.until_end {
+            true => last.before,
+            false => sum(last.stages.values().map(|said| &said.tally)),
+        };
         let mut sinks: BTreeMap<Arc<str>, u64> = BTreeMap::new();
         for name in opening.fingerprint.sinks().flat_map(|(_, _, accepts)| accepts) {
             *sinks.entry(name.as_str().into()).or_default() += 1;
@@ -353,6 +366,7 @@ impl Wiring {
             pieces,
             sinks,
             ends,
+            before,
             memory_bytes: opening.memory_bytes(),
             changed: Notify::new(),
             progress: Mutex::new(progress),

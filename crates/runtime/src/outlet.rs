@@ -155,6 +155,7 @@ mod tests {
             event_type: "a".into(),
             hour: tidemill_core::Hour { start_ms: 0, width_ms: 1 },
             duplicates: 1,
+            refused: 0,
             counted: None,
             accounts: None,
         };

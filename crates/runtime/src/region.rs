@@ -220,6 +220,8 @@ pub(crate) struct Region {
     pub(crate) sinks: BTreeMap<Arc<str>, u64>,
     /// The ends that an earlier process has fixed for this run, by source and partition.
     pub(crate) ends: Option<Ends>,
+    /// What had become of records in all its stages when the run began: a run to the end goes on over processes.
+    pub(crate) before: Tally,
     /// State that each of its stages keeps in memory, in bytes.
     pub(crate) memory_bytes: u64,
     /// A cut was committed, or room for reading came free.

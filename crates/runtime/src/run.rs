@@ -16,7 +16,7 @@ use crate::finite::{Interrupted, can_end};
 use crate::host::System;
 use crate::ledger::Ledger;
 use crate::live::Live;
-use crate::opening::{Opening, Planned};
+use crate::opening::{Opening, Planned, sum};
 use crate::region::{Reads, Region, RunConfig};
 use crate::registry::Registry;
 use crate::replay::{Ways, leads};
@@ -42,6 +42,15 @@ pub struct Running {
 #[derive(Clone)]
 pub struct Handle(Arc<Shared>);
 
+/// What a run has not delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Short {
+    /// Events that became dead letters.
+    pub letters: u64,
+    /// Those of them that limits refused: manifests say that their hours are short.
+    pub refused: u64,
+}
+
 struct Shared {
     /// In topological order; the first has the sources.
     regions: Mutex<Vec<Arc<Region>>>,
@@ -52,6 +61,20 @@ struct Shared {
 impl Handle {
     fn regions(&self) -> MutexGuard<'_, Vec<Arc<Region>>> {
         self.0.regions.lock().expect("no code panics while it holds the regions")
+    }
+
+    /// What is short in what it has delivered: dead letters, and those of them that limits refused. Of a run to the end,
+    /// over all processes that it took; of another, since the process began.
+    #[must_use]
+    pub fn short(&self) -> Short {
+        let mut short = Short::default();
+        for region in &*self.regions() {
+            let tallies: Vec<_> = region.stages.iter().map(|stage| *stage.tally()).collect();
+            let (now, before) = (sum(tallies.iter()), region.before);
+            short.letters += (now.dead + now.late).saturating_sub(before.dead + before.late);
+            short.refused += now.refused.saturating_sub(before.refused);
+        }
+        short
     }
 
     /// What it is doing.

@@ -273,6 +273,7 @@ impl Directory {
                 max: some.then(|| format_time_ms(self.counts.max_ms)),
             },
             duplicates_dropped: noted.duplicates,
+            refused: noted.refused,
             counted: noted.counted.iter().map(|(stage, (_, totals))| (stage.clone(), counted(totals))).collect(),
             producers: ManifestProducers::of(&noted.producers),
             late_within_allowed: self.counts.late,

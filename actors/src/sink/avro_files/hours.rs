@@ -48,6 +48,8 @@ pub(super) struct Revised {
 pub(super) struct Noted {
     /// Duplicates dropped.
     pub(super) duplicates: u64,
+    /// Events that a limit refused, here or before.
+    pub(super) refused: u64,
     /// Counts by name of the stage, and of the sink itself, with the cut of the last.
     pub(super) counted: BTreeMap<String, (u64, Totals)>,
     /// The cut of the last accounts.
@@ -84,6 +86,7 @@ impl TypeState {
         }
         let noted = self.noted.entry(note.hour.start_ms);
         noted.duplicates += note.duplicates;
+        noted.refused += note.refused;
         if let Some(Accounts { cut, producers }) = note.accounts.as_ref().filter(|told| told.cut > noted.accounts_cut) {
             noted.accounts_cut = *cut;
             for Account { producer, events, missing, unknown, found } in producers {

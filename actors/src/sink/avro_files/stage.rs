@@ -250,6 +250,10 @@ impl AvroFilesStage {
                         } else {
                             effects.tally.dead += 1;
                         }
+                        if reason == Reason::TooManyPathValues {
+                            effects.tally.refused += 1;
+                            self.types[index].noted.entry(hour.start_ms).refused += 1;
+                        }
                         effects.dead.push(DeadLetter::of_row(batch, row, reason, message));
                         continue;
                     }

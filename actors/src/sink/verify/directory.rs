@@ -27,6 +27,8 @@ pub(super) struct Checked {
     pub(super) files: u64,
     pub(super) rows: u64,
     pub(super) bytes: u64,
+    /// The sink, and how many events of the revision a limit refused.
+    pub(super) refused: (String, u64),
     pub(super) faults: Vec<Fault>,
 }
 
@@ -34,6 +36,7 @@ struct Checker<'a> {
     directory: &'a RevisionDirectory,
     label: Option<(String, String)>,
     revision: Option<(u32, Mode)>,
+    refused: (String, u64),
     faults: Vec<Fault>,
 }
 
@@ -48,14 +51,15 @@ impl Checker<'_> {
 
     fn finish(self, files: u64, rows: u64, bytes: u64) -> Checked {
         let hour = self.label.unwrap_or_else(|| (self.directory.path.clone(), String::new()));
-        Checked { hour, revision: self.revision, files, rows, bytes, faults: self.faults }
+        Checked { hour, revision: self.revision, refused: self.refused, files, rows, bytes, faults: self.faults }
     }
 }
 
 /// Checks a directory.
 pub(super) fn check(root: &Path, directory: &RevisionDirectory) -> Checked {
     let place = root.join(&directory.path);
-    let mut checker = Checker { directory, label: None, revision: None, faults: Vec::new() };
+    let mut checker =
+        Checker { directory, label: None, revision: None, refused: Default::default(), faults: Vec::new() };
     let manifest = match read_text(&place.join(MANIFEST_NAME)) {
         Ok(text) => Some(text),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -98,6 +102,7 @@ pub(super) fn check(root: &Path, directory: &RevisionDirectory) -> Checked {
 
 fn check_files(place: &Path, manifest: &Manifest, mut checker: Checker<'_>) -> Checked {
     checker.revision = Some((manifest.revision, manifest.mode));
+    checker.refused = (manifest.sink.clone(), manifest.refused);
     let hour = check_place(manifest, &mut checker);
     let mut known = BTreeSet::from([MANIFEST_NAME, SUCCESS_NAME]);
     known.extend(manifest.files.iter().map(|entry| entry.name.as_str()));

@@ -9,7 +9,7 @@ mod latest;
 mod report;
 mod walk;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -70,7 +70,7 @@ pub fn verify(
         })
         .collect();
     let mut report = Report::default();
-    let mut hours = BTreeSet::new();
+    let (mut hours, mut refused) = (BTreeSet::new(), BTreeMap::<_, u64>::new());
     let mut faults = found.faults;
     let mut revisions = latest::Revisions::default();
     for (directory, checked) in found.directories.iter().zip(checked) {
@@ -80,8 +80,14 @@ pub fn verify(
         report.rows += checked.rows;
         report.bytes += checked.bytes;
         faults.extend(checked.faults);
+        // All directories of an hour say the same.
+        let revision = checked.revision.map_or(0, |(number, _)| number);
+        let (sink, count) = checked.refused;
+        let known = refused.entry((sink, checked.hour.clone(), revision)).or_default();
+        *known = count.max(*known);
         hours.insert(checked.hour);
     }
+    report.refused = refused.values().sum();
     faults.extend(found.latest.iter().filter_map(|path| revisions.check(root, path)));
     report.hours = hours.len() as u64;
     if let Some(published) = published {

@@ -97,6 +97,8 @@ pub struct Report {
     pub rows: u64,
     /// Bytes that were read.
     pub bytes: u64,
+    /// Events that limits refused: hours that are well lack them.
+    pub refused: u64,
     /// All that is wrong, in order of place.
     pub faults: Vec<Fault>,
 }
@@ -121,8 +123,12 @@ impl std::fmt::Display for Report {
         for fault in &self.faults {
             writeln!(f, "{fault}")?;
         }
-        let Self { hours, files, rows, bytes, .. } = self;
+        let Self { hours, files, rows, bytes, refused, .. } = self;
         match self.faults.len() {
+            0 if *refused > 0 => write!(
+                f,
+                "all is well, {refused} refused: {hours} hours, {files} files, {rows} events, {bytes} bytes. The refused events are dead letters"
+            ),
             0 => write!(f, "all is well: {hours} hours, {files} files, {rows} events, {bytes} bytes"),
             1 => write!(f, "1 fault in {hours} hours, {files} files, {rows} events, {bytes} bytes"),
             many => write!(f, "{many} faults in {hours} hours, {files} files, {rows} events, {bytes} bytes"),

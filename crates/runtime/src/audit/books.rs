@@ -134,6 +134,7 @@ pub(crate) fn notes(stage: &Arc<str>, cut: u64, counts: &ByHour, width_ms: i64) 
         event_type: event_type.clone(),
         hour: Hour { start_ms: *start_ms, width_ms },
         duplicates: 0,
+        refused: 0,
         counted: Some(Counted { cut, stage: stage.clone(), totals: *totals }),
         accounts: None,
     };

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tidemill_core::{
-    DEAD_LETTER_TYPE, DeadLetter, Effects, EventType, Finding, Horizon, Input, KindSpec, Partitions, Reason,
-    SealReason, Seals, Stage, StageContext, StageError, StageInput, StageKind,
+    Counts, DEAD_LETTER_TYPE, DeadLetter, Effects, EventType, Finding, Horizon, Hour, HourNote, Input, KindSpec,
+    Partitions, Reason, SealReason, Seals, Stage, StageContext, StageError, StageInput, StageKind,
 };
 use tidemill_topology::{POND_IN, PondOptions, WhenFull};
 
@@ -34,6 +34,8 @@ struct Writer {
     bucket_ms: i64,
     /// What came since the last barrier record. There is one at every barrier behind events, so that a cut has nothing of it.
     totals: ByHour,
+    /// Events that it has refused since then, by type and hour.
+    refused: BTreeMap<(Arc<str>, Hour), u64>,
     state: State,
 }
 
@@ -81,6 +83,7 @@ impl StageKind for PondKind {
             options: self.options,
             bucket_ms: context.input.limits.bucket_ms,
             totals: ByHour::new(),
+            refused: BTreeMap::new(),
             state,
         }))
     }
@@ -160,6 +163,13 @@ impl Stage for Writer {
                         batch.indexes().map(|row| DeadLetter::of_row(batch, row, Reason::PondFull, message.clone()));
                     effects.dead.extend(letters);
                     effects.tally.dead += count;
+                    effects.tally.refused += count;
+                    // The hours behind the pond are short of them: the next barrier says so, for which there is room.
+                    for (start_ms, totals) in Counts::of(batch, self.bucket_ms).hours() {
+                        let hour = Hour { start_ms: *start_ms, width_ms: self.bucket_ms };
+                        let refused = self.refused.entry((batch.event_type.name.clone(), hour)).or_default();
+                        *refused += totals.events;
+                    }
                     return Ok(());
                 }
                 effects.tally.sent += count;
@@ -177,6 +187,10 @@ impl Stage for Writer {
             |horizon: &&Horizon| self.types.contains(&horizon.event_type) || self.carries.contains(&horizon.event_type);
         let horizons: Vec<Horizon> = seals.horizons.iter().filter(matters).cloned().collect();
         let revised: Vec<Arc<str>> = seals.revised.iter().filter(|name| self.types.contains(name)).cloned().collect();
+        for ((event_type, hour), refused) in std::mem::take(&mut self.refused) {
+            self.state.came = true;
+            self.append(record::note(&HourNote { refused, ..HourNote::on(event_type, hour) }), effects)?;
+        }
         if self.state.came || !horizons.is_empty() || !revised.is_empty() {
             self.state.came = false;
             let positions = seals.positions.clone();

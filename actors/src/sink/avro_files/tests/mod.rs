@@ -202,7 +202,7 @@ impl Rig {
     pub(super) fn note(&mut self, event_type: &str, start_ms: i64, duplicates: u64) {
         let hour = Hour { start_ms, width_ms: self.input.limits.bucket_ms };
         let mut effects = Effects::default();
-        let note = HourNote { event_type: event_type.into(), hour, duplicates, counted: None, accounts: None };
+        let note = HourNote { duplicates, ..HourNote::on(event_type.into(), hour) };
         self.stage.process(&Input::Note(note), &mut effects).unwrap();
         self.done(effects);
     }
