@@ -1,6 +1,7 @@
 //! What is known of hours, and which of it changed since it was written last.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use serde::Serialize;
 use tidemill_core::{PieceChanges, StageError};
@@ -58,15 +59,17 @@ impl<V> ByHour<V> {
         self.values.remove(&start_ms)
     }
 
-    pub(crate) fn retain(&mut self, is_needed: impl Fn(i64) -> bool) {
-        let changed = &mut self.changed;
-        self.values.retain(|start_ms, _| {
-            let is_needed = is_needed(*start_ms);
-            if !is_needed {
-                changed.insert(*start_ms);
-            }
-            is_needed
-        });
+    /// Removes the hours that begin in a range, but for those that are needed. Costs what is there of it.
+    pub(crate) fn remove_range_unless(&mut self, starts_ms: Range<i64>, is_needed: impl Fn(i64) -> bool) {
+        let in_range = self.values.range(starts_ms).map(|(start_ms, _)| *start_ms);
+        for start_ms in in_range.filter(|start_ms| !is_needed(*start_ms)).collect::<Vec<_>>() {
+            self.values.remove(&start_ms);
+            self.changed.insert(start_ms);
+        }
+    }
+
+    pub(crate) fn remove_range(&mut self, starts_ms: Range<i64>) {
+        self.remove_range_unless(starts_ms, |_| false);
     }
 
     /// Puts what changed into pieces, whose names `name` gives.

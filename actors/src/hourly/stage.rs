@@ -195,7 +195,9 @@ impl HourlyStage {
         changes.append(&mut self.gone);
         let mut held = 0;
         for ((input, start_ms), hour) in &mut self.open {
-            hour.save(&name_of(*start_ms, &self.inputs[*input].name), changes)?;
+            if hour.is_changed() {
+                hour.save(&name_of(*start_ms, &self.inputs[*input].name), changes)?;
+            }
             held += hour.memory_bytes(&self.plan);
         }
         if held <= self.memory_bytes {

@@ -21,6 +21,8 @@ pub(super) struct OpenHour {
     /// The groups in memory.
     pub(super) table: Table,
     shards: Vec<Shard>,
+    /// Of all shards.
+    shard_bytes: u64,
     layers: Vec<Layer>,
     next_layer: u32,
     /// Number of the call that took events of it last.
@@ -65,11 +67,17 @@ impl OpenHour {
             phase: Phase::Open,
             table: Table::new(plan),
             shards: Vec::new(),
+            shard_bytes: 0,
             layers: Vec::new(),
             next_layer: 0,
             touched: 0,
             is_changed: true,
         }
+    }
+
+    /// Whether it has to be saved.
+    pub(super) fn is_changed(&self) -> bool {
+        self.is_changed
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -102,9 +110,8 @@ impl OpenHour {
 
     /// What it takes in memory as of the last cut, about.
     pub(super) fn memory_bytes(&self, plan: &Plan) -> u64 {
-        let pieces: u64 = self.shards.iter().map(|shard| u64::from(shard.bytes)).sum();
         let values = (plan.groups.len() + plan.measures.len()) as u64;
-        pieces + VALUE_BYTES * values * self.table.groups.len() as u64
+        self.shard_bytes + VALUE_BYTES * values * self.table.groups.len() as u64
     }
 
     pub(super) fn touched(&self) -> u64 {
@@ -138,6 +145,8 @@ impl OpenHour {
             for group in first..groups.min(first + SHARD_GROUPS) {
                 self.table.encode(group as u32, &mut bytes)?;
             }
+            self.shard_bytes += bytes.len() as u64;
+            self.shard_bytes -= u64::from(shard.bytes);
             *shard = Shard { is_changed: false, bytes: bytes.len() as u32 };
             changes.push((format!("g/{name}/{number:08}"), Some(bytes)));
         }
@@ -162,7 +171,7 @@ impl OpenHour {
         if self.table.groups.len() == 0 {
             return Ok(());
         }
-        let bytes = self.shards.iter().map(|shard| u64::from(shard.bytes)).sum();
+        let bytes = self.shard_bytes;
         let small = self.layers.split_off(self.layers.len() - to_merge(&self.layers, bytes));
         let mut writer = Writer::new(name, self.next_layer, changes);
         if !small.is_empty() {
@@ -181,6 +190,7 @@ impl OpenHour {
 
     fn remove_shards(&mut self, name: &str, changes: &mut PieceChanges) {
         let shards = std::mem::take(&mut self.shards);
+        self.shard_bytes = 0;
         let written = shards.iter().enumerate().filter(|(_, shard)| shard.bytes > 0);
         changes.extend(written.map(|(number, _)| (format!("g/{name}/{number:08}"), None)));
     }
@@ -203,6 +213,7 @@ impl OpenHour {
             let bytes = read(&piece)?;
             hour.table.add_all(plan, &bytes)?;
             hour.shards.push(Shard { is_changed: false, bytes: bytes.len() as u32 });
+            hour.shard_bytes += bytes.len() as u64;
         }
         Ok(hour)
     }

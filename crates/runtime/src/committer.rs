@@ -5,8 +5,9 @@
 //! 3. append the record to the ledger and sync it: this is the commit;
 //! 4. only then its effects: show ponds to those who read them, publish files, remove retired Logs and segments of state that are not needed any more.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -121,10 +122,9 @@ fn dirty_paths(region: &Region, record: &Record) -> Vec<PathBuf> {
         let Some(said) = record.stages.get(&region.node(stage.node).name) else { continue };
         let logs = stage.logs();
         let written: Vec<PathBuf> = said.logs.iter().map(|(name, _)| logs.path(name)).collect();
-        let dirs: std::collections::BTreeSet<PathBuf> =
-            written.iter().filter_map(|path| path.parent().map(Path::to_owned)).collect();
+        let dirs: BTreeSet<OsString> = written.iter().filter_map(|path| path.parent().map(OsString::from)).collect();
         paths.extend(written);
-        paths.extend(dirs);
+        paths.extend(dirs.into_iter().map(PathBuf::from));
     }
     paths
 }

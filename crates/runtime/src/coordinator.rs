@@ -185,7 +185,8 @@ impl Coordinator {
     ) -> Self {
         let next_cut = region.committed().last.cut + 1;
         let now_ms = region.config.host.now_ms();
-        let cut_progress = Progress::at(&region.committed(), region.lineage.made_of(), now_ms);
+        let mut cut_progress = Progress::at(&region.committed(), region.lineage.made_of(), now_ms);
+        cut_progress.tell_opened(&region.committed().open);
         let has_to_say = !region.ponds_out.is_empty();
         let ticked = Clocks::now(&*region.config.host);
         // What was at its end reads nothing more until all of it is sealed.
@@ -430,7 +431,7 @@ impl Coordinator {
             horizons: cut.seals.horizons.clone(),
             revising: progress.revising.clone(),
             producers,
-            open: progress.open_hours(),
+            opened: progress.take_opened(),
             silent: self.region.silences(),
             pieces: None,
             stages: BTreeMap::new(),

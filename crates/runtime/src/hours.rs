@@ -82,8 +82,8 @@ fn types(committed: &Committed) -> BTreeMap<Arc<str>, TypeHours> {
     for (name, before_ms) in &committed.sealed_before_ms {
         types.entry(name.clone()).or_default().sealed_before_ms = Some(*before_ms);
     }
-    for (name, open) in committed.last.open.iter().filter(|(_, open)| !open.is_empty()) {
-        types.entry(name.clone()).or_default().open.clone_from(open);
+    for (name, open) in committed.open.iter().filter(|(_, open)| !open.is_empty()) {
+        types.entry(name.clone()).or_default().open = open.iter().copied().collect();
     }
     for (name, since_ms) in &committed.last.revising {
         types.entry(name.clone()).or_default().revising_since_ms = Some(*since_ms);

@@ -8,7 +8,7 @@
 //! Only an incomplete tail may be dropped: a record that runs beyond the end of the file, or the very last one with a wrong checksum.
 //! Anything else is corruption, and is refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -43,8 +43,10 @@ pub(crate) struct Record {
     pub(crate) progress: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Newest>>,
     /// Types whose horizon moved.
     pub(crate) horizons: Vec<Horizon>,
-    /// Hours that have events and are not sealed.
-    pub(crate) open: BTreeMap<Arc<str>, Vec<i64>>,
+    /// Starts of hours that have had events since the cut before, and had none before that; in base records, of all that
+    /// are not sealed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) opened: Hours,
     /// Types with late events that are in no revision yet, with the wall clock of the first cut that has any.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) revising: BTreeMap<Arc<str>, i64>,
@@ -82,6 +84,9 @@ fn is_nothing(tally: &Tally) -> bool {
     *tally == Tally::default()
 }
 
+/// Starts of hours, by type.
+pub(crate) type Hours = BTreeMap<Arc<str>, BTreeSet<i64>>;
+
 /// Positions behind the last records of a run to the end, by source and partition.
 pub(crate) type Ends = BTreeMap<Arc<str>, BTreeMap<Arc<str>, u64>>;
 
@@ -106,6 +111,8 @@ pub(crate) struct StageRecord {
 pub(crate) struct Committed {
     pub(crate) last: Record,
     pub(crate) sealed_before_ms: BTreeMap<Arc<str>, i64>,
+    /// Hours that have events and are not sealed.
+    pub(crate) open: Hours,
     pub(crate) producers: producers::ByType,
     pub(crate) logs: BTreeMap<Arc<str>, Lengths>,
     pub(crate) fingerprint: Option<Fingerprint>,
@@ -118,8 +125,15 @@ impl Committed {
         if record.base {
             *self = Self::default();
         }
+        for (event_type, starts) in &record.opened {
+            self.open.entry(event_type.clone()).or_default().extend(starts);
+        }
         for horizon in &record.horizons {
             self.sealed_before_ms.insert(horizon.event_type.clone(), horizon.sealed_before_ms);
+            if let Some(open) = self.open.get_mut(&horizon.event_type) {
+                // Horizons are starts of hours.
+                *open = open.split_off(&horizon.sealed_before_ms);
+            }
         }
         for (event_type, heard) in &record.producers {
             let known = self.producers.entry(event_type.clone()).or_default();
@@ -151,6 +165,7 @@ impl Committed {
             .map(|(event_type, before_ms)| Horizon::new(event_type.clone(), *before_ms, SealReason::Watermark))
             .collect();
         record.ends.clone_from(&self.ends);
+        record.opened.clone_from(&self.open);
         record.producers.clone_from(&self.producers);
         for producers in record.producers.values_mut() {
             producers.retain(|_, heard| heard.is_remembered(i64::MIN, record.at_ms));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tidemill_core::{Batch, DEAD_LETTER_TYPE, LatePolicy, TimeColumn, Totals};
 
-use crate::ledger::Committed;
+use crate::ledger::{Committed, Hours};
 use crate::producers::{self, Heard};
 
 /// How often producers are looked through for those that can be forgotten.
@@ -37,7 +37,9 @@ pub(crate) struct Progress {
     /// The newest event, by source and partition.
     pub(crate) seen: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Newest>>,
     /// Starts of hours with events that are not sealed, by type.
-    pub(crate) open: BTreeMap<Arc<str>, BTreeSet<i64>>,
+    pub(crate) open: Hours,
+    /// Those of them that have begun since a record was made, where records are.
+    opened: Option<Hours>,
     /// Types with late events that are in no revision yet, with the wall clock of the first cut that has any. Known at barriers only.
     pub(crate) revising: BTreeMap<Arc<str>, i64>,
     /// Producers of each type that names them; of a stage or source, those heard of since the barrier before.
@@ -112,7 +114,6 @@ impl Progress {
     /// As a cut has it. `made_of`: for each type, those that are made of it. `now_ms`: by the wall clock, which may
     /// have been set back since.
     pub(crate) fn at(cut: &Committed, made_of: BTreeMap<Arc<str>, Vec<Arc<str>>>, now_ms: i64) -> Self {
-        let open = cut.last.open.iter().map(|(name, hours)| (name.clone(), hours.iter().copied().collect()));
         let mut seen = cut.last.progress.clone();
         // Nothing has come, and nobody was heard of, later than now.
         for newest in seen.values_mut().flat_map(BTreeMap::values_mut) {
@@ -126,7 +127,7 @@ impl Progress {
             heard.heard_at_ms = heard.heard_at_ms.min(now_ms);
         }
         let mut progress =
-            Self { seen, open: open.collect(), revising, producers, sealed_before_ms, made_of, ..Self::default() };
+            Self { seen, open: cut.open.clone(), revising, producers, sealed_before_ms, made_of, ..Self::default() };
         // Those that are made by a stage which was not there before.
         for (event_type, derived) in &progress.made_of {
             let came = progress.open.get(event_type).cloned().unwrap_or_default();
@@ -202,9 +203,19 @@ impl Progress {
         self.open.get(DEAD_LETTER_TYPE).is_some_and(|open| !open.is_empty())
     }
 
-    /// Starts of hours with events that are not sealed, by type, as a record has them.
-    pub(crate) fn open_hours(&self) -> BTreeMap<Arc<str>, Vec<i64>> {
-        self.open.iter().map(|(name, hours)| (name.clone(), hours.iter().copied().collect())).collect()
+    /// From now on it notes which hours begin; those that are not among `known` have begun.
+    pub(crate) fn tell_opened(&mut self, known: &Hours) {
+        let is_new = |name: &Arc<str>, start: &i64| !known.get(name).is_some_and(|known| known.contains(start));
+        let opened = self.open.iter().map(|(name, open)| {
+            let new = open.iter().copied().filter(|start| is_new(name, start));
+            (name.clone(), new.collect::<BTreeSet<i64>>())
+        });
+        self.opened = Some(opened.filter(|(_, opened)| !opened.is_empty()).collect());
+    }
+
+    /// Hours that have begun since it was asked last.
+    pub(crate) fn take_opened(&mut self) -> Hours {
+        self.opened.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// The wall clock was set forward by so much, or back: what was seen by it, was seen as long ago as before.
@@ -241,6 +252,14 @@ impl Progress {
     fn see_hours(&mut self, event_type: &Arc<str>, hours: impl Iterator<Item = i64>, bucket_ms: i64) -> bool {
         let mut some_sealed = false;
         let before = self.sealed_before_ms.get(event_type).copied().unwrap_or(i64::MIN);
+        let mut opened = self.opened.as_mut();
+        let mut begin = |open: &mut BTreeSet<i64>, name: &Arc<str>, start: i64| {
+            if open.insert(start)
+                && let Some(opened) = &mut opened
+            {
+                opened.entry(name.clone()).or_default().insert(start);
+            }
+        };
         let open = self.open.entry(event_type.clone()).or_default();
         let into_next = self.into_next.contains(event_type);
         let mut came: BTreeSet<i64> = BTreeSet::new();
@@ -248,7 +267,7 @@ impl Progress {
             let is_open = start.saturating_add(bucket_ms) > before;
             if is_open || into_next {
                 let start = if is_open { start } else { before };
-                open.insert(start);
+                begin(open, event_type, start);
                 came.insert(start);
             } else {
                 some_sealed = true;
@@ -257,7 +276,8 @@ impl Progress {
         for derived in self.made_of.get(event_type).into_iter().flatten() {
             let before = self.sealed_before_ms.get(derived).copied().unwrap_or(i64::MIN);
             let is_open = |start: &&i64| start.saturating_add(bucket_ms) > before;
-            self.open.entry(derived.clone()).or_default().extend(came.iter().filter(is_open));
+            let open = self.open.entry(derived.clone()).or_default();
+            came.iter().filter(is_open).for_each(|start| begin(open, derived, *start));
         }
         some_sealed
     }

@@ -1,6 +1,7 @@
 //! The effects of a committed record: Logs become files for readers, Logs that are not needed go. All of it can be redone.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -40,14 +41,21 @@ fn publish_below(
         note(host, output, staged.iter().map(|(_, publication)| publication.path.as_str()))?;
     }
     failpoint::hit("index-synced");
-    let mut touched: BTreeSet<PathBuf> = BTreeSet::new();
+    // As bytes: paths compare slowly.
+    let mut touched: BTreeSet<OsString> = BTreeSet::new();
     for (from, publication) in staged {
         let to = output.join(checked(publication)?);
         let dir = to.parent().unwrap_or(output);
-        make_dirs(host, output, dir)?;
+        if !touched.contains(dir.as_os_str()) {
+            make_dirs(host, output, dir)?;
+        }
         // Those above, too: who made them may have died before they were synced.
-        touched.extend(dir.ancestors().take_while(|above| above.starts_with(output)).map(Path::to_owned));
-        touched.extend(from.parent().map(Path::to_owned));
+        for above in dir.ancestors().take_while(|above| above.starts_with(output)) {
+            if !touched.insert(above.into()) {
+                break;
+            }
+        }
+        touched.extend(from.parent().map(OsString::from));
         match host.rename(from, &to, publication.replaces) {
             Ok(()) => {}
             // Published before; whether its directories were synced then is not known.
@@ -64,7 +72,7 @@ fn publish_below(
         }
         failpoint::hit("file-published");
     }
-    sync_all(host, touched.iter().map(PathBuf::as_path))?;
+    sync_all(host, touched.iter().map(Path::new))?;
     failpoint::hit("directories-synced");
     Ok(())
 }

@@ -27,7 +27,12 @@ impl FileSource {
     }
 
     /// What of the run can't be read, when all else is: nothing of it may be sealed then.
-    pub(super) fn all_read(&self) -> Result<(), SourceError> {
+    pub(super) fn all_read(&mut self) -> Result<(), SourceError> {
+        // Damage first: it does not go away by itself.
+        let failed = self.failed.iter().position(|error| error.cure == Cure::Stop).unwrap_or(0);
+        if !self.failed.is_empty() {
+            return Err(self.failed.swap_remove(failed));
+        }
         if self.is_again {
             return Ok(());
         }

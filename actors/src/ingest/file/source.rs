@@ -34,6 +34,8 @@ pub(super) struct FileSource {
     pub(super) until_end: bool,
     /// Of a run to the end: the partitions that it reads, and where they end.
     pub(super) ends: Option<BTreeMap<Arc<str>, u64>>,
+    /// What went wrong with files of a run to the end.
+    pub(super) failed: Vec<SourceError>,
     /// What was read before is read once more, as far as it is there.
     pub(super) is_again: bool,
     pub(super) patterns: Patterns,
@@ -76,6 +78,7 @@ impl FileSource {
             max_event: context.limits.max_event_bytes,
             until_end: context.until_end,
             ends: context.ends.clone(),
+            failed: Vec::new(),
             is_again: context.stretch.is_some(),
             patterns,
             partitions: Vec::new(),
@@ -314,15 +317,24 @@ impl FileSource {
                          `paths`"
                     ),
                     Some(error),
-                    !self.until_end,
+                    true,
                 ),
             },
         };
+        let cause = cause.map(|cause| Box::new(cause) as Box<dyn std::error::Error + Send + Sync>);
+        if self.until_end {
+            // The others are read first; nothing is sealed.
+            let cure = if curable { Cure::GiveUp } else { Cure::Stop };
+            let error = SourceError { message, cure, source: cause };
+            tracing::error!(%source, partition = %name, position, %error, "the file is not read any further; the others are, and nothing is sealed");
+            self.failed.push(error);
+            self.close(index);
+            return Ok(());
+        }
         partition.retry_at = curable.then(|| Instant::now() + RETRY);
         self.close(index);
         self.waiting.insert(name, index);
-        let source = cause.map(|cause| Box::new(cause) as Box<dyn std::error::Error + Send + Sync>);
-        Err(SourceError { message, cure: if curable { Cure::Reopen } else { Cure::Stop }, source })
+        Err(SourceError { message, cure: if curable { Cure::Reopen } else { Cure::Stop }, source: cause })
     }
 
     /// Ends a partition whose file has other contents now, which become a partition of their own.

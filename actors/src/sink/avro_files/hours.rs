@@ -112,11 +112,10 @@ impl TypeState {
 
     /// Forgets what is needed for hours only that take late events.
     pub(super) fn forget(&mut self, width_ms: i64) {
-        let (given_up_ms, hours) = (self.given_up_ms, &self.hours);
-        let is_needed =
-            |start_ms: i64| start_ms.saturating_add(width_ms) > given_up_ms || hours.contains_key(&start_ms);
-        self.revised.retain(is_needed);
-        self.noted.retain(is_needed);
+        let given_up = i64::MIN..self.given_up_ms.saturating_sub(width_ms).saturating_add(1);
+        let is_open = |start_ms: i64| self.hours.contains_key(&start_ms);
+        self.revised.remove_range_unless(given_up.clone(), is_open);
+        self.noted.remove_range_unless(given_up, is_open);
     }
 }
 

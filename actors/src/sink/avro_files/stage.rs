@@ -400,19 +400,18 @@ impl Stage for AvroFilesStage {
             let state = &mut self.types[index];
             let was_ms = state.sealed_before_ms;
             state.sealed_before_ms = was_ms.max(horizon.sealed_before_ms);
-            let now_sealed = was_ms..state.sealed_before_ms;
-            let is_sealed = |start_ms: i64| now_sealed.contains(&(start_ms.saturating_add(width_ms) - 1));
-            state.hours.retain(|start_ms, open| {
-                let ends = open.revision == 0 && is_sealed(*start_ms);
-                if ends {
-                    let noted = Arc::new(state.noted.remove(*start_ms).unwrap_or_default());
-                    let of_hour = open.by_path.values().map(|directory| (*directory, noted.clone(), horizon.reason, 0));
-                    closing.extend(of_hour);
-                    state.has_begun = true;
-                }
-                !ends
-            });
-            state.noted.retain(|start_ms| !is_sealed(start_ms));
+            // Hours that end behind the old horizon, and not behind the new one: all are of one width.
+            let first_ms = was_ms.saturating_sub(width_ms).saturating_add(1);
+            let behind_ms = state.sealed_before_ms.saturating_sub(width_ms).saturating_add(1).max(first_ms);
+            let open = state.hours.range(first_ms..behind_ms).filter(|(_, open)| open.revision == 0);
+            for start_ms in open.map(|(start_ms, _)| *start_ms).collect::<Vec<_>>() {
+                let Some(open) = state.hours.remove(&start_ms) else { continue };
+                let noted = Arc::new(state.noted.remove(start_ms).unwrap_or_default());
+                let of_hour = open.by_path.values().map(|directory| (*directory, noted.clone(), horizon.reason, 0));
+                closing.extend(of_hour);
+                state.has_begun = true;
+            }
+            state.noted.remove_range(first_ms..behind_ms);
             state.given_up_ms = state.given_up_ms.max(state.event_type.late.given_up_by_ms(horizon));
             state.forget(width_ms);
         }

@@ -110,9 +110,10 @@ pub(crate) fn end_of_input(region: &Region, progress: &Progress) -> Closing {
 fn all_open(region: &Region) -> (Vec<Horizon>, bool) {
     let bucket_ms = region.plan.limits.bucket_ms;
     let current = region.committed().sealed_before_ms.clone();
-    let open = region.progress().open.clone();
+    let progress = region.progress();
+    let open = &progress.open;
     let mut ends: BTreeMap<Arc<str>, i64> = BTreeMap::new();
-    for (name, hours) in &open {
+    for (name, hours) in open {
         let Some(last) = hours.last() else { continue };
         let was = current.get(name).copied().unwrap_or(i64::MIN);
         let end = last.saturating_add(bucket_ms);
@@ -132,7 +133,7 @@ fn all_open(region: &Region) -> (Vec<Horizon>, bool) {
     let unbounded = |(name, end): (&Arc<str>, &i64)| Horizon::new(name.clone(), *end, SealReason::EndOfInput);
     let all: Vec<Horizon> = ends.iter().map(unbounded).collect();
     let in_steps: Vec<&Horizon> = all.iter().filter(|horizon| *horizon.event_type != *DEAD_LETTER_TYPE).collect();
-    let caps = Steps { bucket_ms, sinks: &region.sinks, current: &current, open: &open }.first(&in_steps);
+    let caps = Steps { bucket_ms, sinks: &region.sinks, current: &current, open }.first(&in_steps);
     for (name, cap_ms) in caps.iter().flatten() {
         let was = current.get(name).copied().unwrap_or(i64::MIN);
         match cap_ms.min(&ends[name]) {
