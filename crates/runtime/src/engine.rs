@@ -142,7 +142,8 @@ impl Engine {
                 let built = std::panic::catch_unwind(AssertUnwindSafe(|| kind.build(&context)));
                 match built {
                     Ok(Ok(stage)) => {
-                        let written = Written::since(&*stage);
+                        let mut stage = stage;
+                        let written = Written::since(&mut *stage);
                         Ok(Self::Stage(stage, written))
                     }
                     Ok(Err(error)) => Err(error_chain(&error)),
@@ -358,7 +359,7 @@ impl Engine {
                 }
                 caller.watched(|| stage.seal(seals, effects))?;
                 let snapshot = caller.watched(|| stage.snapshot(effects))?;
-                let written = caller.watched(|| Ok(written.until(&**stage, &effects.closed)))?;
+                let written = caller.watched(|| Ok(written.until(&mut **stage, &effects.closed)))?;
                 Ok((snapshot, written))
             }
             Self::Sink(sink, state) => {

@@ -253,7 +253,7 @@ impl Stage for FaultyStage {
         self.inner.snapshot(effects)
     }
 
-    fn holds(&self) -> Option<Vec<HourTotals>> {
+    fn holds(&mut self) -> Option<Vec<HourTotals>> {
         self.inner.holds()
     }
 

@@ -1,17 +1,17 @@
 //! The worker: which directory a row belongs to, when blocks are cut, what a seal closes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidemill_core::{
     Batch, Counts, DEAD_LETTER_TYPE, DeadLetter, Effects, EventType, GAP_HOURS_MAX, Hour, HourTotals, Input,
     KeyColumns, LatePolicy, Limits, PieceChanges, PieceReader, Reason, RevisionMode, SealReason, Seals, Stage,
-    StageContext, StageError, TimeColumn, format_time_ms,
+    StageContext, StageError, TimeColumn, Totals, format_time_ms,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Config;
-use super::directory::{Directory, Owner};
+use super::directory::Owner;
 use super::files::{Files, Group};
 use super::hours::{Noted, OpenHour, TypeState};
 use super::state::{Head, hour_and_type, name_of, read, value};
@@ -33,6 +33,8 @@ pub(super) struct AvroFilesStage {
     /// Greatest event time by source and partition, and whether it is newer than what was written of it.
     seen: BTreeMap<(Arc<str>, Arc<str>), (i64, bool)>,
     memory_bytes: u64,
+    /// Hours, by type, whose totals have changed since they were asked for.
+    touched: BTreeSet<(usize, i64)>,
     /// Pieces of what does not arrive any more.
     strangers: PieceChanges,
     groups: Vec<Group>,
@@ -96,6 +98,7 @@ impl AvroFilesStage {
             answered: None,
             seen: BTreeMap::new(),
             memory_bytes: context.memory_bytes,
+            touched: BTreeSet::new(),
             strangers: PieceChanges::new(),
             groups: Vec::new(),
             key: Vec::new(),
@@ -143,6 +146,8 @@ impl AvroFilesStage {
         let types = self.types.iter().map(|state| (state.event_type.name.clone(), state.event_type.clone())).collect();
         for directory in self.files.restored(self.limits.bucket_ms, &types)? {
             let number = self.files.directories.len();
+            let start_ms = directory.hour.start_ms;
+            self.touched.extend(self.type_index(&directory.event_type.name).map(|index| (index, start_ms)));
             if let Some(state) = self.type_named(&directory.event_type.name) {
                 let hours = state.hours.entry(directory.hour.start_ms);
                 let paths = &mut hours.or_insert_with(|| OpenHour::new(directory.revision)).by_path;
@@ -182,6 +187,7 @@ impl AvroFilesStage {
         KeyColumns::new(&event_type, &event_type.id, records).touch(batch.indexes());
         let format = self.types[index].format.clone();
         for group in &mut self.groups[..groups] {
+            self.touched.insert((index, group.hour_start_ms));
             self.files.write(group, &encoder, &counts, &times, &format, effects)?;
             effects.tally.sent += group.rows.len() as u64;
         }
@@ -368,11 +374,6 @@ impl AvroFilesStage {
             self.types[index].open(&mut self.files, hour, path, BTreeMap::new());
         }
     }
-
-    /// Open directories in order of type, hour and path.
-    fn in_order(&self) -> impl Iterator<Item = usize> + Clone + '_ {
-        self.types.iter().flat_map(|state| state.hours.values()).flat_map(|open| open.by_path.values()).copied()
-    }
 }
 
 impl Stage for AvroFilesStage {
@@ -406,6 +407,7 @@ impl Stage for AvroFilesStage {
             let open = state.hours.range(first_ms..behind_ms).filter(|(_, open)| open.revision == 0);
             for start_ms in open.map(|(start_ms, _)| *start_ms).collect::<Vec<_>>() {
                 let Some(open) = state.hours.remove(&start_ms) else { continue };
+                self.touched.insert((index, start_ms));
                 let noted = Arc::new(state.noted.remove(start_ms).unwrap_or_default());
                 let of_hour = open.by_path.values().map(|directory| (*directory, noted.clone(), horizon.reason, 0));
                 closing.extend(of_hour);
@@ -420,6 +422,7 @@ impl Stage for AvroFilesStage {
             let state = &mut self.types[index];
             state.hours.retain(|start_ms, open| {
                 if open.revision > 0 {
+                    self.touched.insert((index, *start_ms));
                     let noted = Arc::new(state.noted.remove(*start_ms).unwrap_or_default());
                     let revised = state.revised.entry(*start_ms);
                     revised.last = open.revision;
@@ -480,8 +483,18 @@ impl Stage for AvroFilesStage {
         head.write()
     }
 
-    fn holds(&self) -> Option<Vec<HourTotals>> {
-        Some(self.in_order().filter_map(|index| self.files.directories[index].as_ref()).map(Directory::holds).collect())
+    fn holds(&mut self) -> Option<Vec<HourTotals>> {
+        let of_hour = |(index, start_ms): (usize, i64)| {
+            let state = &self.types[index];
+            let hour = Hour { start_ms, width_ms: self.limits.bucket_ms };
+            let mut held = HourTotals { event_type: state.event_type.name.clone(), hour, totals: Totals::default() };
+            let open = state.hours.get(&start_ms).into_iter().flat_map(|open| open.by_path.values());
+            for directory in open.filter_map(|index| self.files.directories[*index].as_ref()) {
+                held.totals += directory.holds().totals;
+            }
+            held
+        };
+        Some(std::mem::take(&mut self.touched).into_iter().map(of_hour).collect())
     }
 
     fn open_hours(&self) -> BTreeMap<Arc<str>, usize> {

@@ -149,18 +149,23 @@ pub(crate) struct Written {
 
 impl Written {
     /// From what a stage holds that was just built.
-    pub(crate) fn since(stage: &dyn Stage) -> Self {
+    pub(crate) fn since(stage: &mut dyn Stage) -> Self {
         Self { held: stage.holds().map(|held| by_hour(&held)) }
     }
 
-    /// What it has written since the barrier before; `closed` by this one.
-    pub(crate) fn until(&mut self, stage: &dyn Stage, closed: &[HourTotals]) -> Option<ByHour> {
-        let before = self.held.take()?;
-        let held = by_hour(&stage.holds()?);
+    /// What it has written since the barrier before; `closed` by this one. Costs what has changed.
+    pub(crate) fn until(&mut self, stage: &mut dyn Stage, closed: &[HourTotals]) -> Option<ByHour> {
+        let held = self.held.as_mut()?;
         let mut written = by_hour(closed);
-        merge(&mut written, &held);
-        take_away(&mut written, &before);
-        self.held = Some(held);
+        for (key, totals) in by_hour(&stage.holds()?) {
+            let before = match totals.events {
+                0 => held.remove(&key),
+                _ => held.insert(key.clone(), totals),
+            };
+            let written = written.entry(key).or_default();
+            *written += totals;
+            *written = *written - before.unwrap_or_default();
+        }
         Some(written)
     }
 }
