@@ -32,8 +32,6 @@ use crate::worker::Left;
 mod listen;
 
 const TICK: Duration = Duration::from_millis(10);
-/// State is let grow by so many received bytes between two cuts, however little memory there is for it.
-const STATE_BYTES_MIN: u64 = 1 << 20;
 /// Proposals take no more than one part in so many of the time.
 const PROPOSE_PAUSE: u32 = 20;
 
@@ -285,9 +283,7 @@ impl Coordinator {
                 let interval = if passed { interval / 4 } else { interval };
                 let has_news = has_read || self.has_to_say || self.region.can_free();
                 let due = has_news && self.last_cut_at.elapsed() >= interval;
-                let RunConfig { replay_bytes, state_memory_bytes, .. } = self.region.config;
-                // State leaves memory at cuts.
-                let full = self.region.held_bytes() >= (replay_bytes / 2).min(state_memory_bytes.max(STATE_BYTES_MIN));
+                let full = self.region.held_bytes() >= self.region.config.replay_bytes / 2;
                 let is_asked = self.asked.is_due() && self.request().is_some();
                 if !closing.is_empty() || !said.passes.is_empty() || due || full || is_asked {
                     self.start(closing, said.passes, false, Cut::Usual);

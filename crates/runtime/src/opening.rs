@@ -227,6 +227,8 @@ pub(crate) fn sum<'a>(tallies: impl Iterator<Item = &'a Tally>) -> Tally {
     })
 }
 
+/// However little memory there is for state, so many received bytes may be in flight.
+const REPLAY_BYTES_MIN: u64 = 2 << 20;
 /// Steps of niceness from one tier to the next: a third of a processor, while both want it.
 pub(crate) const STEP: i32 = 5;
 
@@ -262,6 +264,8 @@ impl Wiring {
     fn region(self, opening: &Opening) -> Region {
         let Self { name, plan, lineage, committed, pieces, logs, fills, reads, carried } = self;
         let mut config = opening.config.clone();
+        // State leaves memory at cuts: what comes between two of them is no more than there is memory for.
+        config.replay_bytes = config.replay_bytes.min(config.state_memory_bytes.max(REPLAY_BYTES_MIN));
         for pond in &fills {
             config.replay_bytes = replay_bytes(config.replay_bytes, pond.options);
         }
