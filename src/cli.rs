@@ -114,7 +114,8 @@ pub(crate) struct Run {
     /// Stop at the end of the input, and seal the hours that are open.
     #[arg(long)]
     pub(crate) until_end: bool,
-    /// With --until-end: when hours are sealed. At the end, no event that is read is late because of another; on the way, memory and disk are freed earlier.
+    /// With --until-end: when hours are sealed. At the end, no event that is read is late because of another; on the
+    /// way, memory and disk are freed earlier.
     #[arg(long, value_enum, default_value_t = Seal::End, requires = "until_end")]
     pub(crate) seal: Seal,
     /// With --until-end: exit with 1 when it put events aside as dead letters.

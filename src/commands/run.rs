@@ -90,7 +90,8 @@ fn complete(short: Short, fail_on_dead_letters: bool) -> Result<(), Failure> {
     let Short { letters, refused } = short;
     let message = match (refused, letters) {
         (1.., _) => format!(
-            "{refused} events were refused by limits of the topology: the manifests of their hours say `refused`, and `tidemill dead-letters list` says why"
+            "{refused} events were refused by limits of the topology: the manifests of their hours say `refused`, and \
+             `tidemill dead-letters list` says why"
         ),
         (0, 1..) if fail_on_dead_letters => {
             format!("{letters} events became dead letters: `tidemill dead-letters list` says why")

@@ -1,7 +1,8 @@
 //! Ids that have left memory: sorted, in pieces of state, behind a filter that mostly knows which are not among them.
 //!
 //! The filter is a split block Bloom filter (Putze, Sanders and Singler 2007, "Cache-, Hash- and Space-Efficient Bloom
-//! Filters", in the form of the Apache Parquet format): 12 bits an id, one cache line a question, wrong once in some 250 questions about ids
+//! Filters", in the form of the Apache Parquet format): 12 bits an id, one cache line a question, wrong once in some
+//! 250 questions about ids
 //! that are not there. Ids are keyed hashes, so their own bits serve as its hash.
 
 use serde::{Deserialize, Serialize};
@@ -29,7 +30,8 @@ pub(super) struct Run {
     filter: Vec<[u32; 8]>,
 }
 
-/// The runs of one bucket. A bucket may come back when it was forgotten, so the cut that it began at is part of its name.
+/// The runs of one bucket. A bucket may come back when it was forgotten, so the cut that it began at is part of its
+/// name.
 pub(super) struct Runs {
     name: String,
     runs: Vec<Run>,

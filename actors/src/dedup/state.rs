@@ -18,7 +18,8 @@ const VERSION: u8 = 4;
 
 /// The ids of one quarter of a window, of all types.
 struct Bucket {
-    /// The last cut before its Log was begun: part of the name, since a bucket that is forgotten may come back for another
+    /// The last cut before its Log was begun: part of the name, since a bucket that is forgotten may come back for
+    /// another
     /// type.
     cut: u64,
     /// The types that have ids in it, by their numbers.
@@ -348,7 +349,8 @@ impl Memory {
             .map_err(|error| StageError { message: "can't write the snapshot".into(), source: Some(error.into()) })
     }
 
-    /// Beyond the share of memory, ids leave it: first those of buckets that have not been added to for longest, until half
+    /// Beyond the share of memory, ids leave it: first those of buckets that have not been added to for longest, until
+    /// half
     /// of the share is free. What filters take is not counted: they stay.
     fn leave(&mut self, effects: &mut Effects) -> Result<(), StageError> {
         effects.pieces.append(&mut self.gone);

@@ -59,7 +59,7 @@ pub(crate) fn build_within(
     logs: &Logs,
     memory_bytes: u64,
 ) -> Result<Box<dyn Stage>, String> {
-    let kept: Option<(Vec<u8>, Vec<(String, Option<Vec<u8>>)>)> = match snapshot {
+    let kept: Option<(Vec<u8>, tidemill_core::PieceChanges)> = match snapshot {
         Some(bytes) => Some(postcard::from_bytes(bytes).map_err(|error| error.to_string())?),
         None => None,
     };

@@ -1,5 +1,6 @@
 //! `dedup` against its definition.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::{StringViewArray, TimestampMillisecondArray};
@@ -107,7 +108,7 @@ fn random_streams_come_out_as_defined_across_seals_and_restores() {
         let mut stage = build(None, &logs);
         // From before 1970 on, so that buckets have negative numbers too.
         let mut now = -3 * WINDOW;
-        let mut seen = std::collections::BTreeMap::<&str, u64>::new();
+        let mut seen = BTreeMap::<&str, u64>::new();
         for step in 0..300 {
             now += below(HOUR as u64 / 2);
             let of = &types[below(2) as usize];
@@ -128,13 +129,10 @@ fn random_streams_come_out_as_defined_across_seals_and_restores() {
             assert_eq!(effects.tally.late, number("late"), "seed {seed} step {step}");
             assert_eq!(effects.tally.dead, number("too_old_to_judge"), "seed {seed} step {step}");
             let sealed = oracle.sealed.get(&*of.name).copied().unwrap_or(i64::MIN);
-            let mut noted = std::collections::BTreeMap::<Hour, u64>::new();
-            for ((time, _), _) in rows.iter().zip(&expected).filter(|(_, verdict)| **verdict == "duplicate") {
-                let hour = Hour::of(*time, HOUR);
-                if hour.end_ms() > sealed {
-                    *noted.entry(hour).or_default() += 1;
-                }
-            }
+            let mut noted = BTreeMap::<Hour, u64>::new();
+            let duplicates = rows.iter().zip(&expected).filter(|(_, verdict)| **verdict == "duplicate");
+            let hours = duplicates.map(|((time, _), _)| Hour::of(*time, HOUR));
+            hours.filter(|hour| hour.end_ms() > sealed).for_each(|hour| *noted.entry(hour).or_default() += 1);
             let notes: Vec<_> = effects.notes.iter().map(|note| (note.hour, note.duplicates)).collect();
             assert_eq!(notes, noted.into_iter().collect::<Vec<_>>());
             expected.iter().for_each(|verdict| *seen.entry(verdict).or_default() += 1);
@@ -142,10 +140,8 @@ fn random_streams_come_out_as_defined_across_seals_and_restores() {
             if below(3) == 0 {
                 let sealed = now - below(2 * HOUR as u64);
                 oracle.seal(&of.name, sealed);
-                let mut effects = Effects::default();
-                stage
-                    .seal(&tidemill_core::Seals { cut: 1_000 + step, ..seals(&of.name, sealed) }, &mut effects)
-                    .unwrap();
+                let (mut effects, cut) = (Effects::default(), 1_000 + step);
+                stage.seal(&tidemill_core::Seals { cut, ..seals(&of.name, sealed) }, &mut effects).unwrap();
                 keep(&mut logs, &effects);
             }
             if below(10) == 0 {

@@ -35,8 +35,8 @@ groups take 0 and -0 as one, and all NaN.
 Events that come when the hour of their type is sealed become dead letters `late`, unless the type has `late = \
 \"revise\"` or `\"next_hour\"`.
 
-Memory: some 150 bytes a group; a measure takes 16 to 24, a sum or mean of floats 80 to 600, a sketch up to 3 KiB. Hours \
-beyond the stage's share of `runtime.state_memory` lie in the state directory.",
+Memory: some 150 bytes a group; a measure takes 16 to 24, a sum or mean of floats 80 to 600, a sketch up to 3 KiB. \
+Hours beyond the stage's share of `runtime.state_memory` lie in the state directory.",
     options: &[
         OptionSpec {
             name: "group_by",
@@ -58,7 +58,8 @@ type there. Without any, an hour of a type is one group.",
             ty: OptionType::Choice(&["restated", "delta"]),
             default: DefaultValue::Toml("\"restated\""),
             doc: "What a revision holds where types have `late = \"revise\"`. `restated`: all rows of the hour anew, \
-which are read in place of the earlier ones; for that, the groups of sealed hours are kept for `late_within`. `delta`: rows of the late events alone, to be added to the earlier ones of their group, and of min \
+which are read in place of the earlier ones; for that, the groups of sealed hours are kept for `late_within`. \
+`delta`: rows of the late events alone, to be added to the earlier ones of their group, and of min \
 and max the less or greater taken; without mean and approx_distinct, which can't be added.",
             shapes_state: false,
         },

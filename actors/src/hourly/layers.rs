@@ -1,7 +1,9 @@
 //! Groups that have left memory.
 //!
-//! An hour that is not in memory is in *layers*: groups in order of their values, in pieces of some 64 KiB. Events that come
-//! later make new groups in memory, so a group may be in several layers and in memory. They are merged when rows leave, in
+//! An hour that is not in memory is in *layers*: groups in order of their values, in pieces of some 64 KiB. Events
+//! that come
+//! later make new groups in memory, so a group may be in several layers and in memory. They are merged when rows
+//! leave, in
 //! order, with one piece of each layer in memory; and small layers of about one size, into one.
 
 use std::cmp::Ordering;

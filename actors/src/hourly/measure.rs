@@ -50,6 +50,17 @@ pub(super) enum Accumulator {
     Distinct(Vec<HllSketch>),
 }
 
+/// What two sketches have seen together.
+fn union(known: &HllSketch, more: HllSketch) -> Option<HllSketch> {
+    if known.is_empty() {
+        return Some(more);
+    }
+    let mut union = HllUnion::new(SKETCH_SIZE).ok()?;
+    union.update(known);
+    union.update(&more);
+    Some(union.to_sketch(HllType::Hll6))
+}
+
 impl Accumulator {
     pub(super) fn new(measure: &Measure) -> Self {
         let real = measure.of.as_ref().is_some_and(|field| matches!(field.kind, FieldKind::Float | FieldKind::Double));
@@ -147,7 +158,8 @@ impl Accumulator {
         Ok(())
     }
 
-    /// Adds what was held of a group elsewhere to one that may be new, and returns the bytes behind it. The same as if the
+    /// Adds what was held of a group elsewhere to one that may be new, and returns the bytes behind it. The same as if
+    /// the
     /// values themselves were added. `None` when the bytes are not of this measure.
     pub(super) fn merge<'b>(&mut self, group: usize, bytes: &'b [u8]) -> Option<&'b [u8]> {
         fn slot<T: Default>(of: &mut Vec<T>, group: usize) -> &mut T {
@@ -202,20 +214,10 @@ impl Accumulator {
             }
             Self::Distinct(sketches) => {
                 let (sketch, rest): (Vec<u8>, _) = postcard::take_from_bytes(bytes).ok()?;
-                let sketch = HllSketch::deserialize(&sketch).ok()?;
                 while sketches.len() <= group {
                     sketches.push(HllSketch::new(SKETCH_SIZE, HllType::Hll6).ok()?);
                 }
-                let known = &mut sketches[group];
-                *known = match known.is_empty() {
-                    true => sketch,
-                    false => {
-                        let mut union = HllUnion::new(SKETCH_SIZE).ok()?;
-                        union.update(known);
-                        union.update(&sketch);
-                        union.to_sketch(HllType::Hll6)
-                    }
-                };
+                sketches[group] = union(&sketches[group], HllSketch::deserialize(&sketch).ok()?)?;
                 Some(rest)
             }
         }

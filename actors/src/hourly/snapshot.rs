@@ -1,4 +1,5 @@
-//! What `hourly` writes whole at each cut: one version byte, then what is below in postcard. Hours are in pieces (`state`).
+//! What `hourly` writes whole at each cut: one version byte, then what is below in postcard. Hours are in pieces
+//! (`state`).
 
 use std::sync::Arc;
 
@@ -74,6 +75,11 @@ pub(super) fn unread(error: Box<dyn std::error::Error + Send + Sync>) -> StageEr
     StageError { message: "can't read the state of the open hours".into(), source: Some(error) }
 }
 
+fn hour_and_type(name: &str) -> Result<(i64, &str), StageError> {
+    let parts = name.split_once('/').and_then(|(start_ms, input)| Some((start_ms.parse().ok()?, input)));
+    parts.ok_or_else(|| StageError::new(format!("the state has a piece `h/{name}`, which names no hour")))
+}
+
 /// Gives a new stage the state of a snapshot.
 pub(super) fn read(stage: &mut HourlyStage, snapshot: &[u8]) -> Result<(), StageError> {
     let Some((&VERSION, bytes)) = snapshot.split_first() else {
@@ -97,10 +103,7 @@ pub(super) fn read(stage: &mut HourlyStage, snapshot: &[u8]) -> Result<(), Stage
     let mut given_up_ms = rows.given_up_ms;
     for piece in stage.pieces.names("h/") {
         let name = &piece[2..];
-        let (start_ms, input) = name
-            .split_once('/')
-            .and_then(|(start_ms, input)| Some((start_ms.parse().ok()?, input)))
-            .ok_or_else(|| StageError::new(format!("the state has a piece `{piece}`, which names no hour")))?;
+        let (start_ms, input) = hour_and_type(name)?;
         let hour = OpenHour::read(&stage.plan, name, &*stage.pieces)?;
         let place = place(input);
         let is_dropped = hour.phase() == Phase::Kept && (place.is_none() || !is_same_way);

@@ -189,7 +189,8 @@ impl HourlyStage {
         })
     }
 
-    /// Puts into pieces what changed. Beyond its share of memory, hours leave it: first those that have not taken events for
+    /// Puts into pieces what changed. Beyond its share of memory, hours leave it: first those that have not taken
+    /// events for
     /// longest, until half of the share is free.
     fn save(&mut self, changes: &mut PieceChanges) -> Result<(), StageError> {
         changes.append(&mut self.gone);
@@ -221,7 +222,11 @@ impl HourlyStage {
         let is_over = groups > self.limits.max_groups as u64;
         if is_over && !self.has_many_groups {
             let (stage, max_groups) = (&self.output.name, self.limits.max_groups);
-            tracing::warn!(%stage, groups, max_groups, "more groups are open than `max_groups`: are the values of `group_by` few? Nothing is lost; groups beyond `runtime.state_memory` lie in the state directory");
+            tracing::warn!(
+                %stage, groups, max_groups,
+                "more groups are open than `max_groups`: are the values of `group_by` few? Nothing is lost; groups \
+                 beyond `runtime.state_memory` lie in the state directory"
+            );
         }
         self.has_many_groups = is_over;
     }
@@ -237,7 +242,8 @@ impl Stage for HourlyStage {
                     || StageError::new(format!("a column of type `{}` is not of its kind", batch.event_type.name));
                 self.apply(batch, decision, effects).ok_or_else(wrong)
             }
-            // What is missing of the events is missing in the rows made of them. Nothing else that is said of the hours of
+            // What is missing of the events is missing in the rows made of them. Nothing else that is said of the
+            // hours of
             // events holds for these.
             Input::Note(note) => {
                 if note.refused > 0 && self.inputs.iter().any(|input| input.name == note.event_type) {

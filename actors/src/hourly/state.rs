@@ -1,7 +1,9 @@
 //! What is kept of an hour: in memory and in pieces of state.
 //!
-//! `h/<hour>/<type>` is the hour, `g/<hour>/<type>/<shard>` are its groups in memory, 16 of them in a piece in order of their
-//! numbers, `l/<hour>/<type>/<layer>/<block>` those that have left it (`layers`). A cut writes pieces that have changed.
+//! `h/<hour>/<type>` is the hour, `g/<hour>/<type>/<shard>` are its groups in memory, 16 of them in a piece in order
+//! of their
+//! numbers, `l/<hour>/<type>/<layer>/<block>` those that have left it (`layers`). A cut writes pieces that have
+//! changed.
 
 use serde::{Deserialize, Serialize};
 use tidemill_core::{PieceChanges, PieceReader, StageError};
@@ -160,7 +162,8 @@ impl OpenHour {
         Ok(())
     }
 
-    /// Leaves its groups in pieces: as one more layer, or as one in place of small ones. Called behind [`save`](Self::save).
+    /// Leaves its groups in pieces: as one more layer, or as one in place of small ones. Called behind
+    /// [`save`](Self::save).
     pub(super) fn leave(
         &mut self,
         plan: &Plan,

@@ -30,7 +30,8 @@ pub(super) struct Format {
     pub(super) codec: Codec,
 }
 
-/// All that makes a file the file it is, but for its content. The state directory is no part of it: the same topology gives the
+/// All that makes a file the file it is, but for its content. The state directory is no part of it: the same topology
+/// gives the
 /// same input the same files.
 pub(super) struct Identity<'a> {
     pub(super) topology: &'a str,

@@ -28,7 +28,8 @@ pub struct Effects {
     pub publications: Vec<Publication>,
     /// Logs that are not needed any more once the next cut is committed.
     pub retired: Vec<LogName>,
-    /// At a barrier: what changed of the state that is kept in [pieces](crate::PieceReader), by name; `None` for a piece
+    /// At a barrier: what changed of the state that is kept in [pieces](crate::PieceReader), by name; `None` for a
+    /// piece
     /// that is gone. A name is not empty.
     pub pieces: PieceChanges,
     /// At a barrier, of a sink that says what it [holds](crate::Stage::holds): what it has closed by it.

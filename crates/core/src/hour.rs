@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A gap of more hours without events, between two that have some, gets no manifests: a clock that was wrong leaps by years.
+/// A gap of more hours without events, between two that have some, gets no manifests: a clock that was wrong leaps by
+/// years.
 pub const GAP_HOURS_MAX: i64 = 10_000;
 
 /// A bucket of event time `[start_ms, start_ms + width_ms)`, in milliseconds since 1970-01-01 UTC.

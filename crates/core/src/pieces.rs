@@ -4,7 +4,8 @@ use std::io;
 
 /// What a stage has of its state on disk, by name.
 ///
-/// A piece is what the stage gave under its name in [`Effects::pieces`](crate::Effects::pieces), at the last cut that is committed. Cuts
+/// A piece is what the stage gave under its name in [`Effects::pieces`](crate::Effects::pieces), at the last cut that
+/// is committed. Cuts
 /// follow each other: what one snapshot gives can be read from the next snapshot on, and not before.
 pub trait PieceReader: Send + Sync {
     /// Names that begin with `prefix`, in order.

@@ -91,7 +91,8 @@ pub struct Seals {
     /// Positions of the sources at the barrier: an hour's revision 0 is its unique events below them. Behind a pond, those of the barrier
     /// that the pond was read up to; behind several ponds, the least of each partition.
     pub positions: Positions,
-    /// Whether all that came before the barrier lies below the positions: behind a pond, not while it is read between two barriers of it.
+    /// Whether all that came before the barrier lies below the positions: behind a pond, not while it is read between
+    /// two barriers of it.
     pub is_whole: bool,
     /// Behind several ponds: the positions of what came through each, with its types.
     pub positions_of: Vec<(Vec<Arc<str>>, Arc<Positions>)>,

@@ -138,7 +138,8 @@ pub trait Source: Send {
         BTreeMap::new()
     }
 
-    /// Of a run to the end: all partitions that it reads, with the position behind the last record of each, as far as the
+    /// Of a run to the end: all partitions that it reads, with the position behind the last record of each, as far as
+    /// the
     /// source bounds it. `None` while that is not known. The first answer is kept in the cut, and holds for processes
     /// that go on with the run.
     fn ends(&self) -> Option<BTreeMap<Arc<str>, u64>> {

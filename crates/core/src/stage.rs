@@ -143,8 +143,10 @@ pub trait Stage: Send {
         Ok(())
     }
 
-    /// All that is needed to go on from here, beyond what is in Logs and in pieces. It is written whole at every cut, so
-    /// what may be large belongs into [`Effects::pieces`], where the stage puts what has changed. Appends that are still
+    /// All that is needed to go on from here, beyond what is in Logs and in pieces. It is written whole at every cut,
+    /// so
+    /// what may be large belongs into [`Effects::pieces`], where the stage puts what has changed. Appends that are
+    /// still
     /// pending go into `effects` first. Called once a cut; cost counts. Stateless kinds return nothing.
     ///
     /// # Errors
@@ -153,10 +155,14 @@ pub trait Stage: Send {
         Ok(Vec::new())
     }
 
-    /// What a sink has written of the hours that it holds open, counted where it writes: asked when it is built and behind
-    /// every snapshot, and compared with what it was given. `None` for a stage that does not say. All hours at first, then
-    /// those whose totals have changed since it was asked before; zero of one that it holds no more. The hour is the one
-    /// that an event went into. Dead letters of such a sink have to be made by [`DeadLetter::of_row`](crate::DeadLetter::of_row), from the batches that it was
+    /// What a sink has written of the hours that it holds open, counted where it writes: asked when it is built and
+    /// behind
+    /// every snapshot, and compared with what it was given. `None` for a stage that does not say. All hours at first,
+    /// then
+    /// those whose totals have changed since it was asked before; zero of one that it holds no more. The hour is the
+    /// one
+    /// that an event went into. Dead letters of such a sink have to be made by
+    /// [`DeadLetter::of_row`](crate::DeadLetter::of_row), from the batches that it was
     /// given: what it refused is known from them.
     fn holds(&mut self) -> Option<Vec<HourTotals>> {
         None

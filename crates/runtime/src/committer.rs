@@ -3,7 +3,8 @@
 //! 1. sync the Logs that the cut holds, and their directories;
 //! 2. write and sync what changed of the stages' state;
 //! 3. append the record to the ledger and sync it: this is the commit;
-//! 4. only then its effects: show ponds to those who read them, publish files, remove retired Logs and segments of state that are not needed any more.
+//! 4. only then its effects: show ponds to those who read them, publish files, remove retired Logs and segments of
+//!    state that are not needed any more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -194,7 +195,8 @@ fn places<'a>(
     (staged, retired.iter().map(|log| logs.path(log)).collect())
 }
 
-/// Redoes the effects of the last record when a run starts, before any Log is touched, and finds the pieces of the state.
+/// Redoes the effects of the last record when a run starts, before any Log is touched, and finds the pieces of the
+/// state.
 pub(crate) fn recover(dir: &RegionDir, committed: &Committed) -> Result<Arc<Pieces>, RunError> {
     let record = &committed.last;
     failpoint::cut(record);

@@ -6,9 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
-use tidemill_core::{
-    CutId, DEAD_LETTER_TYPE, Horizon, Limits, PartitionPosition, Positions, Request, SealReason, Seals,
-};
+use tidemill_core::{CutId, DEAD_LETTER_TYPE, Horizon, PartitionPosition, Positions, Request, SealReason, Seals};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -19,17 +17,17 @@ use crate::committer::Job;
 use crate::drain::Drain;
 use crate::error::RunError;
 use crate::horizon::{Closing, Said, closing, end_of_input};
-use crate::ledger::{Record, StageRecord};
 use crate::live::Halt;
-use crate::opening::TypeCounts;
-use crate::producers;
 use crate::progress::Progress;
 use crate::reader::{Order, Reader};
 use crate::region::{Reads, Region, RunConfig, SealAt};
 use crate::requests::{self, Asked};
 use crate::worker::Left;
 
+mod cut;
 mod listen;
+
+use cut::{Cut, InFlight};
 
 const TICK: Duration = Duration::from_millis(10);
 /// Proposals take no more than one part in so many of the time.
@@ -99,36 +97,6 @@ pub enum Ended {
     Finished,
     /// It was asked to stop; open hours stay open.
     Stopped,
-}
-
-/// What a cut is to its run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cut {
-    /// One of many.
-    Usual,
-    /// Nothing is read any more.
-    Closing,
-    /// Nothing is open any more.
-    Finished,
-}
-
-struct InFlight {
-    cut: CutId,
-    started: Instant,
-    seals: Arc<Seals>,
-    waiting_for: BTreeSet<usize>,
-    positions: Positions,
-    left: BTreeMap<Arc<str>, Left>,
-    /// What sources have seen themselves.
-    seen: Vec<Progress>,
-    read_bytes: Option<u64>,
-    kind: Cut,
-    /// What stages and sources have counted since the barrier before, by node.
-    books: BTreeMap<usize, Books>,
-    /// What is to be counted when it is committed.
-    counts: BTreeMap<Arc<str>, TypeCounts>,
-    /// When events came that sinks have dealt with, by sink.
-    arrived: BTreeMap<Arc<str>, BTreeMap<i64, u64>>,
 }
 
 /// A stage has passed a barrier.
@@ -357,105 +325,6 @@ impl Coordinator {
         let passes = Arc::new(passes);
         for reader in &self.readers {
             reader.do_send(Order { seals: seals.clone(), passes: passes.clone(), halt });
-        }
-    }
-
-    /// When everybody has answered, the cut is complete and goes to the committer.
-    fn complete(&mut self) {
-        let Some(cut) = self.in_flight.as_mut().filter(|cut| cut.waiting_for.is_empty()) else { return };
-        let wrong = self.audit.check(&cut.books);
-        let damage = cut.books.values().flat_map(|books| &books.damage);
-        self.region.carried.tell(&self.region.name, wrong.iter().chain(damage));
-        if let Some(first) = wrong.first() {
-            let (what, more) = (first.to_string(), wrong.len() - 1);
-            return self.end(Err(RunError::Audit { what, more }));
-        }
-        let Limits { bucket_ms, allowed_lateness_ms: lateness_ms, .. } = *self.region.plan.limits;
-        // What lies before the barrier, and no more: an event behind it will be read again after a crash, and must not have
-        // moved a watermark.
-        let progress = &mut self.cut_progress;
-        let seen = cut.left.values().map(|left| &left.progress).chain(&cut.seen);
-        let seen: Vec<&Progress> = seen.collect();
-        for (name, events, late) in seen.iter().flat_map(|seen| progress.counted(seen, bucket_ms)) {
-            let counts = cut.counts.entry(name).or_default();
-            (counts.events, counts.late) = (counts.events + events, counts.late + late);
-        }
-        for (name, missing) in cut.left.values().flat_map(|left| &left.missing) {
-            cut.counts.entry(name.clone()).or_default().missing += missing;
-        }
-        let heard: BTreeSet<(Arc<str>, Arc<str>)> = (seen.iter().flat_map(|seen| &seen.producers))
-            .flat_map(|(event_type, heard)| heard.keys().map(|name| (event_type.clone(), name.clone())))
-            .collect();
-        let late: Vec<Arc<str>> = seen.into_iter().flat_map(|seen| progress.merge(seen, bucket_ms)).collect();
-        // What a stage makes is late by another horizon than what it is made of: it says so itself.
-        let made = cut.left.values().flat_map(|left| left.revising.clone());
-        for name in late.into_iter().chain(made).filter(|name| self.region.revised_types.contains_key(name)) {
-            progress.revising.entry(name).or_insert(cut.seals.at_ms);
-        }
-        progress.revising.retain(|name, _| !cut.seals.revised.contains(name));
-        for horizon in &cut.seals.horizons {
-            let (name, before_ms) = (&horizon.event_type, horizon.sealed_before_ms);
-            let sealed = progress.sealed(name, before_ms, bucket_ms);
-            self.region.progress().sealed(name, before_ms, bucket_ms);
-            let counts = cut.counts.entry(name.clone()).or_default();
-            for start_ms in sealed {
-                let due_ms = start_ms.saturating_add(bucket_ms).saturating_add(lateness_ms);
-                let delay_ms = cut.seals.at_ms.saturating_sub(due_ms).max(0);
-                counts.sealed += 1;
-                counts.sealed_in_time += u64::from(delay_ms <= self.region.plan.seal_within_ms(name));
-                counts.seal_delay_ms = Some(delay_ms);
-            }
-        }
-        // What came while its hour was being sealed went into the next one, for some types: what stages say of it holds.
-        self.region.progress().open_next(progress);
-        let begun_ms = self.region.listens_since_ms(cut.seals.at_ms);
-        progress.forget_producers(begun_ms, cut.seals.at_ms);
-        self.region.progress().forget_producers(begun_ms, cut.seals.at_ms);
-        let mut producers = producers::ByType::new();
-        for (event_type, name) in heard {
-            if let Some(known) = progress.producers.get(&event_type).and_then(|known| known.get(&name)) {
-                producers.entry(event_type).or_default().insert(name, *known);
-            }
-        }
-        self.has_told_of_open = self.region.tell_of_open(progress, self.has_told_of_open);
-        let mut record = Record {
-            base: false,
-            cut: cut.cut,
-            at_ms: cut.seals.at_ms,
-            positions: std::mem::take(&mut cut.positions),
-            progress: progress.seen.clone(),
-            horizons: cut.seals.horizons.clone(),
-            revising: progress.revising.clone(),
-            producers,
-            opened: progress.take_opened(),
-            silent: self.region.silences(),
-            pieces: None,
-            stages: BTreeMap::new(),
-            fingerprint: None,
-            until_end: self.region.config.until_end,
-            ends: None,
-            before: self.region.before,
-            closing: cut.kind != Cut::Usual,
-            finished: cut.kind == Cut::Finished,
-        };
-        record.ends = self.region.ends_to_tell(&mut self.ends_of);
-        let mut pieces = BTreeMap::new();
-        for (name, left) in std::mem::take(&mut cut.left) {
-            pieces.insert(name.clone(), left.pieces);
-            if !left.arrived.is_empty() {
-                cut.arrived.insert(name.clone(), left.arrived);
-            }
-            let said = StageRecord {
-                logs: left.logs,
-                publications: left.publications,
-                retired: left.retired,
-                tally: left.tally,
-            };
-            record.stages.insert(name, said);
-        }
-        let job = Job { record, pieces, read_bytes: cut.read_bytes.unwrap_or(0) };
-        if self.committer.as_ref().is_none_or(|committer| committer.send(job).is_err()) {
-            self.end(Err(RunError::Internal("the committer is gone".into())));
         }
     }
 }

@@ -139,16 +139,11 @@ impl Engine {
                     logs: &logs.reader(&lengths),
                     gives_way: region.gives_way,
                 };
-                let built = std::panic::catch_unwind(AssertUnwindSafe(|| kind.build(&context)));
-                match built {
-                    Ok(Ok(stage)) => {
-                        let mut stage = stage;
-                        let written = Written::since(&mut *stage);
-                        Ok(Self::Stage(stage, written))
-                    }
-                    Ok(Err(error)) => Err(error_chain(&error)),
-                    Err(panic) => Err(panic_text(&*panic)),
-                }
+                let mut stage = std::panic::catch_unwind(AssertUnwindSafe(|| kind.build(&context)))
+                    .map_err(|panic| panic_text(&*panic))?
+                    .map_err(|error| error_chain(&error))?;
+                let written = Written::since(&mut *stage);
+                Ok(Self::Stage(stage, written))
             }
             SinkEntry::External(kind) => {
                 let state: SinkState = match snapshot {

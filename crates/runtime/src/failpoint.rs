@@ -52,11 +52,23 @@ pub fn segments_of(bytes: Option<u64>) {
     on::SEGMENT_BYTES.set(bytes);
 }
 
+/// On this thread, one barrier seals so many hours at most.
+#[cfg(feature = "failpoints")]
+pub fn steps_of(hours: Option<u64>) {
+    on::STEP_HOURS.set(hours);
+}
+
+/// How many hours one barrier seals at most.
+#[cfg(feature = "failpoints")]
+pub(crate) fn step_hours(usual: u64) -> u64 {
+    on::STEP_HOURS.get().unwrap_or(usual)
+}
+
 /// Says which cut is in hand: the one that is being committed, or the last one when a run starts.
 #[cfg(feature = "failpoints")]
 pub(crate) fn cut(record: &Record) {
     on::SEALING.set(record.stages.values().any(|said| !said.publications.is_empty()));
-    on::LAST.set(record.finished);
+    on::LAST.set(record.closing);
 }
 
 /// The size beyond which a new ledger file begins.
@@ -87,6 +99,7 @@ mod on {
         // Each region commits on a thread of its own.
         pub(super) static SEALING: Cell<bool> = const { Cell::new(false) };
         pub(super) static LAST: Cell<bool> = const { Cell::new(false) };
+        pub(super) static STEP_HOURS: Cell<Option<u64>> = const { Cell::new(None) };
         pub(super) static SEGMENT_BYTES: Cell<Option<u64>> = const { Cell::new(None) };
         pub(super) static DECIDE: RefCell<Option<Decide>> = const { RefCell::new(None) };
     }
@@ -162,5 +175,11 @@ pub(crate) fn ledger_bytes(usual: u64) -> u64 {
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
 pub(crate) fn segment_bytes(usual: u64) -> u64 {
+    usual
+}
+
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub(crate) fn step_hours(usual: u64) -> u64 {
     usual
 }

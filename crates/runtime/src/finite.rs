@@ -1,18 +1,19 @@
 //! Runs to the end of the input: where they end, and what is left of one that was interrupted.
 //!
-//! The ends are fixed when each source knows its own, and are part of the cut: a restart goes to the same ones. When all are
+//! The ends are fixed when each source knows its own, and are part of the cut: a restart goes to the same ones. When
+//! all are
 //! reached, the cut says `closing`: nothing is read any more, by this process or the next, until everything is sealed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tidemill_core::{DEAD_LETTER_TYPE, SourceKind};
+use tidemill_core::{DEAD_LETTER_TYPE, Role};
 use tidemill_topology::{Plan, REPLAY};
 
 use crate::error::RunError;
 use crate::ledger::{Committed, Ends};
 use crate::progress::Progress;
-use crate::region::Region;
+use crate::region::{Region, SourceShared};
 use crate::registry::Registry;
 
 /// What is left of an earlier run to the end.
@@ -46,10 +47,8 @@ impl Region {
         if !self.config.until_end {
             return None;
         }
-        let of_source = |source: &Arc<_>| {
-            let source: &crate::region::SourceShared = source;
-            Some((self.node(source.node).name.clone(), source.state().ends.clone()?))
-        };
+        let of_source =
+            |source: &Arc<SourceShared>| Some((self.node(source.node).name.clone(), source.state().ends.clone()?));
         let ends: Ends = self.sources.iter().filter_map(of_source).collect();
         if ends.len() <= told.len() {
             return None;
@@ -61,7 +60,8 @@ impl Region {
         Some(all)
     }
 
-    /// Says once that more hours are open than `max_open_hours`, until they are half as many. Returns whether that is said.
+    /// Says once that more hours are open than `max_open_hours`, until they are half as many. Returns whether that is
+    /// said.
     pub(crate) fn tell_of_open(&self, progress: &Progress, was_told: bool) -> bool {
         let of_types = progress.open.iter().filter(|(name, _)| ***name != *DEAD_LETTER_TYPE);
         let open: usize = of_types.map(|(_, hours)| hours.len()).sum();
@@ -70,7 +70,8 @@ impl Region {
             let region = &self.name;
             tracing::warn!(
                 %region, open, max_open_hours = most,
-                "more hours are open than `max_open_hours`. Nothing is lost; state beyond `runtime.state_memory` lies on the disk. Are event times right, or does a source hold its hours?"
+                "more hours are open than `max_open_hours`. Nothing is lost; state beyond `runtime.state_memory` \
+                 lies on the disk. Are event times right, or does a source hold its hours?"
             );
         }
         open > if was_told { most / 2 } else { most }
@@ -79,13 +80,13 @@ impl Region {
 
 /// Whether every source of a topology has an end that a run can go to.
 pub(crate) fn can_end(plan: &Plan, registry: &Registry) -> Result<(), RunError> {
-    let kind_of = |name: &str| registry.sources.get(name).map(|kind: &Arc<dyn SourceKind>| kind.clone());
-    for node in plan.nodes.iter().filter(|node| node.role == tidemill_core::Role::Source && *node.name != *REPLAY) {
-        if let Some(kind) = kind_of(node.kind.name)
+    for node in plan.nodes.iter().filter(|node| node.role == Role::Source && *node.name != *REPLAY) {
+        if let Some(kind) = registry.sources.get(node.kind.name)
             && !kind.ends(&node.options)
         {
             return Err(RunError::Settings(format!(
-                "source `{}` (kind `{}`) has no end, so the topology can't be run with --until-end: leave that out, or give the source an end",
+                "source `{}` (kind `{}`) has no end, so the topology can't be run with --until-end: leave that out, or \
+                 give the source an end",
                 node.name, node.kind.name
             )));
         }

@@ -43,7 +43,8 @@ pub(crate) struct Record {
     pub(crate) progress: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Newest>>,
     /// Types whose horizon moved.
     pub(crate) horizons: Vec<Horizon>,
-    /// Starts of hours that have had events since the cut before, and had none before that; in base records, of all that
+    /// Starts of hours that have had events since the cut before, and had none before that; in base records, of all
+    /// that
     /// are not sealed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) opened: Hours,

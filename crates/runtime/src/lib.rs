@@ -74,7 +74,7 @@ pub use coordinator::Ended;
 pub use delivery::DeliveryStatus;
 pub use error::RunError;
 #[cfg(feature = "failpoints")]
-pub use failpoint::{Decide, Decision, decide_by, segments_of};
+pub use failpoint::{Decide, Decision, decide_by, segments_of, steps_of};
 pub use host::{Host, HostFile, Open, System};
 pub use hours::{HourState, TypeHours, hour_state};
 pub use metrics::{METRICS, MetricKind, MetricSpec, describe, export, histograms};

@@ -196,7 +196,8 @@ pub const METRICS: &[MetricSpec] = &[
         "tidemill_stage_refused_total",
         Counter,
         &["stage"],
-        "Records that a limit refused (`max_path_values`, a full pond): dead letters that manifests count as `refused`.",
+        "Records that a limit refused (`max_path_values`, a full pond): dead letters that manifests count as \
+         `refused`.",
     ),
     spec(
         "tidemill_stage_stuck_threads",
@@ -353,8 +354,7 @@ pub fn export(status: &Status, held_before: &mut Vec<(String, String)>) {
         count("tidemill_dead_letters_total", &label, letters.count);
     }
     // From zero on: an increase is seen only of what was there before.
-    let types =
-        status.types.iter().map(|event_type| (event_type.name.as_str(), 0)).chain([("", 0), (DEAD_LETTER_TYPE, 0)]);
+    let types = status.types.iter().map(|of| (of.name.as_str(), 0)).chain([("", 0), (DEAD_LETTER_TYPE, 0)]);
     let found = status.mismatches.iter().map(|found| (found.event_type.as_str(), found.count));
     for (event_type, times) in types.chain(found) {
         count("tidemill_audit_mismatches_total", &[("event_type", event_type)], times);
@@ -402,7 +402,7 @@ pub fn export(status: &Status, held_before: &mut Vec<(String, String)>) {
         count("tidemill_stage_refused_total", &label, stage.tally.refused);
         count("tidemill_stage_taken_late_total", &label, stage.tally.taken_late);
         set("tidemill_stage_stuck_threads", &label, stage.stuck_threads as f64);
-        set("tidemill_stage_waiting", &label, if stage.waits_for.is_some() { 1.0 } else { 0.0 });
+        set("tidemill_stage_waiting", &label, f64::from(u8::from(stage.waits_for.is_some())));
     }
     for (event_type, partition) in held_before.drain(..) {
         set("tidemill_type_watermark_held", &[("event_type", &event_type), ("partition", &partition)], 0.0);

@@ -219,6 +219,48 @@ fn restore_logs(state: &StateDir, node: &Node, committed: &Committed) -> Result<
     Logs::restore(state.host.clone(), state_logs, output_logs, &lengths)
 }
 
+/// Where what a node sends goes.
+fn targets(
+    plan: &Plan,
+    inboxes: &[Option<Arc<Inbox>>],
+    leads: &BTreeMap<Arc<str>, Arc<BTreeSet<Arc<str>>>>,
+    from: usize,
+) -> Vec<Target> {
+    let mut targets = Vec::new();
+    for (node, inbox) in plan.nodes.iter().zip(inboxes) {
+        let Some(inbox) = inbox else { continue };
+        for (lane, edge) in node.inputs.iter().enumerate().filter(|(_, edge)| edge.from == from) {
+            targets.push(Target {
+                inbox: inbox.clone(),
+                lane,
+                port: edge.port,
+                types: edge.types.clone(),
+                node: node.name.clone(),
+                leads_to: leads.get(&node.name).cloned().unwrap_or_default(),
+            });
+        }
+    }
+    targets
+}
+
+/// How many sinks take each type.
+fn sinks(fingerprint: &Fingerprint) -> BTreeMap<Arc<str>, u64> {
+    let mut sinks: BTreeMap<Arc<str>, u64> = BTreeMap::new();
+    for name in fingerprint.sinks().flat_map(|(_, _, accepts)| accepts) {
+        *sinks.entry(name.as_str().into()).or_default() += 1;
+    }
+    sinks
+}
+
+/// What had become of records when a run began; it goes on with an earlier one when `ends_hold`.
+fn before(committed: &Committed, ends_hold: bool) -> Tally {
+    let last = &committed.last;
+    match ends_hold && last.until_end {
+        true => last.before,
+        false => sum(last.stages.values().map(|said| &said.tally)),
+    }
+}
+
 /// What became of records in stages.
 pub(crate) fn sum<'a>(tallies: impl Iterator<Item = &'a Tally>) -> Tally {
     tallies.fold(Tally::default(), |mut all, tally| {
@@ -276,23 +318,7 @@ impl Wiring {
                     .then(|| Inbox::new(node.inputs.len(), config.lane_bytes, node.workers, keeps_replay))
             })
             .collect();
-        let targets = |from: usize| -> Vec<Target> {
-            let mut targets = Vec::new();
-            for (node, inbox) in plan.nodes.iter().zip(&inboxes) {
-                let Some(inbox) = inbox else { continue };
-                for (lane, edge) in node.inputs.iter().enumerate().filter(|(_, edge)| edge.from == from) {
-                    targets.push(Target {
-                        inbox: inbox.clone(),
-                        lane,
-                        port: edge.port,
-                        types: edge.types.clone(),
-                        node: node.name.clone(),
-                        leads_to: opening.leads.get(&node.name).cloned().unwrap_or_default(),
-                    });
-                }
-            }
-            targets
-        };
+        let targets = |from: usize| targets(&plan, &inboxes, &opening.leads, from);
         let is_pond = |index: usize| fills.iter().any(|pond| pond.name == plan.nodes[index].name);
         let mut stages = Vec::new();
         for (index, logs) in logs {
@@ -335,15 +361,8 @@ impl Wiring {
             })
             .collect();
         let ends = committed.ends.clone().filter(|_| opening.ends_hold);
-        let last = &committed.last;
-        let before = match opening.ends_hold && last.until_end {
-            true => last.before,
-            false => sum(last.stages.values().map(|said| &said.tally)),
-        };
-        let mut sinks: BTreeMap<Arc<str>, u64> = BTreeMap::new();
-        for name in opening.fingerprint.sinks().flat_map(|(_, _, accepts)| accepts) {
-            *sinks.entry(name.as_str().into()).or_default() += 1;
-        }
+        let before = before(&committed, opening.ends_hold);
+        let sinks = sinks(&opening.fingerprint);
         let progress = Progress::at(&committed, lineage.made_of(), config.host.now_ms());
         let types = plan.types.iter().chain(plan.nodes.iter().flat_map(|node| &node.sends));
         let revised = types.filter(|event_type| event_type.late.policy == LatePolicy::Revise);

@@ -151,14 +151,7 @@ mod tests {
             node: "a".into(),
             leads_to: Arc::default(),
         }]);
-        let note = tidemill_core::HourNote {
-            event_type: "a".into(),
-            hour: tidemill_core::Hour { start_ms: 0, width_ms: 1 },
-            duplicates: 1,
-            refused: 0,
-            counted: None,
-            accounts: None,
-        };
+        let note = tidemill_core::HourNote::on("a".into(), tidemill_core::Hour { start_ms: 0, width_ms: 1 });
         outlet.send(7, vec![Part::Live(Input::Note(note))], None).await;
         outlet.send_barrier(7, &Arc::new(tidemill_testkit::seals()));
         assert!(matches!(inbox.lease().await.item, Item::Data(_)));

@@ -1,11 +1,15 @@
 //! The state of a region's stages, in pieces: a log of what changed from cut to cut.
 //!
-//! It is in segments `pieces-<n>.log`, whose first 8 bytes are `TIDEPCS1`. Each cut appends one frame to the newest one: length and
-//! CRC32C of a header (u32, little-endian), the header (postcard, see [`Header`]), then the pieces one behind the other. What a frame
-//! says of a piece holds instead of all that earlier ones say. The ledger's record says which segments are in force, and where the last
+//! It is in segments `pieces-<n>.log`, whose first 8 bytes are `TIDEPCS1`. Each cut appends one frame to the newest
+//! one: length and
+//! CRC32C of a header (u32, little-endian), the header (postcard, see [`Header`]), then the pieces one behind the
+//! other. What a frame
+//! says of a piece holds instead of all that earlier ones say. The ledger's record says which segments are in force,
+//! and where the last
 //! one ends; the first frame of each says where the one before ends.
 //!
-//! When more than half is of no use any more, what is still needed of the oldest segment is written once more, at the end of the newest.
+//! When more than half is of no use any more, what is still needed of the oldest segment is written once more, at the
+//! end of the newest.
 //! So every byte is copied about once for each byte that becomes useless. Only the oldest may go: what a later
 //! one says of a piece that is gone has to stay for as long as an earlier one may have that piece.
 
@@ -15,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde::{Deserialize, Serialize};
-use tidemill_core::{CutId, PieceReader};
+use tidemill_core::CutId;
 
 use crate::error::RunError;
 use crate::failpoint;
@@ -23,16 +27,23 @@ use crate::host::{Host, HostFile, Open};
 use crate::logs::sync_all;
 use crate::watchdog::Call;
 
+mod frames;
+mod reader;
+
+use frames::{Frames, Header, places, previous_length, refuse_later_cuts, write_all};
+pub(crate) use reader::OfStage;
+
 const MAGIC: &[u8; 8] = b"TIDEPCS1";
 /// Of a segment, unless a test says otherwise.
 const SEGMENT_BYTES: u64 = 16 << 20;
-/// Bytes written at a time.
-const WRITE_BYTES: usize = 4 << 20;
 /// What a piece takes in a header beyond its name, about.
 const ENTRY_BYTES: u64 = 16;
 
 /// What changed of a stage's pieces; `None` for those that are gone.
-pub(crate) type Changes = Vec<(String, Option<Arc<Vec<u8>>>)>;
+pub(crate) type Changes = Vec<(String, Given)>;
+
+/// What a piece holds; `None` when it is gone.
+type Given = Option<Arc<Vec<u8>>>;
 
 /// Which segments are in force: part of a ledger's record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,18 +53,6 @@ pub(crate) struct Extent {
     /// Of the last one.
     length: u64,
 }
-
-/// What a frame says.
-#[derive(Debug, Serialize, Deserialize)]
-struct Header {
-    cut: CutId,
-    /// Of the first frame of a segment: the length of the one before.
-    previous: Option<u64>,
-    stages: Vec<(Arc<str>, Vec<Change>)>,
-}
-
-/// A piece, its length and CRC32C; `None` when it is gone.
-type Change = (String, Option<(u32, u32)>);
 
 /// The pieces of a region.
 pub(crate) struct Pieces {
@@ -71,7 +70,7 @@ struct Kept {
     segments: BTreeMap<u32, Segment>,
     places: BTreeMap<Arc<str>, BTreeMap<String, Place>>,
     /// What stages have given at a barrier that is not committed yet. They go on from there.
-    given: BTreeMap<Arc<str>, BTreeMap<String, Option<Arc<Vec<u8>>>>>,
+    given: BTreeMap<Arc<str>, BTreeMap<String, Given>>,
 }
 
 #[derive(Clone)]
@@ -113,7 +112,8 @@ fn damaged(path: &Path, what: impl Into<String>) -> RunError {
 }
 
 impl Pieces {
-    /// Those of the ledger's last record, of this cut. What is behind them is of a cut that was not committed, and goes.
+    /// Those of the ledger's last record, of this cut. What is behind them is of a cut that was not committed, and
+    /// goes.
     pub(crate) fn open(
         host: Arc<dyn Host>,
         dir: PathBuf,
@@ -143,7 +143,8 @@ impl Pieces {
                 // It goes away only after a later record was committed.
                 ErrorKind::NotFound => damaged(
                     &path,
-                    "a part of the state is gone: a later cut was committed and its record is lost, or the file was removed",
+                    "a part of the state is gone: a later cut was committed and its record is lost, or the file was \
+                     removed",
                 ),
                 _ => RunError::io("open", &path)(error),
             })?;
@@ -182,7 +183,8 @@ impl Pieces {
         self.kept().given.insert(stage.clone(), changes.iter().cloned().collect());
     }
 
-    /// Writes what changed by a cut, and makes it durable. It is in force when it is [taken over](Self::take_over). Doing it
+    /// Writes what changed by a cut, and makes it durable. It is in force when it is [taken over](Self::take_over).
+    /// Doing it
     /// twice is the same as once. `makes_room`: segments that are mostly of no use are emptied, which takes room first;
     /// otherwise those go alone of which nothing is needed.
     pub(crate) fn write(
@@ -344,7 +346,8 @@ impl Kept {
         }
     }
 
-    /// The oldest segments that are to be emptied by this cut, and what is still needed of them: as much as is written, or
+    /// The oldest segments that are to be emptied by this cut, and what is still needed of them: as much as is
+    /// written, or
     /// a segment. Without `makes_room`, those alone of which nothing is.
     fn to_move(
         &self,
@@ -386,45 +389,6 @@ impl Kept {
     }
 }
 
-/// The pieces of a stage, as one of its workers reads them.
-pub(crate) struct OfStage {
-    pieces: Arc<Pieces>,
-    stage: Arc<str>,
-    call: Arc<Call>,
-    /// What could not be read. A stage that fails by it is not to blame, nor are its events.
-    fault: Mutex<Option<RunError>>,
-}
-
-impl OfStage {
-    fn fault(&self) -> MutexGuard<'_, Option<RunError>> {
-        self.fault.lock().expect("no code panics while it holds the fault")
-    }
-
-    /// What keeps the state from being read, if it could not be.
-    pub(crate) fn take_fault(&self) -> Option<RunError> {
-        self.fault().take()
-    }
-
-    /// What the stage gave whole at the last cut; `None` when it gave nothing, or has not been there.
-    pub(crate) fn whole(&self) -> io::Result<Option<Vec<u8>>> {
-        let is_there = self.pieces.kept().places.get(&self.stage).is_some_and(|places| places.contains_key(""));
-        if !is_there {
-            return Ok(None);
-        }
-        let read = self.pieces.read_committed(&self.stage, "").inspect_err(|error| self.fails(error));
-        Ok(Some(read?).filter(|bytes| !bytes.is_empty()))
-    }
-
-    fn fails(&self, error: &io::Error) {
-        let path = &self.pieces.dir;
-        let error = match error.raw_os_error() {
-            Some(code) => io::Error::from_raw_os_error(code),
-            None => io::Error::new(error.kind(), format!("the state of `{}`: {error}", self.stage)),
-        };
-        *self.fault() = Some(unreadable(path, error));
-    }
-}
-
 /// A part of the state that can't be read: for what the disk says, or because it is not what was written.
 fn unreadable(path: &Path, error: io::Error) -> RunError {
     let is_damage = matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::NotFound);
@@ -434,140 +398,8 @@ fn unreadable(path: &Path, error: io::Error) -> RunError {
     }
 }
 
-impl PieceReader for OfStage {
-    fn names(&self, prefix: &str) -> Vec<String> {
-        let kept = self.pieces.kept();
-        let places = kept.places.get(&self.stage).into_iter();
-        let from = places.flat_map(|places| places.range(prefix.to_owned()..)).map(|(name, _)| name);
-        let known = from.take_while(|name| name.starts_with(prefix)).filter(|name| !name.is_empty());
-        let mut names: BTreeSet<&String> = known.collect();
-        for (name, bytes) in
-            kept.given.get(&self.stage).into_iter().flatten().filter(|(name, _)| name.starts_with(prefix))
-        {
-            match bytes {
-                Some(_) if !name.is_empty() => names.insert(name),
-                _ => names.remove(name),
-            };
-        }
-        names.into_iter().cloned().collect()
-    }
-
-    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        self.call.reads(|| self.pieces.read(&self.stage, name)).inspect_err(|error| self.fails(error))
-    }
-}
-
 fn number_of(path: &Path) -> Option<u32> {
     path.file_name()?.to_str()?.strip_prefix("pieces-")?.strip_suffix(".log")?.parse().ok()
-}
-
-/// Where the pieces of a frame lie whose bodies begin at `offset`.
-fn places(header: &Header, segment: u32, mut offset: u64) -> Vec<(Arc<str>, String, Option<Place>)> {
-    let mut found = Vec::new();
-    for (stage, changes) in &header.stages {
-        for (name, said) in changes {
-            let place = said.map(|(length, crc)| Place { segment, offset, length, crc });
-            offset += place.map_or(0, |place| u64::from(place.length));
-            found.push((stage.clone(), name.clone(), place));
-        }
-    }
-    found
-}
-
-fn write_all(file: &dyn HostFile, start: u64, head: Vec<u8>, bodies: &[&[u8]]) -> io::Result<()> {
-    let (mut offset, mut bytes) = (start, head);
-    for body in bodies {
-        bytes.extend_from_slice(body);
-        if bytes.len() >= WRITE_BYTES {
-            file.write_at(&bytes, offset)?;
-            offset += bytes.len() as u64;
-            bytes.clear();
-        }
-    }
-    if bytes.is_empty() { Ok(()) } else { file.write_at(&bytes, offset) }
-}
-
-/// Behind what is in force only the very next cut may lie: a later one began when that one was committed.
-fn refuse_later_cuts(host: &dyn Host, path: &Path, from: u64, cut: CutId) -> Result<(), RunError> {
-    let file = host.open(path, Open::Read).map_err(RunError::io("open", path))?;
-    let end = file.len().map_err(RunError::io("look at", path))?;
-    if end <= from {
-        return Ok(());
-    }
-    let mut frames = Frames { file: &*file, path, at: from, end };
-    loop {
-        match frames.next() {
-            Ok(Some((header, _))) if header.cut > cut + 1 => {
-                let what = "there is state of a later cut than the ledger's last one: the ledger has lost records";
-                return Err(damaged(path, what));
-            }
-            Ok(Some(_)) => {}
-            // It was being written.
-            Ok(None) | Err(RunError::Corrupt { .. }) => return Ok(()),
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// What the first frame of a segment says of the length of the one before.
-fn previous_length(file: &dyn HostFile, path: &Path) -> Result<u64, RunError> {
-    let end = file.len().map_err(RunError::io("look at", path))?;
-    let first = Frames::of(file, path, end)?.next()?;
-    let previous = first.and_then(|(header, _)| header.previous);
-    previous.ok_or_else(|| damaged(path, "the state does not say where the segment before it ends"))
-}
-
-/// The frames of a segment.
-struct Frames<'a> {
-    file: &'a dyn HostFile,
-    path: &'a Path,
-    at: u64,
-    end: u64,
-}
-
-impl<'a> Frames<'a> {
-    fn of(file: &'a dyn HostFile, path: &'a Path, end: u64) -> Result<Self, RunError> {
-        let mut magic = [0; MAGIC.len()];
-        file.read_exact_at(&mut magic, 0).map_err(RunError::io("read", path))?;
-        if magic != *MAGIC {
-            return Err(damaged(path, "this is no state in pieces"));
-        }
-        Ok(Self { file, path, at: MAGIC.len() as u64, end })
-    }
-
-    /// The next one, and where its pieces begin.
-    fn next(&mut self) -> Result<Option<(Header, u64)>, RunError> {
-        if self.at == self.end {
-            return Ok(None);
-        }
-        let at = self.at;
-        let wrong = || damaged(self.path, format!("the state is damaged at byte {at}"));
-        let read = |bytes: &mut [u8], offset| match self.file.read_exact_at(bytes, offset) {
-            Err(error) if error.raw_os_error().is_none() => Err(wrong()),
-            read => read.map_err(RunError::io("read", self.path)),
-        };
-        let mut word = [0; 8];
-        read(&mut word, at)?;
-        let (length, crc) = word.split_at(4);
-        let number = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().expect("four bytes"));
-        let length = u64::from(number(length));
-        if at + 8 + length > self.end {
-            return Err(wrong());
-        }
-        let mut bytes = vec![0; length as usize];
-        read(&mut bytes, at + 8)?;
-        if crc32c::crc32c(&bytes) != number(crc) {
-            return Err(wrong());
-        }
-        let header: Header = postcard::from_bytes(&bytes).map_err(|_| wrong())?;
-        let body = at + 8 + length;
-        let sizes = header.stages.iter().flat_map(|(_, changes)| changes).filter_map(|(_, said)| *said);
-        self.at = body + sizes.map(|(length, _)| u64::from(length)).sum::<u64>();
-        if self.at > self.end {
-            return Err(wrong());
-        }
-        Ok(Some((header, body)))
-    }
 }
 
 #[cfg(test)]

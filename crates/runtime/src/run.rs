@@ -63,7 +63,8 @@ impl Handle {
         self.0.regions.lock().expect("no code panics while it holds the regions")
     }
 
-    /// What is short in what it has delivered: dead letters, and those of them that limits refused. Of a run to the end,
+    /// What is short in what it has delivered: dead letters, and those of them that limits refused. Of a run to the
+    /// end,
     /// over all processes that it took; of another, since the process began.
     #[must_use]
     pub fn short(&self) -> Short {

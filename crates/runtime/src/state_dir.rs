@@ -181,7 +181,8 @@ impl StateDir {
 }
 
 impl RegionDir {
-    /// Notes that a cut is committed, in the name of a file: the ledger's last record can't be lost unnoticed then. It is
+    /// Notes that a cut is committed, in the name of a file: the ledger's last record can't be lost unnoticed then. It
+    /// is
     /// not synced, as the record itself says more to those who come after a loss of power.
     pub(crate) fn mark_cut(&self, before: u64, cut: u64) -> Result<(), RunError> {
         let path = |cut: u64| self.root.join(format!("{MARK}{cut}"));

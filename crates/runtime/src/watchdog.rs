@@ -106,7 +106,10 @@ fn run(region: &Region) {
                     *times = 0;
                     if !reads.is_multiple_of(2) {
                         let name = &region.node(stage.node).name;
-                        tracing::error!(stage = %name, worker = index, "a read of its state has not come back for long: look at the disk of the state directory");
+                        tracing::error!(
+                            stage = %name, worker = index,
+                            "a read of its state has not come back for long: look at the disk of the state directory"
+                        );
                         continue;
                     }
                     give_up(region, stage, index, &call, number);

@@ -10,7 +10,7 @@ use actix::{Actor, ActorContext, Addr, AsyncContext, Context, WrapFuture};
 use tidemill_core::{
     Batch, Counts, CutId, Effects, Input, LogName, Publication, Role, Seals, Shape, Tally, dead_letter_batch,
 };
-use tidemill_topology::Port;
+use tidemill_topology::{Node, Port};
 
 use crate::audit::{self, Books};
 use crate::coordinator::{Ack, Fatal};
@@ -93,6 +93,18 @@ struct Watch {
 }
 
 impl Watch {
+    /// No worker can be made: for what it says, or because its state can't be read.
+    fn not_built(&self, region: &Region, name: &str, message: String, fault: Option<RunError>) {
+        match fault {
+            // Neither the stage nor its events are to blame.
+            Some(fault) => region.coordinator().do_send(Fatal(fault)),
+            None if self.epoch == 0 => {
+                region.coordinator().do_send(Fatal(RunError::Start { node: name.to_owned(), message }));
+            }
+            None => self.report(format!("it can't be built: {message}"), false),
+        }
+    }
+
     fn report(&self, message: String, at_once: bool) {
         self.pool.do_send(Failed { index: self.index, epoch: self.epoch, message, at_once });
     }
@@ -112,15 +124,9 @@ async fn work(region: Arc<Region>, stage: Arc<StageShared>, watch: Watch, restor
         }
     }
     let pieces = region.pieces.reader(name.clone(), watch.call.clone());
-    let mut engine = match (Engine::build(&region, &stage, &pieces).await, pieces.take_fault()) {
-        // Neither the stage nor its events are to blame.
-        (_, Some(fault)) => return region.coordinator().do_send(Fatal(fault)),
-        (Ok(engine), None) => engine,
-        (Err(message), None) if watch.epoch == 0 => {
-            let refused = RunError::Start { node: name.to_string(), message };
-            return region.coordinator().do_send(Fatal(refused));
-        }
-        (Err(message), None) => return watch.report(format!("it can't be built: {message}"), false),
+    let mut engine = match Engine::build(&region, &stage, &pieces).await {
+        Ok(engine) if !pieces.has_fault() => engine,
+        failed => return watch.not_built(&region, &name, failed.err().unwrap_or_default(), pieces.take_fault()),
     };
     if let Some(cut) = restored_from {
         let items = stage.inbox.replay(cut);
@@ -238,18 +244,12 @@ pub(crate) fn keeps_state(region: &Region, stage: &StageShared) -> bool {
     region.node(stage.node).kind.state == tidemill_core::State::Stateful
 }
 
-/// Checks a call's effects and gets them ready to be handed on.
-fn done(region: &Region, stage: &StageShared, item: &Numbered, outcome: Outcome) -> Result<Done, RunError> {
-    let node = region.node(stage.node);
-    let Outcome { mut effects, snapshot, written } = outcome;
-    let barrier = match (&item.item, snapshot) {
-        (Item::Barrier(seals), Some(snapshot)) => Some((seals.clone(), snapshot)),
-        _ => None,
-    };
+/// Whether a call accounts for what it was given, and keeps its state as it is to.
+fn accounts(node: &Node, effects: &Effects, is_barrier: bool) -> Result<(), RunError> {
     let rows: u64 = effects.batches.iter().map(|batch| batch.len() as u64).sum();
     let tally = &effects.tally;
     let letters = tally.dead + tally.late == effects.dead.len() as u64;
-    let sent = node.role == Role::Sink || barrier.is_some() || tally.sent == rows;
+    let sent = node.role == Role::Sink || is_barrier || tally.sent == rows;
     if !tally.is_conserved() || !letters || !sent {
         let what = format!(
             "`{}` does not account for its records: {tally:?}, {rows} rows sent, {} dead letters",
@@ -258,10 +258,23 @@ fn done(region: &Region, stage: &StageShared, item: &Numbered, outcome: Outcome)
         );
         return Err(RunError::Internal(what));
     }
-    if barrier.is_none() && !effects.pieces.is_empty() || effects.pieces.iter().any(|(name, _)| name.is_empty()) {
+    if !is_barrier && !effects.pieces.is_empty() || effects.pieces.iter().any(|(name, _)| name.is_empty()) {
         let what = format!("`{}` gives pieces of state outside of a barrier, or one without a name", node.name);
         return Err(RunError::Internal(what));
     }
+    Ok(())
+}
+
+/// Checks a call's effects and gets them ready to be handed on.
+fn done(region: &Region, stage: &StageShared, item: &Numbered, outcome: Outcome) -> Result<Done, RunError> {
+    let node = region.node(stage.node);
+    let Outcome { mut effects, snapshot, written } = outcome;
+    let barrier = match (&item.item, snapshot) {
+        (Item::Barrier(seals), Some(snapshot)) => Some((seals.clone(), snapshot)),
+        _ => None,
+    };
+    accounts(node, &effects, barrier.is_some())?;
+    let tally = &effects.tally;
     let parts = match &item.item {
         Item::Data(parts) => &parts[..],
         Item::Barrier(_) => &[],

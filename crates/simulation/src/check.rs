@@ -47,6 +47,8 @@ pub(crate) fn check(world: &World, disk: &Disk, violations: &mut Vec<String>) {
     let mut sinks: BTreeMap<String, Hours> = BTreeMap::new();
     let mut letters = Vec::new();
     let mut dirs: BTreeSet<&Path> = BTreeSet::new();
+    // Of each sink, the hours of types that one cut has sealed.
+    let mut steps: BTreeMap<(String, u64), BTreeSet<(i64, String)>> = BTreeMap::new();
     let (pointers, files): (Vec<&Path>, Vec<&Path>) =
         public_paths(world, disk).map(PathBuf::as_path).partition(|path| path.ends_with("latest.json"));
     for path in files {
@@ -64,6 +66,10 @@ pub(crate) fn check(world: &World, disk: &Disk, violations: &mut Vec<String>) {
                 }
                 let sink = text(&manifest, "/sink");
                 let revision = manifest.pointer("/revision").and_then(Json::as_u64).unwrap_or(u64::MAX);
+                if revision == 0 {
+                    let cut = manifest.pointer("/cut").and_then(Json::as_u64).unwrap_or_default();
+                    steps.entry((sink.clone(), cut)).or_default().insert((start_ms, event_type.clone()));
+                }
                 let ids = rows.iter().filter_map(|row| Some((string(field(row, "id")?), true_hour(row)))).collect();
                 let mut add = |sink: String, event_type: String, sealed: Sealed| {
                     let hour = sinks.entry(sink).or_default().entry((event_type, start_ms)).or_default();
@@ -85,6 +91,7 @@ pub(crate) fn check(world: &World, disk: &Disk, violations: &mut Vec<String>) {
             Err(what) => violations.push(format!("{}: {what}", dir.display())),
         }
     }
+    violations.extend(steps.iter().filter_map(|(cut, hours)| too_many(world, cut, hours)));
     let mut checking = Checking { world, violations, letters };
     let empty = Hours::new();
     let hours = |name: &str| sinks.get(name).unwrap_or(&empty);
@@ -104,6 +111,17 @@ pub(crate) fn check(world: &World, disk: &Disk, violations: &mut Vec<String>) {
     if world.shape.keyed {
         checking.delivered("keyed", outside.kept.values().flatten());
     }
+}
+
+/// Whether a cut has sealed more hours of a sink than a step.
+fn too_many(world: &World, (sink, cut): &(String, u64), hours: &BTreeSet<(i64, String)>) -> Option<String> {
+    // Those that end first end in any case.
+    let is_one = hours.first().map(|(start_ms, _)| start_ms) == hours.last().map(|(start_ms, _)| start_ms);
+    // What comes out of several ponds may have a step of each at one barrier.
+    let ponds = world.shape.graph.as_ref().map_or(1, |graph| if graph.joined.is_some() { 4 } else { 1 });
+    let (count, most) = (hours.len(), ponds * world.step_hours);
+    let what = || format!("I12: cut {cut} of `{sink}` seals {count} hours, and {most} are a step");
+    (count as u64 > most && !is_one).then(what)
 }
 
 /// What is wrong with a pointer to the latest revision of an hour: it names the last one, and the first one that is to be read.

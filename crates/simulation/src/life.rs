@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidemill_actors::stage_kinds;
 use tidemill_runtime::{
-    Decision, Ended, Registry, RunConfig, RunError, SealAt, StateLock, Status, decide_by, segments_of,
+    Decision, Ended, Registry, RunConfig, RunError, SealAt, StateLock, Status, decide_by, segments_of, steps_of,
 };
 
 use crate::clock::Clock;
@@ -146,6 +146,7 @@ pub(crate) fn live(world: &World, fate: &Fate, dice: &mut Dice) -> Became {
         }
     })));
     segments_of(Some(fate.segment_bytes));
+    steps_of(Some(world.step_hours));
     let runtime = || {
         let builder = &mut tokio::runtime::Builder::new_current_thread();
         builder.enable_time().start_paused(true).build().expect("a runtime")

@@ -19,6 +19,8 @@ pub(crate) struct World {
     pub(crate) input: Arc<Input>,
     pub(crate) machine: Arc<Mutex<Machine>>,
     pub(crate) outside: Arc<Mutex<Outside>>,
+    /// Hours that one barrier seals at most.
+    pub(crate) step_hours: u64,
     pub(crate) told: Arc<Mutex<BTreeMap<Arc<str>, u64>>>,
     pub(crate) violations: Arc<Mutex<Vec<String>>>,
     /// Of the real machine.
@@ -54,6 +56,7 @@ impl World {
             shape,
             machine: Arc::new(Mutex::new(Machine { disk: Disk::default(), now_ms: EPOCH_MS + 10 * 86_400_000 })),
             outside: Arc::default(),
+            step_hours: if dice.one_in(2) { dice.between(1, 8) } else { 256 },
             told: Arc::default(),
             violations: Arc::default(),
             lock_dir: dir.to_owned(),
@@ -70,8 +73,9 @@ pub fn simulate(seed: u64, dir: &Path) -> Outcome {
     let world = World::roll(&mut dice, dir);
     outcome.events = world.input.events.len() as u64;
     outcome.story.push(format!(
-        "{:?}, {} events in {} partitions",
+        "{:?}, {} hours a step, {} events in {} partitions",
         world.shape,
+        world.step_hours,
         outcome.events,
         world.input.partitions.len()
     ));

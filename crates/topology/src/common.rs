@@ -76,13 +76,13 @@ pub const TOPOLOGY_KEYS: &[OptionSpec] = &[
         "max_open_hours",
         OptionType::Integer { min: 1, max: 10_000_000 },
         DefaultValue::Toml("10000"),
-        "Hours open at the same time, over all types. When there are more, the log has a warning; nothing is lost.",
+        "Hours open at the same time, over all types. Beyond it, the log warns; nothing is lost.",
     ),
     option(
         "max_groups",
         OptionType::Integer { min: 1, max: 1_000_000_000 },
         DefaultValue::Toml("100000"),
-        "Groups open at the same time in one stage. When there are more, the log has a warning; nothing is lost.",
+        "Groups open at the same time in one stage. Beyond it, the log warns; nothing is lost.",
     ),
     option(
         "max_path_values",

@@ -100,7 +100,7 @@ impl Crashing<'_> {
     /// A run with these many cuts.
     pub fn command(&self) -> Command {
         let mut command = self.place.run_command(&args(&self.topology));
-        command.args(["--set", "cut.interval=20ms", "--set", "runtime.replay=128KiB"]);
+        command.args(["--seal", "watermark", "--set", "cut.interval=20ms", "--set", "runtime.replay=128KiB"]);
         command.envs(self.ledger_bytes.map(|bytes| ("TIDEMILL_LEDGER_BYTES", bytes)));
         command
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
-use tidemill_runtime::{Registry, RunConfig, Status};
+use tidemill_runtime::{Registry, RunConfig, SealAt, Status};
 use tidemill_testkit::{Fault, Faulty, Trigger};
 
 use crate::{Place, assert_exit, hours, python, root};
@@ -142,6 +142,8 @@ pub fn run_watched(place: &Place, faulty: Option<(&str, Fault, Trigger)>, heartb
         replay_bytes: 1 << 14,
         state_memory_bytes: 64 << 20,
         heartbeat_ms,
+        // So that all stages have something to do all the time.
+        seal_at: SealAt::Watermark,
         ..place.config(true)
     };
     place.run_inside("topology.toml", &registry, config, async |_| {}).expect("it ends well").1

@@ -136,8 +136,8 @@ fn random_events_come_out_as_a_fold_says_across_restores() {
                 .map(|_| {
                     let country = ["SE", "DE", "", "a long name of a country", "another long name", "twelve bytes"];
                     let country = country.get(below(7) as usize).map(|name| (*name).to_owned());
-                    let ms =
-                        [Some(below(9)), None, Some(i64::MAX), Some(i64::MIN)][[0, 0, 0, 1, 2, 3][below(6) as usize]];
+                    let ms = [Some(below(9)), None, Some(i64::MAX), Some(i64::MIN)];
+                    let ms = ms[[0, 0, 0, 1, 2, 3][below(6) as usize]];
                     let score = [None, Some(0.5), Some(-3.25), Some(f64::INFINITY)][below(4) as usize];
                     (now - below(2 * HOUR as u64), country, below(3) as i32 - 1, ms, score)
                 })
@@ -152,8 +152,7 @@ fn random_events_come_out_as_a_fold_says_across_restores() {
                     open.entry((at, hour.start_ms)).or_default().push(row);
                 }
             }
-            assert_eq!(effects.tally.late, expected_late);
-            assert!(effects.batches.is_empty());
+            assert_eq!((effects.tally.late, effects.batches.len()), (expected_late, 0));
             late += expected_late;
             if below(3) == 0 {
                 let snapshot = stage.snapshot(&mut Effects::default()).unwrap();
@@ -170,16 +169,13 @@ fn random_events_come_out_as_a_fold_says_across_restores() {
                 let mut effects = Effects::default();
                 stage.seal(&sealed(&["play", "skip", &planned.name], before), &mut effects).unwrap();
                 sealed_ms = sealed_ms.max(before);
-                let mut closed: Vec<(usize, i64)> =
-                    open.keys().filter(|(_, start)| start + HOUR <= sealed_ms).copied().collect();
+                let closed = open.keys().filter(|(_, start)| start + HOUR <= sealed_ms);
+                let mut closed: Vec<(usize, i64)> = closed.copied().collect();
                 closed.sort_by_key(|(of, start)| (*start, *of));
-                let expected: Vec<String> = closed
-                    .into_iter()
-                    .flat_map(|key| folded(&types[key.0].name, key.1, &open.remove(&key).unwrap()))
-                    .collect();
+                let rows = |key: (usize, i64)| folded(&types[key.0].name, key.1, &open.remove(&key).unwrap());
+                let expected: Vec<String> = closed.into_iter().flat_map(rows).collect();
                 hours += usize::from(!expected.is_empty());
                 assert_eq!(effects.batches.iter().flat_map(shown).collect::<Vec<_>>(), expected);
-                assert_eq!(effects.tally.received, 0);
             }
             let held: BTreeMap<Arc<str>, usize> = stage.open_hours();
             assert_eq!(held.values().sum::<usize>(), open.len());

@@ -45,7 +45,8 @@ impl FileSource {
         let missing = self.missing.keys().next().map(|pattern| format!("the folder of `{pattern}` is not there"));
         let Some(what) = lost.or(unknown).or(missing) else { return Ok(()) };
         let message = format!(
-            "{what}: the other files are read, and nothing is sealed. Bring it back and start again, or take it out of `paths`"
+            "{what}: the other files are read, and nothing is sealed. Bring it back and start again, or take it out of \
+             `paths`"
         );
         Err(SourceError { message, cure: Cure::GiveUp, source: None })
     }

@@ -61,7 +61,8 @@ impl FileSource {
                 }
                 None if self.finished(&file) => {}
                 None if self.end_of(&name_of(&file.name, self.next_generation(&file.name)), file.len).is_none() => {
-                    info!(source = %self.source, "{} came after the run to the end began: the next run reads it", file.path.display());
+                    let path = file.path.display();
+                    info!(source = %self.source, "{path} came after the run to the end began: the next run reads it");
                 }
                 None => self.take_up(file, &mut folders),
             }

@@ -9,6 +9,7 @@
 mod builder;
 mod config;
 mod control;
+mod ends;
 mod partition;
 mod schemas;
 mod source;

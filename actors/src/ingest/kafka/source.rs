@@ -40,18 +40,18 @@ const COMMIT_EVERY: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(super) struct KafkaSource {
-    name: Arc<str>,
+    pub(super) name: Arc<str>,
     config: Config,
-    until_end: bool,
+    pub(super) until_end: bool,
     /// Where an earlier process of a run to the end has found the ends of partitions.
-    ends: Option<BTreeMap<Arc<str>, u64>>,
+    pub(super) ends: Option<BTreeMap<Arc<str>, u64>>,
     /// What is read once more; where the group stands is left alone then.
-    stretch: Option<Arc<Stretch>>,
+    pub(super) stretch: Option<Arc<Stretch>>,
     queue: Queue<Voice>,
     control: Control,
     /// Where messages refer to schemas.
     schemas: Option<Schemas>,
-    partitions: Vec<Partition>,
+    pub(super) partitions: Vec<Partition>,
     index: HashMap<Place, usize>,
     /// Positions of the last cut, of partitions that the cluster has not told of yet.
     saved: BTreeMap<Arc<str>, PartitionPosition>,
@@ -65,7 +65,7 @@ pub(super) struct KafkaSource {
     waits_for_schemas: bool,
     waits: Option<Waits>,
     /// Whether the first report with all topics has come.
-    is_complete: bool,
+    pub(super) is_complete: bool,
     /// Of all partitions it is known where they begin and end.
     is_bounded: bool,
     /// When partitions that are quiet were asked about last.
@@ -245,33 +245,8 @@ impl KafkaSource {
                 continue;
             };
             partition.heard(bounds.end());
-            if self.until_end && partition.end.is_none() {
-                let end = self.ends.as_ref().map(|ends| ends.get(&partition.name).copied().unwrap_or(0));
-                if let Some(end) = end.filter(|end| *end > bounds.high) {
-                    warn!(source = %self.name, partition = %partition.name, end, high = bounds.high,
-                        "the partition ends before the end that this run has begun with: it is read up to there");
-                }
-                partition.end = Some(end.map_or(bounds.high, |end| end.min(bounds.high)));
-                if let Some(stretch) = &self.stretch {
-                    let until = stretch.until.get(&partition.name).copied().unwrap_or(0);
-                    partition.end = Some(until.min(bounds.high));
-                    let Bounds { low, high, start, .. } = *bounds;
-                    if until > 0 && (start == low && low > 0 || until > high) {
-                        stretch.is_gone(format!(
-                            "partition {}: it holds offsets {low} to {high} now, and what came before them may be missing",
-                            partition.name
-                        ));
-                    }
-                    let known = stretch.known.get(&partition.name);
-                    if known.is_some_and(|known| Partition::new(topic, number, Some(known)).is_of_other_topic(&view.id))
-                    {
-                        let message = format!(
-                            "topic `{topic}` was made again since: what is to be read again was in the old one"
-                        );
-                        return Err(SourceError { message, cure: Cure::Stop, source: None });
-                    }
-                }
-            }
+            self.fix_end(at, bounds, view)?;
+            let partition = &mut self.partitions[at];
             if partition.next.is_none() {
                 // What was added while we were away, or later, is new from its beginning on.
                 let is_new = !self.is_first_start || self.is_complete;
@@ -598,8 +573,7 @@ impl Source for KafkaSource {
     }
 
     fn ends(&self) -> Option<BTreeMap<Arc<str>, u64>> {
-        let ends = self.partitions.iter().map(|partition| Some((partition.name.clone(), partition.end?)));
-        if self.is_complete { ends.collect() } else { None }
+        self.fixed_ends()
     }
 
     fn idle_partitions(&self) -> BTreeMap<Arc<str>, i64> {

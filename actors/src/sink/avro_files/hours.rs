@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
-use tidemill_core::{Account, Accounts, Counted, EventType, Hour, HourNote, Totals};
+use tidemill_core::{Account, Accounts, Counted, EventType, Hour, HourNote, Reason, Tally, Totals};
 
 use super::directory::Directory;
 use super::files::Files;
@@ -77,6 +77,18 @@ impl TypeState {
         let directory = files.insert(made);
         open.by_path.insert(path, directory);
         directory
+    }
+
+    /// A row of the hour becomes a dead letter.
+    pub(super) fn refuse(&mut self, hour: Hour, reason: Reason, tally: &mut Tally) {
+        match reason {
+            Reason::Late => tally.late += 1,
+            _ => tally.dead += 1,
+        }
+        if reason == Reason::TooManyPathValues {
+            tally.refused += 1;
+            self.noted.entry(hour.start_ms).refused += 1;
+        }
     }
 
     /// Takes note of a remark.

@@ -4,6 +4,7 @@ mod adopt;
 mod blocks;
 mod compressors;
 mod directory;
+mod empty;
 mod files;
 mod hours;
 mod pending;
@@ -71,8 +72,9 @@ static SPEC: KindSpec = KindSpec {
         revision 0 stays as it is. With `late = \"next_hour\"` it goes into the first hour that is not sealed, and files of the type have one more field, \
         `true_hour`: the start of the hour that the event belongs to, null for all others. Dead letters themselves are never late: \
         one that comes behind its hour's seal is put into the first hour that is not sealed.\n\n\
-        Blocks are compressed on all cores; at most two blocks a core are in memory beside one pending block for each open \
-        directory. Pending blocks beyond the sink's share of `runtime.state_memory` lie in the state directory. A directory's file costs no \
+        Blocks are compressed on all cores; at most two blocks a core are in memory beside one pending block for \
+        each open directory. Pending blocks beyond the sink's share of `runtime.state_memory` lie in the state \
+        directory. A directory's file costs no \
         descriptor while it is open.\n\n\
         Values of fields in the path are percent-encoded, all but letters, digits, `_`, `-`, `.` and `=`; null is `__null__`, the \
         empty text `__empty__`; over 96 bytes the value is cut and a hash put behind it.",

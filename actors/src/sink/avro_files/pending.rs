@@ -1,6 +1,7 @@
 //! Rows that are not in a block yet.
 //!
-//! A block ends when it has its size, never at a cut. So a cut writes the rows that came since the one before as a piece
+//! A block ends when it has its size, never at a cut. So a cut writes the rows that came since the one before as a
+//! piece
 //! of state. All that is in pieces may leave memory, and is read back when the block is full.
 
 use std::sync::Arc;

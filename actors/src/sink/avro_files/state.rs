@@ -1,8 +1,11 @@
 //! What the sink remembers from cut to cut.
 //!
-//! Whole at each cut: a version byte and the [`Head`]. In pieces, where only what changed is written: `d/<directory>`, the open
-//! directories; `r/<directory>/<chunk>`, their pending rows; `f/<format>`, the formats of their files; `n/<hour>/<type>`, what
-//! earlier stages have said of an hour; `v/<hour>/<type>`, the revisions of an hour; `s/<source>/<partition>`, the greatest event time seen.
+//! Whole at each cut: a version byte and the [`Head`]. In pieces, where only what changed is written: `d/<directory>`,
+//! the open
+//! directories; `r/<directory>/<chunk>`, their pending rows; `f/<format>`, the formats of their files;
+//! `n/<hour>/<type>`, what
+//! earlier stages have said of an hour; `v/<hour>/<type>`, the revisions of an hour; `s/<source>/<partition>`, the
+//! greatest event time seen.
 //! All but the rows are in postcard.
 
 use std::collections::BTreeMap;

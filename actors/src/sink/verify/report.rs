@@ -127,7 +127,8 @@ impl std::fmt::Display for Report {
         match self.faults.len() {
             0 if *refused > 0 => write!(
                 f,
-                "all is well, {refused} refused: {hours} hours, {files} files, {rows} events, {bytes} bytes. The refused events are dead letters"
+                "all is well, {refused} refused: {hours} hours, {files} files, {rows} events, {bytes} bytes. The \
+                 refused events are dead letters"
             ),
             0 => write!(f, "all is well: {hours} hours, {files} files, {rows} events, {bytes} bytes"),
             1 => write!(f, "1 fault in {hours} hours, {files} files, {rows} events, {bytes} bytes"),

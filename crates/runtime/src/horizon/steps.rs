@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use tidemill_core::{GAP_HOURS_MAX, Horizon, Hour};
 
+use crate::failpoint;
+
 /// Hours that one barrier seals, each counted for every sink that takes its type.
-pub(super) const STEP_HOURS_MAX: u64 = 256;
+const STEP_HOURS_MAX: u64 = 256;
 
 /// Where the types stand before a step.
 pub(super) struct Steps<'a> {
@@ -25,13 +27,14 @@ pub(super) struct Steps<'a> {
 impl Steps<'_> {
     /// Up to where each type may be sealed by the next barrier, when all of these horizons are more than a step.
     pub(super) fn first(&self, horizons: &[&Horizon]) -> Option<BTreeMap<Arc<str>, i64>> {
+        let hours_max = failpoint::step_hours(STEP_HOURS_MAX);
         let roughly = |horizon: &&Horizon| {
             let begin_ms = self.begin_ms(horizon)?;
             let hours = Hour { start_ms: begin_ms, width_ms: self.bucket_ms }.count_to(horizon.sealed_before_ms);
             Some(self.weight(horizon).saturating_mul(hours.unsigned_abs()))
         };
         let all = horizons.iter().filter_map(roughly).fold(0, u64::saturating_add);
-        if all <= STEP_HOURS_MAX {
+        if all <= hours_max {
             return None;
         }
         let of_types: Vec<(&Horizon, Vec<i64>)> =
@@ -46,7 +49,7 @@ impl Steps<'_> {
         let mut sealed = 0;
         for (end_ms, weight) in &weights {
             sealed += weight;
-            if sealed > STEP_HOURS_MAX {
+            if sealed > hours_max {
                 break;
             }
             step_ms = *end_ms;

@@ -1,3 +1,5 @@
+use tidemill_core::PieceReader;
+
 use super::*;
 use crate::host::System;
 

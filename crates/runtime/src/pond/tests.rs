@@ -220,14 +220,7 @@ fn segments_hold_the_end_of_what_was_written_over_random_barriers_restarts_and_c
                 }
                 6 => {
                     let hour = Hour { start_ms: 0, width_ms: 1 };
-                    let note = HourNote {
-                        event_type: "r".into(),
-                        hour,
-                        duplicates: step,
-                        refused: 0,
-                        counted: None,
-                        accounts: None,
-                    };
+                    let note = HourNote { duplicates: step, ..HourNote::on("r".into(), hour) };
                     stage.process(&Input::Note(note), &mut effects).expect("it is taken");
                 }
                 7 | 8 => {
