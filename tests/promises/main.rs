@@ -12,6 +12,7 @@ mod display;
 mod docs;
 mod draining;
 mod faults;
+mod finite;
 mod following;
 mod hours;
 mod index;

@@ -59,8 +59,8 @@ pub(crate) struct Coordinator {
     /// Ponds that it fills may have something to say before anything comes.
     has_to_say: bool,
     phase: Phase,
-    /// Sources whose ends are in the cut.
-    ends_of: BTreeSet<Arc<str>>,
+    /// How many ends of each source are in the cut.
+    ends_of: BTreeMap<Arc<str>, usize>,
     /// It was said that more hours are open than `max_open_hours`.
     has_told_of_open: bool,
     /// Since a stop was asked for.
@@ -174,7 +174,7 @@ impl Coordinator {
             last_cut_bytes: 0,
             has_to_say,
             phase,
-            ends_of: BTreeSet::new(),
+            ends_of: BTreeMap::new(),
             has_told_of_open: false,
             drain: None,
             done: Some(done),

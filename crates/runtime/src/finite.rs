@@ -4,7 +4,7 @@
 //! all are
 //! reached, the cut says `closing`: nothing is read any more, by this process or the next, until everything is sealed.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidemill_core::{DEAD_LETTER_TYPE, Role};
@@ -28,32 +28,35 @@ pub(crate) struct Interrupted {
 impl Interrupted {
     /// `cuts`: of all regions, as far as there are any; first that of the sources.
     pub(crate) fn of(cuts: &[Option<Committed>]) -> Self {
-        let last = |cut: &Option<Committed>| cut.as_ref().map(|cut| cut.last.clone()).unwrap_or_default();
-        let cuts: Vec<_> = cuts.iter().map(last).collect();
-        let ends_hold = cuts[0].until_end && cuts.iter().any(|cut| !cut.finished);
-        Self { ends_hold, is_closing: ends_hold && cuts.iter().any(|cut| cut.closing) }
+        let Some(main) = cuts.first().and_then(Option::as_ref).map(|cut| &cut.last) else { return Self::default() };
+        let others = cuts[1..].iter().flatten().map(|cut| &cut.last);
+        // What others say of a run before it does not count.
+        let others: Vec<_> = others.filter(|last| last.run == main.run && last.until_end).collect();
+        let ends_hold = main.until_end && (!main.finished || others.iter().any(|last| !last.finished));
+        Self { ends_hold, is_closing: ends_hold && (main.closing || others.iter().any(|last| last.closing)) }
     }
 }
 
 impl Region {
-    /// Whether all its ends were reached, and what was open is yet to be sealed.
+    /// Whether all its ends were reached: nothing is read any more, what is open is sealed, if anything is.
     pub(crate) fn is_closing(&self) -> bool {
-        let committed = self.committed();
-        self.config.until_end && committed.last.closing && !committed.last.finished
+        let last = &self.committed().last;
+        self.config.until_end && last.until_end && last.closing
     }
 
-    /// The ends of all sources, when those of more than of `told` are known; these are told then.
-    pub(crate) fn ends_to_tell(&self, told: &mut BTreeSet<Arc<str>>) -> Option<Ends> {
+    /// The ends of all sources, when more of them are known than `told` says: how many of each source.
+    pub(crate) fn ends_to_tell(&self, told: &mut BTreeMap<Arc<str>, usize>) -> Option<Ends> {
         if !self.config.until_end {
             return None;
         }
         let of_source =
             |source: &Arc<SourceShared>| Some((self.node(source.node).name.clone(), source.state().ends.clone()?));
         let ends: Ends = self.sources.iter().filter_map(of_source).collect();
-        if ends.len() <= told.len() {
+        let known = ends.iter().map(|(name, ends)| (name.clone(), ends.len())).collect();
+        if *told == known {
             return None;
         }
-        told.extend(ends.keys().cloned());
+        *told = known;
         // What an earlier process has fixed holds for a source that is not open yet, too.
         let mut all = self.ends.clone().unwrap_or_default();
         all.extend(ends);
@@ -101,22 +104,27 @@ mod tests {
 
     #[test]
     fn the_ends_of_an_interrupted_run_hold_until_all_its_regions_are_finished() {
-        let of = |cuts: &[Option<(bool, bool, bool)>]| {
-            let cut = |(until_end, closing, finished)| {
+        let of = |cuts: &[Option<(u64, bool, bool, bool)>]| {
+            let cut = |(run, until_end, closing, finished)| {
                 let mut committed = Committed::default();
-                committed.apply(Record { until_end, closing, finished, ..Record::default() });
+                committed.apply(Record { run, until_end, closing, finished, ..Record::default() });
                 committed
             };
             let cuts: Vec<_> = cuts.iter().map(|of| of.map(cut)).collect();
             let Interrupted { ends_hold, is_closing } = Interrupted::of(&cuts);
             (ends_hold, is_closing)
         };
+        let (reads, closes, done) = ((2, true, false, false), (2, true, true, false), (2, true, true, true));
+        let done_before = (1, true, true, true);
         assert_eq!(of(&[None, None]), (false, false));
-        assert_eq!(of(&[Some((false, false, false)), None]), (false, false), "it followed its input");
-        assert_eq!(of(&[Some((true, false, false)), None]), (true, false));
-        assert_eq!(of(&[Some((true, true, false)), Some((true, false, false))]), (true, true));
-        assert_eq!(of(&[Some((true, true, true)), Some((true, false, false))]), (true, true), "behind its pond");
-        assert_eq!(of(&[Some((true, true, true)), Some((true, true, true))]), (false, false));
+        assert_eq!(of(&[Some((2, false, false, false)), None]), (false, false), "it followed its input");
+        assert_eq!(of(&[Some(reads), None]), (true, false));
+        assert_eq!(of(&[Some(closes), Some(reads)]), (true, true));
+        assert_eq!(of(&[Some(done), Some(reads)]), (true, true), "behind its pond");
+        assert_eq!(of(&[Some(done), Some(done)]), (false, false));
+        assert_eq!(of(&[Some(done), None]), (false, false), "a region that is new");
+        assert_eq!(of(&[Some(reads), Some(done_before)]), (true, false), "it had nothing to do yet");
+        assert_eq!(of(&[Some(done_before), Some((2, false, false, false))]), (false, false), "before the first cut");
     }
 
     #[test]
@@ -133,5 +141,9 @@ mod tests {
         assert_eq!(again.ends, Some(ends(7)));
         committed.apply(Record { until_end: false, ..record });
         assert_eq!(committed.ends, None);
+        again.begin(again.last.run);
+        assert_eq!(again.ends, Some(ends(7)), "the same run goes on");
+        again.begin(9);
+        assert_eq!((again.ends, again.last.until_end), (None, false), "another one has ends of its own");
     }
 }

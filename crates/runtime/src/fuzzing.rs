@@ -70,7 +70,7 @@ impl LedgerAlone {
     /// # Errors
     /// As the disk says, and when it is damaged.
     pub fn open(host: &Arc<dyn Host>, dir: &Path, act: impl FnOnce(Said)) -> Result<Self, RunError> {
-        let opened = Ledger::open(host, dir, None, |committed| {
+        let opened = Ledger::open(host, dir, None, 1, |committed| {
             act(Said::of(committed));
             Ok(())
         })?;

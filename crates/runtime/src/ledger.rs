@@ -1,6 +1,6 @@
 //! The ledger: the append-only, checksummed file of cuts. Its last whole record is where a restart goes on.
 //!
-//! A ledger file `ledger-<generation>.log` begins with the 8 bytes `TIDELDG3`. A record is: length of the payload
+//! A ledger file `ledger-<generation>.log` begins with the 8 bytes `TIDELDG4`. A record is: length of the payload
 //! (u32, little-endian), CRC32C of the payload (u32, little-endian), payload (JSON, see [`Record`]). The first record
 //! of a file is a *base* that says everything; each later one says what changed. A new file begins at every start and
 //! when the file has grown to 16 MiB.
@@ -26,7 +26,7 @@ use crate::progress::Newest;
 use crate::silence::Silences;
 
 /// The last byte is the version of all that a state directory holds.
-pub(crate) const MAGIC: &[u8; 8] = b"TIDELDG3";
+pub(crate) const MAGIC: &[u8; 8] = b"TIDELDG4";
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// One commit.
@@ -64,6 +64,9 @@ pub(crate) struct Record {
     /// Fingerprint of the topology; in base records only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) fingerprint: Option<Fingerprint>,
+    /// Number of the run that it belongs to: processes that go on to the same ends are one.
+    #[serde(default)]
+    pub(crate) run: u64,
     /// It is of a run to the end of the input.
     #[serde(default)]
     pub(crate) until_end: bool,
@@ -159,6 +162,14 @@ impl Committed {
         self.last = record;
     }
 
+    /// Another run begins: it has ends of its own, if any.
+    pub(crate) fn begin(&mut self, run: u64) {
+        if self.last.run != run {
+            (self.last.run, self.last.until_end, self.last.closing) = (run, false, false);
+            self.ends = None;
+        }
+    }
+
     /// One record that says everything, with the effects of the last one.
     pub(crate) fn base(&self) -> Record {
         let mut record = Record { base: true, fingerprint: self.fingerprint.clone(), ..self.last.clone() };
@@ -228,13 +239,14 @@ impl Ledger {
         Ok(None)
     }
 
-    /// Opens the ledger in `dir`, or begins one, for a topology with this fingerprint. `prepare` is called with what it says; it does the effects
+    /// Opens the ledger in `dir`, or begins one, for a topology with this fingerprint, and a run. `prepare` is called with what it says; it does the effects
     /// of the last record. That record may be one that is not durable, because its process died or its sync failed, and syncing it now would prove nothing:
     /// it is written anew before anything is done about it.
     pub(crate) fn open(
         host: &Arc<dyn Host>,
         dir: &Path,
         fingerprint: Option<&Fingerprint>,
+        run: u64,
         prepare: impl FnOnce(&Committed) -> Result<(), RunError>,
     ) -> Result<Opened, RunError> {
         let found = Self::peek(&**host, dir)?;
@@ -242,6 +254,7 @@ impl Ledger {
         let is_new = found.is_none();
         let (mut committed, dropped_bytes) = found.unwrap_or_default();
         committed.fingerprint = fingerprint.cloned().or(committed.fingerprint);
+        committed.begin(run);
         let begun = if is_new { None } else { Some(Self::begin(host, dir, generation, &committed.base())?) };
         prepare(&committed).inspect_err(|_| {
             // Effects may have been done, so the record has to stay where it is durable; but starts that fail again and again leave one file.
@@ -421,7 +434,7 @@ mod tests {
 
     fn written(cuts: u64) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
-        let mut opened = Ledger::open(&host(), dir.path(), None, |_| Ok(())).unwrap();
+        let mut opened = Ledger::open(&host(), dir.path(), None, 1, |_| Ok(())).unwrap();
         for cut in 1..=cuts {
             opened.ledger.append(&record(cut)).unwrap();
         }
@@ -461,7 +474,7 @@ mod tests {
             "shaping":{"share":0.30000000000000004},"options":{"share":23.308445025757262},"workers":1,"inputs":[],"accepts":[]}}}"#;
         let fingerprint: Fingerprint = serde_json::from_str(text).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        Ledger::open(&host(), dir.path(), Some(&fingerprint), |_| Ok(())).unwrap();
+        Ledger::open(&host(), dir.path(), Some(&fingerprint), 1, |_| Ok(())).unwrap();
         let (committed, _) = Ledger::peek(&*host(), dir.path()).unwrap().unwrap();
         assert_eq!(committed.fingerprint.as_ref(), Some(&fingerprint));
         assert!(serde_json::to_string(&fingerprint).unwrap().contains("23.308445025757262"));

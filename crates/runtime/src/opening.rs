@@ -39,7 +39,8 @@ pub(crate) struct Opening {
     pub(crate) config: RunConfig,
     pub(crate) suspects: Arc<Suspects>,
     pub(crate) fingerprint: Fingerprint,
-    /// The ends of an earlier run hold for this one.
+    /// Number of the run, and whether it goes on with an earlier one, to its ends.
+    pub(crate) run: u64,
     pub(crate) ends_hold: bool,
     /// In topological order.
     pub(crate) plans: Vec<Planned>,
@@ -139,7 +140,7 @@ impl Opening {
         let mut pieces = None;
         let mut logs: Vec<(usize, Logs)> = Vec::new();
         let fingerprint = (*name == *MAIN).then_some(&self.fingerprint);
-        let opened = Ledger::open(&self.config.host, &dir.root, fingerprint, |committed| {
+        let opened = Ledger::open(&self.config.host, &dir.root, fingerprint, self.run, |committed| {
             pieces = Some(committer::recover(&dir, committed)?);
             for (index, node) in plan.nodes.iter().enumerate().filter(|(_, node)| node.role != Role::Source) {
                 logs.push((index, restore_logs(&self.state, node, committed)?));
@@ -167,6 +168,7 @@ impl Opening {
     /// Opens all regions again, behind a run to the end, to follow the input from there.
     pub(crate) fn follow(&mut self, handle: &Handle) -> Result<Vec<Live>, RunError> {
         (self.config.until_end, self.ends_hold) = (false, false);
+        self.run += 1;
         // What their ends know is that nothing more comes.
         self.shared.get_mut().expect("no code panics while it holds the ponds").clear();
         let ready = (0..self.plans.len()).map(|index| self.open(index)).collect::<Result<Vec<_>, _>>()?;
@@ -269,7 +271,8 @@ pub(crate) fn sum<'a>(tallies: impl Iterator<Item = &'a Tally>) -> Tally {
     })
 }
 
-/// However little memory there is for state, so many received bytes may be in flight.
+/// State leaves memory at cuts, so no more is in flight between two of them than there is memory for state; but so many
+/// received bytes in any case.
 const REPLAY_BYTES_MIN: u64 = 2 << 20;
 /// Steps of niceness from one tier to the next: a third of a processor, while both want it.
 pub(crate) const STEP: i32 = 5;
@@ -306,7 +309,6 @@ impl Wiring {
     fn region(self, opening: &Opening) -> Region {
         let Self { name, plan, lineage, committed, pieces, logs, fills, reads, carried } = self;
         let mut config = opening.config.clone();
-        // State leaves memory at cuts: what comes between two of them is no more than there is memory for.
         config.replay_bytes = config.replay_bytes.min(config.state_memory_bytes.max(REPLAY_BYTES_MIN));
         for pond in &fills {
             config.replay_bytes = replay_bytes(config.replay_bytes, pond.options);
@@ -388,6 +390,7 @@ impl Wiring {
             committed: Mutex::new(committed),
             pieces,
             sinks,
+            run: opening.run,
             ends,
             before,
             memory_bytes: opening.memory_bytes(),

@@ -229,7 +229,7 @@ impl Reading {
             base_dir: self.region.plan.base_dir.clone(),
             until_end: self.region.config.until_end,
             positions: self.positions.clone(),
-            ends: self.region.ends.as_ref().and_then(|ends| ends.get(&node.name)).cloned(),
+            ends: self.source.state().ends.clone().or_else(|| self.region.ends.as_ref()?.get(&node.name).cloned()),
             clusters: self.region.config.clusters.clone(),
             stretch: stretch.clone(),
         };
@@ -263,12 +263,10 @@ impl Reading {
 
     fn look_at(&self, intake: &Intake) -> Result<(), SourceError> {
         let (waits_for, lag) = intake.look()?;
-        let asks = self.region.config.until_end && self.source.state().ends.is_none();
-        let ends = if asks { intake.ends()? } else { None };
+        let ends = if self.region.config.until_end { intake.ends()? } else { None };
         let mut state = self.source.state();
-        if asks {
-            state.ends = ends;
-        }
+        // What takes the place of a file that the run reads has an end, too.
+        state.ends = ends.or(state.ends.take());
         (state.waits_for, state.lag) = (waits_for, lag);
         Ok(())
     }

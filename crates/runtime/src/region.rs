@@ -218,6 +218,8 @@ pub(crate) struct Region {
     pub(crate) pieces: Arc<Pieces>,
     /// How many sinks of the topology take each type.
     pub(crate) sinks: BTreeMap<Arc<str>, u64>,
+    /// Number of the run.
+    pub(crate) run: u64,
     /// The ends that an earlier process has fixed for this run, by source and partition.
     pub(crate) ends: Option<Ends>,
     /// What had become of records in all its stages when the run began: a run to the end goes on over processes.

@@ -14,7 +14,7 @@ use crate::coordinator::{Ended, Stop};
 use crate::error::RunError;
 use crate::finite::{Interrupted, can_end};
 use crate::host::System;
-use crate::ledger::Ledger;
+use crate::ledger::{Committed, Ledger};
 use crate::live::Live;
 use crate::opening::{Opening, Planned, sum};
 use crate::region::{Reads, Region, RunConfig};
@@ -194,6 +194,15 @@ pub fn can_follow(state_root: &Path, plan: &Plan) -> Result<(), RunError> {
     }
 }
 
+/// Number of a run that begins, or goes on.
+fn run_of(cuts: &[Option<Committed>], goes_on: bool) -> u64 {
+    let runs = cuts.iter().flatten().map(|cut| cut.last.run);
+    match goes_on {
+        true => cuts.iter().flatten().next().map_or(0, |main| main.last.run),
+        false => runs.max().map_or(1, |last| last + 1),
+    }
+}
+
 /// Starts a topology. To be called inside an actix system.
 ///
 /// # Errors
@@ -219,7 +228,9 @@ pub fn start_locked(
     let ways = Arc::new(Ways::of(&plan));
     let ends = can_end(&plan, &registry);
     let divided = plan.regions();
-    let interrupted = Interrupted::of(&consistent(&state, &divided, &fingerprint)?);
+    let cuts = consistent(&state, &divided, &fingerprint)?;
+    let interrupted = Interrupted::of(&cuts);
+    let was_finished = cuts.iter().all(|cut| cut.as_ref().is_some_and(|cut| cut.last.finished));
     let follows_behind = !config.until_end && interrupted.is_closing;
     if follows_behind {
         tracing::warn!("a run with --until-end was interrupted while it sealed its hours: that is completed first");
@@ -238,6 +249,7 @@ pub fn start_locked(
         state: Arc::new(state),
         suspects,
         registry,
+        run: run_of(&cuts, config.until_end && interrupted.ends_hold),
         ends_hold: config.until_end && interrupted.ends_hold,
         config,
         fingerprint,
@@ -250,7 +262,6 @@ pub fn start_locked(
     let stages = opening.plans.iter().flat_map(|planned| &planned.plan.nodes);
     requests::clear(&opening.state, &stages.map(|node| &*node.name).collect())?;
     let resumed_from = ready[0].region.committed().last.cut;
-    let was_finished = ready.iter().all(|ready| ready.region.committed().last.finished);
     let regions = Mutex::new(ready.iter().map(|ready| ready.region.clone()).collect());
     let handle = Handle(Arc::new(Shared { regions, is_stopping: AtomicBool::new(false), stops: Notify::new() }));
     let live = ready.into_iter().map(|ready| ready.run()).collect();

@@ -118,7 +118,7 @@ fn too_many(world: &World, (sink, cut): &(String, u64), hours: &BTreeSet<(i64, S
     // Those that end first end in any case.
     let is_one = hours.first().map(|(start_ms, _)| start_ms) == hours.last().map(|(start_ms, _)| start_ms);
     // What comes out of several ponds may have a step of each at one barrier.
-    let ponds = world.shape.graph.as_ref().map_or(1, |graph| if graph.joined.is_some() { 4 } else { 1 });
+    let ponds = if world.shape.graph.is_some() { 4 } else { 1 };
     let (count, most) = (hours.len(), ponds * world.step_hours);
     let what = || format!("I12: cut {cut} of `{sink}` seals {count} hours, and {most} are a step");
     (count as u64 > most && !is_one).then(what)

@@ -34,7 +34,7 @@ use tidemill_core::{
 
 use super::broken;
 
-static OPTIONS: [OptionSpec; 7] = [
+static OPTIONS: [OptionSpec; 8] = [
     OptionSpec {
         name: "paths",
         ty: OptionType::TextList { min_items: 1 },
@@ -54,8 +54,8 @@ static OPTIONS: [OptionSpec; 7] = [
         name: "compression",
         ty: OptionType::Choice(&["auto", "none", "gzip", "zstd"]),
         default: DefaultValue::Toml("\"auto\""),
-        doc: "How the files are compressed as a whole; `auto` looks at the first bytes, then at the ending (.gz, .zst). \
-              Several gzip members or zstd frames in a file are fine.",
+        doc: "How the files are compressed as a whole; `auto` looks at the first bytes, then at the ending (.gz, \
+              .zst). Several gzip members or zstd frames in a file are fine.",
         shapes_state: true,
     },
     OptionSpec {
@@ -81,6 +81,13 @@ static OPTIONS: [OptionSpec; 7] = [
         shapes_state: false,
     },
     OptionSpec {
+        name: "order",
+        ty: OptionType::Choice(&["none", "name", "modified"]),
+        default: DefaultValue::Toml("\"none\""),
+        doc: "What is read first: files in turns, or one after the other by path or last change.",
+        shapes_state: false,
+    },
+    OptionSpec {
         name: "max_open_files",
         ty: OptionType::Integer { min: 1, max: 10_000 },
         default: DefaultValue::Toml("64"),
@@ -99,7 +106,10 @@ static SPEC: KindSpec = KindSpec {
               feed is a line. Otherwise they are followed: new files are taken up, a line without its line feed waits, and \
               renamed, replaced, truncated and deleted files are noticed; each of these is logged. A truncated or replaced \
               file goes on as partition `path@2`. Bytes that are appended and truncated again between two looks can't be seen. \
-              A file that rotation copies or compresses is another file: let `paths` not match it, or dedup what comes twice.\n\n\
+              A file that rotation copies or compresses is another file: let `paths` not match it, or dedup what comes twice. \
+              With `order = \"name\"` one file is read at a time, by the bytes of the whole path; with `\"modified\"`, \
+              by the time of its last change, then by path. A file whose turn has not come then holds no hour longer \
+              than the one that is read.\n\n\
               A damaged file stops the run with a message that names it; the lines before the damage are delivered. A \
               gzip or zstd file that ends too early is waited for while it is followed.\n\n\
               Memory: about one read per open file, plus the longest line up to `max_event`; an Avro block may have 256 MiB. \
@@ -120,7 +130,24 @@ struct Config {
     idle_timeout: u64,
     rescan: u64,
     read_size: usize,
+    order: Order,
     max_open_files: usize,
+}
+
+impl Config {
+    /// Files that are open at the same time.
+    fn open_max(&self) -> usize {
+        if self.order == Order::None { self.max_open_files } else { 1 }
+    }
+}
+
+/// Which file is read first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Order {
+    None,
+    Name,
+    Modified,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use tidemill_core::PartitionPosition;
@@ -66,6 +66,8 @@ pub(super) struct Partition {
     pub(super) looked_at_ms: i64,
     /// Length of the file when it was last looked at.
     pub(super) len: u64,
+    /// When it was changed last, as of that look.
+    pub(super) modified: Option<SystemTime>,
     /// Where reading stops (`--until-end`).
     pub(super) limit: Option<u64>,
     /// Position at which reading stops, where it is read once more.
@@ -108,6 +110,7 @@ impl Partition {
             quiet_since: None,
             looked_at_ms: i64::MIN,
             len: 0,
+            modified: None,
             limit: None,
             until: None,
             retry_at: None,

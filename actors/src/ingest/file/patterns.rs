@@ -5,6 +5,7 @@ use std::fs::{self, Metadata};
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use glob::{MatchOptions, Pattern};
 use tidemill_core::{Cure, SourceError};
@@ -24,6 +25,8 @@ pub(super) struct Found {
     pub(super) path: PathBuf,
     pub(super) id: FileId,
     pub(super) len: u64,
+    /// When it was changed last, where the file system says.
+    pub(super) modified: Option<SystemTime>,
 }
 
 /// Paths and globs, relative to a folder.
@@ -135,7 +138,8 @@ impl Patterns {
         let name: PathBuf = name.components().skip_while(|part| part.as_os_str() == ".").collect();
         let name = name.to_string_lossy().into_owned();
         let (base, id, len) = (base.clone(), FileId::of(metadata), metadata.len());
-        found.entry(path.clone()).or_insert(Found { base, name, path, id, len });
+        let modified = metadata.modified().ok();
+        found.entry(path.clone()).or_insert(Found { base, name, path, id, len, modified });
     }
 
     fn unreadable(&self, path: &Path, error: std::io::Error) -> SourceError {

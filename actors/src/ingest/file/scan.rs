@@ -134,7 +134,7 @@ impl FileSource {
             partition.head = head;
         }
         let changed = partition.len != file.len;
-        partition.len = file.len;
+        (partition.len, partition.modified) = (file.len, file.modified);
         partition.at_end &= !changed;
         if until_end {
             partition.limit = end;
@@ -189,7 +189,7 @@ impl FileSource {
         if generation > 1 {
             warn!(source = %self.source, partition = %partition.name, "{} is another file than before", partition.path.display());
         }
-        partition.len = file.len;
+        (partition.len, partition.modified) = (file.len, file.modified);
         partition.limit = self.until_end.then(|| self.end_of(&partition.name, file.len)).flatten();
         self.waiting.insert(partition.name.clone(), self.partitions.len());
         self.partitions.push(partition);

@@ -15,7 +15,7 @@ use super::partition::{Partition, State};
 use super::patterns::Patterns;
 use super::reader::{Fault, Frames, Piece, Reader, Step};
 use super::stream::Stream;
-use super::{Config, FramingOption};
+use super::{Config, FramingOption, Order};
 use crate::ingest::{Looked, broken, now_ms};
 
 /// How long a call may go on without a whole record (long lines, decompressing up to a position).
@@ -180,13 +180,24 @@ impl FileSource {
         }
     }
 
-    /// Opens files that wait, in order of name, as many as may be open.
+    /// The file that is opened next, of those that wait.
+    fn next_waiting(&self, now: Instant) -> Option<(Arc<str>, usize)> {
+        let due = |(_, index): &(&Arc<str>, &usize)| self.partitions[**index].retry_at.is_none_or(|at| at <= now);
+        let mut waiting = self.waiting.iter().filter(due);
+        let path = |index: &usize| self.partitions[*index].path.as_os_str();
+        let next = match self.config.order {
+            Order::None => waiting.next(),
+            Order::Name => waiting.min_by_key(|(_, index)| path(index)),
+            Order::Modified => waiting.min_by_key(|(_, index)| (self.partitions[**index].modified, path(index))),
+        };
+        next.map(|(name, index)| (name.clone(), *index))
+    }
+
+    /// Opens files that wait, as many as may be open.
     fn open_waiting(&mut self) -> Result<(), SourceError> {
         let now = Instant::now();
-        while self.open.len() < self.config.max_open_files {
-            let due = |index: &usize| self.partitions[*index].retry_at.is_none_or(|at| at <= now);
-            let Some((name, index)) = self.waiting.iter().find(|(_, index)| due(index)) else { return Ok(()) };
-            let (name, index) = (name.clone(), *index);
+        while self.open.len() < self.config.open_max() {
+            let Some((name, index)) = self.next_waiting(now) else { return Ok(()) };
             self.waiting.remove(&name);
             let partition = &mut self.partitions[index];
             let stream = Stream::open(&partition.path, self.config.compression, partition.limit, !self.until_end);
@@ -379,7 +390,7 @@ impl FileSource {
     /// Makes room for files that wait by closing one that has nothing new.
     fn make_room(&mut self, index: usize) -> bool {
         let now = Instant::now();
-        let full = self.open.len() >= self.config.max_open_files;
+        let full = self.open.len() >= self.config.open_max();
         let wanted = || self.waiting.values().any(|at| self.partitions[*at].retry_at.is_none_or(|at| at <= now));
         let close = full && self.partitions[index].state == State::Live && wanted();
         if close {
@@ -455,6 +466,12 @@ impl Source for FileSource {
                     && !self.waiting.contains_key(&partition.name)
             }
         };
+        // Behind one that is read, in an order: what it has belongs to later hours, or would be late in any order.
+        let waits = |partition: &Partition| {
+            let is_next = self.config.order != Order::None && !self.open.is_empty();
+            is_next && partition.position == 0 && self.waiting.contains_key(&partition.name)
+        };
+        let idle = |partition: &&Partition| idle(partition) || waits(partition);
         // A scan sees files that are new, and those that have grown and are not open.
         let proven_ms = |partition: &Partition| match partition.reader {
             Some(_) => partition.looked_at_ms.min(self.scanned_at_ms),

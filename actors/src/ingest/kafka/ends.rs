@@ -19,7 +19,11 @@ impl KafkaSource {
             return Ok(());
         }
         let Bounds { low, high, start, .. } = *bounds;
-        let end = self.ends.as_ref().map(|ends| ends.get(&partition.name).copied().unwrap_or(0));
+        let end = match &self.ends {
+            Some(ends) => Some(ends.get(&partition.name).copied().unwrap_or(0)),
+            // It came after the ends were known: the next run reads it.
+            None => self.is_complete.then_some(0),
+        };
         if let Some(end) = end.filter(|end| *end > high) {
             warn!(
                 source = %self.name, partition = %partition.name, end, high,

@@ -264,8 +264,8 @@ impl KafkaSource {
                             stretch.is_gone(format!("partition {}: {}", partition.name, gap.what));
                             stretch.until.get(&partition.name).copied().unwrap_or(0)
                         });
-                        partition.end =
-                            self.until_end.then_some(until.map_or(bounds.high, |until| until.min(bounds.high)));
+                        let end = until.or(partition.end).unwrap_or(bounds.high);
+                        partition.end = self.until_end.then_some(end.min(bounds.high));
                         unassign(&self.queue, partition);
                     }
                     OnGap::Stop => {

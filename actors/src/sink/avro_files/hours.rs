@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
-use tidemill_core::{Account, Accounts, Counted, EventType, Hour, HourNote, Reason, Tally, Totals};
+use tidemill_core::{Account, Accounts, Counted, EventType, Hour, HourNote, LatePolicy, Reason, Tally, Totals};
 
 use super::directory::Directory;
 use super::files::Files;
@@ -81,6 +81,8 @@ impl TypeState {
 
     /// A row of the hour becomes a dead letter.
     pub(super) fn refuse(&mut self, hour: Hour, reason: Reason, tally: &mut Tally) {
+        let is_moved = self.event_type.late.policy == LatePolicy::NextHour && hour.end_ms() <= self.sealed_before_ms;
+        let hour = if is_moved { Hour::of(self.sealed_before_ms, hour.width_ms) } else { hour };
         match reason {
             Reason::Late => tally.late += 1,
             _ => tally.dead += 1,

@@ -119,6 +119,7 @@ impl InFlight {
             pieces: None,
             stages: BTreeMap::new(),
             fingerprint: None,
+            run: region.run,
             until_end: region.config.until_end,
             ends: None,
             before: region.before,

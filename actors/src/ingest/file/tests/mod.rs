@@ -3,6 +3,7 @@
 mod avro;
 mod changes;
 mod finite;
+mod order;
 mod vanished;
 
 use std::collections::BTreeMap;
@@ -30,7 +31,7 @@ impl Bench {
     fn new(paths: &[&str]) -> Self {
         let options = json!({
             "paths": paths, "framing": "lines", "compression": "auto", "idle_timeout": 0, "rescan": 0,
-            "read_size": 65_536, "max_open_files": 64,
+            "read_size": 65_536, "order": "none", "max_open_files": 64,
         });
         Self { folder: tempfile::tempdir().unwrap(), options, max_event: 1 << 20 }
     }
@@ -54,6 +55,15 @@ impl Bench {
     }
 
     fn open(&self, until_end: bool, positions: &Positions) -> Result<Box<dyn Source>, SourceError> {
+        self.open_with(until_end, positions, None)
+    }
+
+    fn open_with(
+        &self,
+        until_end: bool,
+        positions: &Positions,
+        ends: Option<BTreeMap<Arc<str>, u64>>,
+    ) -> Result<Box<dyn Source>, SourceError> {
         let Value::Object(options) = self.options.clone() else { unreachable!() };
         let limits = Limits { max_event_bytes: self.max_event, ..tidemill_testkit::limits() };
         FileKind.open(&SourceContext {
@@ -63,7 +73,7 @@ impl Bench {
             limits: Arc::new(limits),
             base_dir: self.folder.path().to_owned(),
             until_end,
-            ends: None,
+            ends,
             positions: positions.clone(),
             clusters: Arc::default(),
             stretch: None,
