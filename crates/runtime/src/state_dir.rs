@@ -8,7 +8,7 @@
 //!                   committed-<cut>   an empty file: the cut is committed
 //!                   pieces-<n>.log    the state of stages as of the last cut
 //!                   logs/<stage>/     Logs that stages read when they are restored; the segments of ponds
-//!                   regions/<name>/   ledger and cuts of the regions behind ponds
+//!                   regions/<name>/   ledger and state of the regions behind ponds
 //!                   replay/           see `replay`
 //!                   requests/         see `requests`
 //! <output>/.tidemill-claim            the state directory that the output root belongs to
