@@ -6,6 +6,12 @@ use std::ops::Range;
 use serde::Serialize;
 use tidemill_core::{PieceChanges, StageError};
 
+/// Start of the hour, and the type, of a name such as `<hour>/<type>`, as pieces of state have it.
+pub(crate) fn hour_and_type(name: &str) -> Option<(i64, &str)> {
+    let (start_ms, event_type) = name.split_once('/')?;
+    Some((start_ms.parse().ok()?, event_type))
+}
+
 /// Values by the start of an hour.
 pub(crate) struct ByHour<V> {
     values: BTreeMap<i64, V>,

@@ -20,6 +20,13 @@ fn hours(name: &str, hours: impl Iterator<Item = i64>) -> String {
     hours.map(|hour| format!("{name}{hour}\t{}\t\n", HOUR + hour * HOUR_MS + HOUR_MS / 2)).collect()
 }
 
+/// Runs to a point of the runtime, and is killed there.
+#[track_caller]
+fn killed_at(place: &Place, point: &str, more: &[&str]) {
+    let run = finish(place.run_command(&[&RUN[..], more].concat()).env("TIDEMILL_FAILPOINT", point));
+    assert_eq!(run.status.signal(), Some(KILLED), "{}", printed(&run));
+}
+
 /// Hours are sealed without delay.
 fn strict(place: &Place, sink: &str) {
     place.plays(sink);
@@ -50,8 +57,7 @@ fn a_run_that_is_started_again_goes_to_the_ends_that_it_began_with() {
     let place = Place::new();
     strict(&place, "");
     place.write("data/a", hours("a", 0..40));
-    let killed = finish(place.run_command(&RUN).env("TIDEMILL_FAILPOINT", "effects-done:1"));
-    assert_eq!(killed.status.signal(), Some(KILLED), "{}", printed(&killed));
+    killed_at(&place, "effects-done:1", &[]);
     place.write("data/a", hours("a", 0..40) + &hours("more", 0..40));
     place.write("data/b", hours("b", 0..40));
     assert_exit(&finish(&mut place.run_command(&RUN)), 0);
@@ -66,8 +72,7 @@ fn a_run_that_was_interrupted_while_it_sealed_is_completed_before_anything_else_
     let place = Place::new();
     strict(&place, "");
     place.write("data/a", hours("a", 0..600));
-    let killed = finish(place.run_command(&RUN).env("TIDEMILL_FAILPOINT", "effects-done:1:sealing"));
-    assert_eq!(killed.status.signal(), Some(KILLED), "{}", printed(&killed));
+    killed_at(&place, "effects-done:1:sealing", &[]);
     let (rows, _) = sealed(&place);
     assert!(0 < rows && rows < 600, "{rows} rows are sealed by the first step");
     place.write("data/a", hours("a", 0..600) + &hours("more", 598..603));
@@ -99,9 +104,7 @@ fn nothing_is_sealed_when_a_file_is_missing_or_damaged_and_the_next_run_goes_on(
     assert_eq!(sealed(&place), (0, 0));
     place.write("data/b", hours("b", 0..10));
     // The first cut comes long before the end of the file.
-    let mut command = place.run_command(&[&RUN[..], &["--set", "runtime.replay=2KiB"]].concat());
-    let killed = finish(command.env("TIDEMILL_FAILPOINT", "effects-done:1"));
-    assert_eq!(killed.status.signal(), Some(KILLED), "{}", printed(&killed));
+    killed_at(&place, "effects-done:1", &["--set", "runtime.replay=2KiB"]);
     std::fs::rename(place.path("data/a"), place.path("a")).expect("moved");
     let missing = finish(&mut place.run_command(&RUN));
     assert_exit(&missing, 69);

@@ -10,7 +10,7 @@ use tidemill_core::{
     Stage, StageContext, StageError, Tally, Totals,
 };
 
-use crate::by_hour::ByHour;
+use crate::by_hour::{ByHour, hour_and_type};
 
 /// Rows of a batch at most.
 const BATCH_ROWS: usize = 8192;
@@ -96,9 +96,8 @@ impl AuditStage {
 
     fn restore(&mut self, pieces: &dyn PieceReader) -> Result<(), StageError> {
         for name in pieces.names(PREFIX) {
-            let hour_and_type = name[PREFIX.len()..].split_once('/');
-            let parsed = hour_and_type.and_then(|(start_ms, of)| Some((start_ms.parse::<i64>().ok()?, of)));
-            let (start_ms, of) = parsed.ok_or_else(|| StageError::new(format!("audit has no piece `{name}`")))?;
+            let no_hour = || StageError::new(format!("audit has no piece `{name}`"));
+            let (start_ms, of) = hour_and_type(&name[PREFIX.len()..]).ok_or_else(no_hour)?;
             match self.types.get_mut(of) {
                 Some(of_type) => {
                     let bytes = pieces.read(&name).map_err(unreadable)?;

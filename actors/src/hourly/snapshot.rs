@@ -8,6 +8,7 @@ use tidemill_core::{Origin, RevisionMode, StageError};
 
 use super::stage::HourlyStage;
 use super::state::{OpenHour, Phase};
+use crate::by_hour::hour_and_type;
 use crate::dedup::first_open_ms;
 
 const VERSION: u8 = 4;
@@ -75,11 +76,6 @@ pub(super) fn unread(error: Box<dyn std::error::Error + Send + Sync>) -> StageEr
     StageError { message: "can't read the state of the open hours".into(), source: Some(error) }
 }
 
-fn hour_and_type(name: &str) -> Result<(i64, &str), StageError> {
-    let parts = name.split_once('/').and_then(|(start_ms, input)| Some((start_ms.parse().ok()?, input)));
-    parts.ok_or_else(|| StageError::new(format!("the state has a piece `h/{name}`, which names no hour")))
-}
-
 /// Gives a new stage the state of a snapshot.
 pub(super) fn read(stage: &mut HourlyStage, snapshot: &[u8]) -> Result<(), StageError> {
     let Some((&VERSION, bytes)) = snapshot.split_first() else {
@@ -103,7 +99,8 @@ pub(super) fn read(stage: &mut HourlyStage, snapshot: &[u8]) -> Result<(), Stage
     let mut given_up_ms = rows.given_up_ms;
     for piece in stage.pieces.names("h/") {
         let name = &piece[2..];
-        let (start_ms, input) = hour_and_type(name)?;
+        let no_hour = || StageError::new(format!("the state has a piece `{piece}`, which names no hour"));
+        let (start_ms, input) = hour_and_type(name).ok_or_else(no_hour)?;
         let hour = OpenHour::read(&stage.plan, name, &*stage.pieces)?;
         let place = place(input);
         let is_dropped = hour.phase() == Phase::Kept && (place.is_none() || !is_same_way);

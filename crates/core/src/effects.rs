@@ -162,6 +162,15 @@ impl HourNote {
     }
 }
 
+impl<'a> std::iter::Sum<&'a Self> for Tally {
+    fn sum<I: Iterator<Item = &'a Self>>(tallies: I) -> Self {
+        tallies.fold(Self::default(), |mut all, tally| {
+            all.add(tally);
+            all
+        })
+    }
+}
+
 impl Tally {
     /// Whether every record that came in is accounted for.
     #[must_use]

@@ -259,16 +259,8 @@ fn before(committed: &Committed, ends_hold: bool) -> Tally {
     let last = &committed.last;
     match ends_hold && last.until_end {
         true => last.before,
-        false => sum(last.stages.values().map(|said| &said.tally)),
+        false => last.stages.values().map(|said| &said.tally).sum(),
     }
-}
-
-/// What became of records in stages.
-pub(crate) fn sum<'a>(tallies: impl Iterator<Item = &'a Tally>) -> Tally {
-    tallies.fold(Tally::default(), |mut all, tally| {
-        all.add(tally);
-        all
-    })
 }
 
 /// State leaves memory at cuts, so no more is in flight between two of them than there is memory for state; but so many

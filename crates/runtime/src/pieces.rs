@@ -225,7 +225,8 @@ impl Pieces {
         }
         let internal = |error: postcard::Error| RunError::Internal(format!("pieces of state: {error}"));
         let head = crate::ledger::framed(&postcard::to_stdvec(&header).map_err(internal)?)?;
-        let bytes = bodies.iter().map(|body| body.len() as u64).sum::<u64>() + head.len() as u64;
+        let head_bytes = head.len() as u64;
+        let bytes = head_bytes + bodies.iter().map(|body| body.len() as u64).sum::<u64>();
         let (last, Segment { file, length: start, .. }) = match (extent, segment) {
             (Some(extent), Some(segment)) if !begins => (extent.last, segment),
             _ => {
@@ -251,7 +252,7 @@ impl Pieces {
         if start == MAGIC.len() as u64 {
             sync_all(&*self.host, std::iter::once(&*self.dir))?;
         }
-        let body = end - bodies.iter().map(|body| body.len() as u64).sum::<u64>();
+        let body = start + head_bytes;
         let extent = Extent { first: first.min(last), last, length: end };
         let segment = Segment::new(file, end);
         Ok(Written { extent, segment, places: places(&header, last, body) })

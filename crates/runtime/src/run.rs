@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::future::try_join_all;
-use tidemill_core::Positions;
+use tidemill_core::{Positions, Tally};
 use tidemill_topology::Plan;
 use tokio::sync::Notify;
 
@@ -16,7 +16,7 @@ use crate::finite::{Interrupted, can_end};
 use crate::host::System;
 use crate::ledger::{Committed, Ledger};
 use crate::live::Live;
-use crate::opening::{Opening, Planned, sum};
+use crate::opening::{Opening, Planned};
 use crate::region::{Reads, Region, RunConfig};
 use crate::registry::Registry;
 use crate::replay::{Ways, leads};
@@ -71,7 +71,7 @@ impl Handle {
         let mut short = Short::default();
         for region in &*self.regions() {
             let tallies: Vec<_> = region.stages.iter().map(|stage| *stage.tally()).collect();
-            let (now, before) = (sum(tallies.iter()), region.before);
+            let (now, before): (Tally, Tally) = (tallies.iter().sum(), region.before);
             short.letters += (now.dead + now.late).saturating_sub(before.dead + before.late);
             short.refused += now.refused.saturating_sub(before.refused);
         }

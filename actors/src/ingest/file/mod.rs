@@ -15,6 +15,7 @@
 
 mod avro;
 mod ends;
+mod fault;
 mod folders;
 mod identity;
 mod partition;

@@ -68,55 +68,6 @@ enum Turn {
     Later,
 }
 
-/// What is wrong with a file and what to do, what caused it, and whether it may go away by itself.
-fn said(fault: Fault, file: &str, position: u64, packed: Option<&str>) -> (String, Option<std::io::Error>, bool) {
-    match fault {
-        Fault::Shorter => (format!("`{file}` is shorter than it was"), None, false),
-        Fault::Truncated(what) => (
-            format!(
-                "`{file}` ends in the middle of {what}, at byte {position}; all blocks before it were \
-                     delivered. Put the complete file in its place, or take it out of `paths`"
-            ),
-            None,
-            false,
-        ),
-        Fault::Form(what) => {
-            let message = format!(
-                "`{file}` can't be read on at byte {position}: {what}. Repair or replace the file, or \
-                     take it out of `paths`"
-            );
-            (message, None, false)
-        }
-        Fault::Io(error) => match packed {
-            Some(packed) if error.kind() == ErrorKind::UnexpectedEof => (
-                format!(
-                    "`{file}` ends in the middle of its {packed} data, at byte {position} of the \
-                         decompressed stream; all whole records before it were delivered. Put the complete file in its place \
-                         (reading goes on at that position), or take it out of `paths`"
-                ),
-                Some(error),
-                false,
-            ),
-            Some(packed) if error.raw_os_error().is_none() => (
-                format!(
-                    "`{file}` is not sound {packed} data behind byte {position} of the decompressed \
-                         stream: {error}. Put a sound file in its place, take it out of `paths`, or set `compression`"
-                ),
-                Some(error),
-                false,
-            ),
-            _ => (
-                format!(
-                    "can't read `{file}` at byte {position}: {error}; make it readable or take it out of \
-                         `paths`"
-                ),
-                Some(error),
-                true,
-            ),
-        },
-    }
-}
-
 impl FileSource {
     pub(super) fn open(context: &SourceContext, config: Config) -> Result<Self, SourceError> {
         let patterns = Patterns::new(&context.base_dir, config.paths.clone());
@@ -333,11 +284,10 @@ impl FileSource {
             return Ok(());
         }
         let packed = partition.reader.as_ref().and_then(|reader| reader.stream.compression());
-        if matches!(fault, Fault::Shorter) {
+        let Some((message, cause, curable)) = fault.said(&file, position, packed) else {
             self.supersede(index, "is shorter than it was");
             return Ok(());
-        }
-        let (message, cause, curable) = said(fault, &file, position, packed);
+        };
         let cause = cause.map(|cause| Box::new(cause) as Box<dyn std::error::Error + Send + Sync>);
         if self.until_end {
             // The others are read first; nothing is sealed.

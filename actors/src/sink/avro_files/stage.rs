@@ -14,9 +14,9 @@ use super::Config;
 use super::directory::Owner;
 use super::files::{Files, Group};
 use super::hours::{Noted, OpenHour, TypeState};
-use super::state::{Head, hour_and_type, name_of, read, value};
+use super::state::{Head, damaged, name_of, read, value};
 use super::true_hour;
-use crate::by_hour::ByHour;
+use crate::by_hour::{ByHour, hour_and_type};
 use crate::sink::container::Format;
 use crate::sink::encode::RowEncoder;
 use crate::sink::json::scalar_text;
@@ -130,14 +130,14 @@ impl AvroFilesStage {
             self.seen.insert((source.into(), partition.into()), (value(&bytes)?, false));
         }
         for (name, bytes) in read(pieces, "n/")? {
-            let (start_ms, event_type) = hour_and_type(&name)?;
+            let (start_ms, event_type) = hour_and_type(&name).ok_or_else(damaged)?;
             match self.type_named(event_type) {
                 Some(state) => state.noted.restore(start_ms, value(&bytes)?),
                 None => self.strangers.push((format!("n/{name}"), None)),
             }
         }
         for (name, bytes) in read(pieces, "v/")? {
-            let (start_ms, event_type) = hour_and_type(&name)?;
+            let (start_ms, event_type) = hour_and_type(&name).ok_or_else(damaged)?;
             match self.type_named(event_type) {
                 Some(state) => state.revised.restore(start_ms, value(&bytes)?),
                 None => self.strangers.push((format!("v/{name}"), None)),

@@ -64,7 +64,7 @@ struct SavedPart {
     sha256: Vec<u8>,
 }
 
-fn damaged() -> StageError {
+pub(super) fn damaged() -> StageError {
     StageError::new("the state of the sink is damaged: it ends early or does not fit together")
 }
 
@@ -98,11 +98,6 @@ pub(super) fn read(pieces: &dyn PieceReader, prefix: &str) -> Result<Vec<(String
 /// An hour and a type, as names of pieces have them.
 pub(super) fn name_of(prefix: &str, start_ms: i64, event_type: &str) -> String {
     format!("{prefix}{start_ms}/{event_type}")
-}
-
-pub(super) fn hour_and_type(name: &str) -> Result<(i64, &str), StageError> {
-    let (start_ms, event_type) = name.split_once('/').ok_or_else(damaged)?;
-    Ok((start_ms.parse().map_err(|_| damaged())?, event_type))
 }
 
 impl Head {
