@@ -13,11 +13,13 @@ fn follow(place: &Place) -> tidemill_harness::Process {
     place.follow(&["--set", "cut.interval=20ms"])
 }
 
-/// What holds the watermark of `play`, when something does.
-fn held_by(place: &Place) -> Option<String> {
-    let status: Value = serde_json::from_slice(&place.tidemill(&["status", "plays", "--json"]).stdout).ok()?;
-    let types = status["types"].as_array()?;
-    Some(types.iter().find(|of| of["name"] == "play")?["held_by"].as_str()?.to_owned())
+/// Waits until the watermark of `play` is held by this. Something else may hold it first, before it was looked at.
+fn held_by(place: &Place, name: &str) {
+    wait_for(name, || {
+        let status: Value = serde_json::from_slice(&place.tidemill(&["status", "plays", "--json"]).stdout).ok()?;
+        let types = status["types"].as_array()?;
+        (types.iter().find(|of| of["name"] == "play")?["held_by"] == name).then_some(())
+    });
 }
 
 fn line(id: &str, at_ms: i64) -> String {
@@ -40,7 +42,7 @@ fn an_empty_mount_point_is_no_quiet_file_and_what_is_behind_it_is_not_late() {
     std::fs::rename(place.path("data"), place.path("away")).expect("the file system is not mounted");
     std::fs::create_dir(place.path("data")).expect("its mount point");
     let child = follow(&place);
-    assert_eq!(wait_for("the file that is missing", || held_by(&place)), "lines/data/first");
+    held_by(&place, "lines/data/first");
     std::fs::remove_dir(place.path("data")).expect("the mount point");
     std::fs::rename(place.path("away"), place.path("data")).expect("it is mounted");
     let manifest = sealed(&place, "play", HOUR + MINUTE);
@@ -56,15 +58,22 @@ fn a_folder_that_is_not_there_yet_holds_hours_and_is_named_when_it_is_given_up()
     minutes(&place, "0ms", &files("20ms").replace("\"data/*\"", "\"data/*\", \"late/*\""));
     place.write("data/first", line("a", HOUR) + &line("b", HOUR + MINUTE));
     let child = follow(&place);
-    assert_eq!(wait_for("the folder that is missing", || held_by(&place)), "lines/late/*");
+    held_by(&place, "lines/late/*");
     let ready = place.tidemill(&["status", "plays", "--json"]);
     let status: Value = serde_json::from_slice(&ready.stdout).expect("JSON");
     let waits_for = status["sources"][0]["waits_for"].as_str().expect("it waits");
     assert!(waits_for.contains("late/*"), "{waits_for}");
     child.stop();
     assert_eq!(manifests(&place.out(), "play").len(), 0);
-    // How long it has been missing is in the cuts: runs that each end before that give it up in time.
-    add_lines(&place, "hold_at_most = \"2500ms\"");
+}
+
+/// How long it has been missing is in the cuts.
+#[test]
+fn runs_that_each_end_before_it_give_up_a_folder_that_is_not_there() {
+    let place = Place::new();
+    minutes(&place, "0ms", &files("20ms").replace("\"data/*\"", "\"data/*\", \"late/*\""));
+    place.write("data/first", line("a", HOUR) + &line("b", HOUR + MINUTE));
+    add_lines(&place, "hold_at_most = \"5s\"");
     let begin = std::time::Instant::now();
     let mut runs = 0;
     let manifest = loop {
