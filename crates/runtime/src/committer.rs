@@ -87,6 +87,7 @@ async fn commit(region: &Region, dir: &RegionDir, ledger: &mut Ledger, mut job: 
     let write = || region.pieces.write(job.record.cut, &job.pieces, std::mem::take(&mut makes_room));
     let written = waiting_for_room(region, write).await?;
     job.record.pieces = Some(written.extent);
+    region.committed().leave_out_known(&mut job.record);
     failpoint::at("pieces-synced").await;
     waiting_for_room(region, || ledger.append(&job.record)).await?;
     failpoint::at("ledger-synced").await;

@@ -35,7 +35,7 @@ pub(crate) fn consistent(
                 format!("the ledger of region `{to}` is gone: how far its pond `{}` was delivered is lost", pond.name);
             return Err(RunError::Corrupt { what, path });
         };
-        let at = offset_in(&read.last.positions, &pond.name);
+        let at = offset_in(&read.positions, &pond.name);
         if !(first..=end).contains(&at) {
             let what = format!(
                 "region `{to}` has read the pond `{}` up to byte {at}, but region `{from}` has bytes {first} to {end} of it: one of their ledgers has lost records",

@@ -52,7 +52,7 @@ impl Said {
         let last = &committed.last;
         let position = |partitions: &BTreeMap<Arc<str>, PartitionPosition>| Some(partitions.get("p")?.next);
         let logs = committed.logs.values().flatten().map(|(log, length)| (log.name.clone(), *length)).collect();
-        Self { cut: last.cut, position: last.positions.get("s").and_then(position).unwrap_or(0), logs }
+        Self { cut: last.cut, position: committed.positions.get("s").and_then(position).unwrap_or(0), logs }
     }
 
     /// What follows from a cut with this position and this Log.
@@ -85,12 +85,13 @@ impl LedgerAlone {
         let position = PartitionPosition { next: next.position, resume: String::new(), ended: false };
         let name = LogName { home: Home::State, name: log.to_owned() };
         let stage = StageRecord { logs: vec![(name, next.logs[log])], ..StageRecord::default() };
-        let record = Record {
+        let mut record = Record {
             cut: next.cut,
             positions: BTreeMap::from([("s".into(), BTreeMap::from([("p".into(), position)]))]),
             stages: BTreeMap::from([("stage".into(), stage)]),
             ..Record::default()
         };
+        self.committed.leave_out_known(&mut record);
         self.ledger.append(&record)?;
         self.committed.apply(record);
         Ok(())

@@ -1,6 +1,6 @@
 //! The ledger: the append-only, checksummed file of cuts. Its last whole record is where a restart goes on.
 //!
-//! A ledger file `ledger-<generation>.log` begins with the 8 bytes `TIDELDG4`. A record is: length of the payload
+//! A ledger file `ledger-<generation>.log` begins with the 8 bytes `TIDELDG5`. A record is: length of the payload
 //! (u32, little-endian), CRC32C of the payload (u32, little-endian), payload (JSON, see [`Record`]). The first record
 //! of a file is a *base* that says everything; each later one says what changed. A new file begins at every start and
 //! when the file has grown to 16 MiB.
@@ -8,197 +8,25 @@
 //! Only an incomplete tail may be dropped: a record that runs beyond the end of the file, or the very last one with a wrong checksum.
 //! Anything else is corruption, and is refused.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-use tidemill_core::{CutId, Horizon, LogName, Positions, Publication, SealReason, Tally};
 use tidemill_topology::Fingerprint;
 
 use crate::error::RunError;
 use crate::failpoint;
 use crate::host::{Host, HostFile, Open};
-use crate::logs::{Lengths, sync_all};
-use crate::pieces::Extent;
-use crate::producers;
-use crate::progress::Newest;
-use crate::silence::Silences;
+use crate::logs::sync_all;
+
+mod committed;
+mod record;
+
+pub(crate) use committed::Committed;
+pub(crate) use record::{Ends, Hours, Record, StageRecord};
 
 /// The last byte is the version of all that a state directory holds.
-pub(crate) const MAGIC: &[u8; 8] = b"TIDELDG4";
+pub(crate) const MAGIC: &[u8; 8] = b"TIDELDG5";
 const FILE_BYTES_MAX: u64 = 16 << 20;
-
-/// One commit.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Record {
-    /// Whether everything before it is void.
-    pub(crate) base: bool,
-    pub(crate) cut: CutId,
-    /// Wall clock, milliseconds since 1970.
-    pub(crate) at_ms: i64,
-    /// All positions at the barrier.
-    pub(crate) positions: Positions,
-    /// The newest event seen, by source and partition.
-    pub(crate) progress: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Newest>>,
-    /// Types whose horizon moved.
-    pub(crate) horizons: Vec<Horizon>,
-    /// Starts of hours that have had events since the cut before, and had none before that; in base records, of all
-    /// that
-    /// are not sealed.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) opened: Hours,
-    /// Types with late events that are in no revision yet, with the wall clock of the first cut that has any.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) revising: BTreeMap<Arc<str>, i64>,
-    /// Producers that were heard of since the cut before.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) producers: producers::ByType,
-    /// For how long partitions have been silent, by source.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) silent: BTreeMap<Arc<str>, Silences>,
-    /// The pieces of the stages' state.
-    pub(crate) pieces: Option<Extent>,
-    /// What the cut says of each stage.
-    pub(crate) stages: BTreeMap<Arc<str>, StageRecord>,
-    /// Fingerprint of the topology; in base records only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) fingerprint: Option<Fingerprint>,
-    /// Number of the run that it belongs to: processes that go on to the same ends are one.
-    #[serde(default)]
-    pub(crate) run: u64,
-    /// It is of a run to the end of the input.
-    #[serde(default)]
-    pub(crate) until_end: bool,
-    /// Where that run ends; said when more of it is known, and in base records.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) ends: Option<Ends>,
-    /// What had become of records in all stages when that run began.
-    #[serde(default, skip_serializing_if = "is_nothing")]
-    pub(crate) before: Tally,
-    /// All ends are reached: nothing is read any more until everything is sealed.
-    #[serde(default)]
-    pub(crate) closing: bool,
-    /// The input was read to its end and everything is sealed.
-    #[serde(default)]
-    pub(crate) finished: bool,
-}
-
-fn is_nothing(tally: &Tally) -> bool {
-    *tally == Tally::default()
-}
-
-/// Starts of hours, by type.
-pub(crate) type Hours = BTreeMap<Arc<str>, BTreeSet<i64>>;
-
-/// Positions behind the last records of a run to the end, by source and partition.
-pub(crate) type Ends = BTreeMap<Arc<str>, BTreeMap<Arc<str>, u64>>;
-
-/// What a cut says of one stage.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct StageRecord {
-    /// Lengths of the Logs that were written since the cut before.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) logs: Vec<(LogName, u64)>,
-    /// Logs that become files, in this order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) publications: Vec<Publication>,
-    /// Logs that are not needed any more.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) retired: Vec<LogName>,
-    /// What became of all its records.
-    pub(crate) tally: Tally,
-}
-
-/// All records of a ledger, added up.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Committed {
-    pub(crate) last: Record,
-    pub(crate) sealed_before_ms: BTreeMap<Arc<str>, i64>,
-    /// Hours that have events and are not sealed.
-    pub(crate) open: Hours,
-    pub(crate) producers: producers::ByType,
-    pub(crate) logs: BTreeMap<Arc<str>, Lengths>,
-    pub(crate) fingerprint: Option<Fingerprint>,
-    /// Where the run to the end ends, if it is one.
-    pub(crate) ends: Option<Ends>,
-}
-
-impl Committed {
-    pub(crate) fn apply(&mut self, record: Record) {
-        if record.base {
-            *self = Self::default();
-        }
-        for (event_type, starts) in &record.opened {
-            self.open.entry(event_type.clone()).or_default().extend(starts);
-        }
-        for horizon in &record.horizons {
-            self.sealed_before_ms.insert(horizon.event_type.clone(), horizon.sealed_before_ms);
-            if let Some(open) = self.open.get_mut(&horizon.event_type) {
-                // Horizons are starts of hours.
-                *open = open.split_off(&horizon.sealed_before_ms);
-            }
-        }
-        for (event_type, heard) in &record.producers {
-            let known = self.producers.entry(event_type.clone()).or_default();
-            known.extend(heard.clone());
-            if known.len() > 2 * producers::PRODUCERS_MAX {
-                known.retain(|_, heard| heard.is_remembered(i64::MIN, record.at_ms));
-            }
-        }
-        for (stage, said) in &record.stages {
-            let logs = self.logs.entry(stage.clone()).or_default();
-            logs.extend(said.logs.iter().cloned());
-            for name in said.publications.iter().map(|publication| &publication.log).chain(&said.retired) {
-                logs.remove(name);
-            }
-        }
-        if record.ends.is_some() || !record.until_end {
-            self.ends.clone_from(&record.ends);
-        }
-        if record.fingerprint.is_some() {
-            self.fingerprint.clone_from(&record.fingerprint);
-        }
-        self.last = record;
-    }
-
-    /// Another run begins: it has ends of its own, if any.
-    pub(crate) fn begin(&mut self, run: u64) {
-        if self.last.run != run {
-            (self.last.run, self.last.until_end, self.last.closing) = (run, false, false);
-            self.ends = None;
-        }
-    }
-
-    /// One record that says everything, with the effects of the last one.
-    pub(crate) fn base(&self) -> Record {
-        let mut record = Record { base: true, fingerprint: self.fingerprint.clone(), ..self.last.clone() };
-        record.horizons = (self.sealed_before_ms.iter())
-            .map(|(event_type, before_ms)| Horizon::new(event_type.clone(), *before_ms, SealReason::Watermark))
-            .collect();
-        record.ends.clone_from(&self.ends);
-        record.opened.clone_from(&self.open);
-        record.producers.clone_from(&self.producers);
-        for producers in record.producers.values_mut() {
-            producers.retain(|_, heard| heard.is_remembered(i64::MIN, record.at_ms));
-        }
-        for (stage, logs) in &self.logs {
-            let said = record.stages.entry(stage.clone()).or_default();
-            said.logs = logs.iter().map(|(name, length)| (name.clone(), *length)).collect();
-        }
-        record
-    }
-
-    /// The same when the effects of the last record are done.
-    fn base_without_effects(&self) -> Record {
-        let mut record = self.base();
-        for said in record.stages.values_mut() {
-            said.publications.clear();
-            said.retired.clear();
-        }
-        record
-    }
-}
 
 /// An open ledger.
 pub(crate) struct Ledger {
@@ -428,7 +256,7 @@ mod tests {
         Arc::new(crate::host::System)
     }
 
-    fn record(cut: CutId) -> Record {
+    fn record(cut: u64) -> Record {
         Record { cut, ..Record::default() }
     }
 

@@ -208,7 +208,7 @@ impl Opening {
         let mut reads = Vec::new();
         let into = |name: &str| self.ponds.iter().any(|pond| *pond.name == *name && pond.to == index);
         for pond in shared.iter().filter(|shared| into(&shared.name)) {
-            pond.consumed(offset_in(&committed.last.positions, &pond.name));
+            pond.consumed(offset_in(&committed.positions, &pond.name));
             reads.push(pond.clone());
         }
         (fills, reads)

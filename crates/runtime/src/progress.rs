@@ -114,7 +114,7 @@ impl Progress {
     /// As a cut has it. `made_of`: for each type, those that are made of it. `now_ms`: by the wall clock, which may
     /// have been set back since.
     pub(crate) fn at(cut: &Committed, made_of: BTreeMap<Arc<str>, Vec<Arc<str>>>, now_ms: i64) -> Self {
-        let mut seen = cut.last.progress.clone();
+        let mut seen = cut.progress.clone();
         // Nothing has come, and nobody was heard of, later than now.
         for newest in seen.values_mut().flat_map(BTreeMap::values_mut) {
             newest.arrived_at_ms = newest.arrived_at_ms.min(now_ms);

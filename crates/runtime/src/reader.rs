@@ -124,8 +124,8 @@ impl Reading {
         let _alarm = Alarm { region: self.region.clone(), whose: "reader" };
         (self.positions, self.silent_before) = {
             let committed = self.region.committed();
-            let positions = committed.last.positions.get(&self.name()).cloned().unwrap_or_default();
-            let silent_before = Before::of(committed.last.silent.get(&self.name()), &positions);
+            let positions = committed.positions.get(&self.name()).cloned().unwrap_or_default();
+            let silent_before = Before::of(committed.silent.get(&self.name()), &positions);
             (positions, silent_before)
         };
         // A barrier may come before the pond can be opened. What can't be read is told when it is.
@@ -247,7 +247,7 @@ impl Reading {
         let (cut, positions) = {
             let committed = self.region.committed();
             let cut = committed.last.cut;
-            let positions = (cut > self.told_cut).then(|| committed.last.positions.get(&self.name()).cloned());
+            let positions = (cut > self.told_cut).then(|| committed.positions.get(&self.name()).cloned());
             (cut, positions.flatten())
         };
         if let Some(positions) = positions {

@@ -445,7 +445,7 @@ impl SourceShared {
     /// Tells the pond that it is the end of how far it was read, as of the last cut.
     pub(crate) fn tell_pond(&self, region: &Region) {
         let Some(pond) = &self.pond else { return };
-        pond.consumed(offset_in(&region.committed().last.positions, &pond.name));
+        pond.consumed(offset_in(&region.committed().positions, &pond.name));
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, SourceState> {

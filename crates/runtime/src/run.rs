@@ -180,7 +180,7 @@ pub fn last_cut(state_root: &Path) -> Result<Option<u64>, RunError> {
 /// When the ledger is damaged.
 pub fn last_positions(state_root: &Path) -> Result<Positions, RunError> {
     let committed = Ledger::peek(&System, state_root)?;
-    Ok(committed.map(|(committed, _)| committed.last.positions).unwrap_or_default())
+    Ok(committed.map(|(committed, _)| committed.positions).unwrap_or_default())
 }
 
 /// Whether a topology can go on with a state directory, if there is a cut in it. Touches nothing.

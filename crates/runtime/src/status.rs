@@ -341,7 +341,7 @@ impl Region {
     }
 
     fn source_status(&self) -> Vec<SourceStatus> {
-        let positions = self.committed().last.positions.clone();
+        let positions = self.committed().positions.clone();
         // Where nothing was ever replayed, nobody needs to be told so.
         let is_told = |source: &&Arc<SourceShared>| {
             let has_any = source.state().positions.as_ref().is_some_and(|positions| !positions.is_empty());

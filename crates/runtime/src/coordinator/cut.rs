@@ -110,6 +110,7 @@ impl InFlight {
             cut: self.cut,
             at_ms: self.seals.at_ms,
             positions: std::mem::take(&mut self.positions),
+            gone: BTreeMap::new(),
             progress: progress.seen.clone(),
             horizons: self.seals.horizons.clone(),
             revising: progress.revising.clone(),

@@ -73,7 +73,7 @@ impl Requests {
         let path = dir.join("lock");
         let lock = locked(&path)?.ok_or(ReplayError::Busy { path })?;
         let committed = Ledger::peek(&System, state_root)?;
-        let mut last = committed.map_or(0, |(committed, _)| number_in(&committed.last.positions));
+        let mut last = committed.map_or(0, |(committed, _)| number_in(&committed.positions));
         let mut before = HashMap::new();
         for path in System.list(&dir).map_err(RunError::io("list", &dir))? {
             let Some(number) = number_of(&path) else { continue };

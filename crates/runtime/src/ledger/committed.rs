@@ -1,0 +1,209 @@
+//! What all records of a ledger say together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tidemill_core::{Horizon, Positions, SealReason};
+use tidemill_topology::Fingerprint;
+
+use super::record::{Ends, Hours, Record, Seen};
+use crate::logs::Lengths;
+use crate::producers;
+use crate::silence::Silences;
+
+/// All records of a ledger, added up.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Committed {
+    /// The last one. Positions, progress and silences of all of them are beside it.
+    pub(crate) last: Record,
+    pub(crate) positions: Positions,
+    pub(crate) progress: Seen,
+    pub(crate) silent: BTreeMap<Arc<str>, Silences>,
+    pub(crate) sealed_before_ms: BTreeMap<Arc<str>, i64>,
+    /// Hours that have events and are not sealed.
+    pub(crate) open: Hours,
+    pub(crate) producers: producers::ByType,
+    pub(crate) logs: BTreeMap<Arc<str>, Lengths>,
+    pub(crate) fingerprint: Option<Fingerprint>,
+    /// Where the run to the end ends, if it is one.
+    pub(crate) ends: Option<Ends>,
+}
+
+impl Committed {
+    pub(crate) fn apply(&mut self, mut record: Record) {
+        if record.base {
+            *self = Self::default();
+        }
+        update(&mut self.positions, std::mem::take(&mut record.positions));
+        for (source, names) in std::mem::take(&mut record.gone) {
+            if let Some(positions) = self.positions.get_mut(&source) {
+                positions.retain(|name, _| !names.contains(name));
+            }
+        }
+        update(&mut self.progress, std::mem::take(&mut record.progress));
+        self.silent.extend(std::mem::take(&mut record.silent));
+        for (event_type, starts) in &record.opened {
+            self.open.entry(event_type.clone()).or_default().extend(starts);
+        }
+        for horizon in &record.horizons {
+            self.sealed_before_ms.insert(horizon.event_type.clone(), horizon.sealed_before_ms);
+            if let Some(open) = self.open.get_mut(&horizon.event_type) {
+                // Horizons are starts of hours.
+                *open = open.split_off(&horizon.sealed_before_ms);
+            }
+        }
+        for (event_type, heard) in &record.producers {
+            let known = self.producers.entry(event_type.clone()).or_default();
+            known.extend(heard.clone());
+            if known.len() > 2 * producers::PRODUCERS_MAX {
+                known.retain(|_, heard| heard.is_remembered(i64::MIN, record.at_ms));
+            }
+        }
+        for (stage, said) in &record.stages {
+            let logs = self.logs.entry(stage.clone()).or_default();
+            logs.extend(said.logs.iter().cloned());
+            for name in said.publications.iter().map(|publication| &publication.log).chain(&said.retired) {
+                logs.remove(name);
+            }
+        }
+        if record.ends.is_some() || !record.until_end {
+            self.ends.clone_from(&record.ends);
+        }
+        if record.fingerprint.is_some() {
+            self.fingerprint.clone_from(&record.fingerprint);
+        }
+        self.last = record;
+    }
+
+    /// Takes out of a record what is known already. So a record costs what moved, however many partitions there are.
+    pub(crate) fn leave_out_known(&self, record: &mut Record) {
+        for (source, known) in &self.positions {
+            let Some(positions) = record.positions.get(source) else { continue };
+            let gone: BTreeSet<_> = known.keys().filter(|name| !positions.contains_key(*name)).cloned().collect();
+            if !gone.is_empty() {
+                record.gone.insert(source.clone(), gone);
+            }
+        }
+        leave_out(&mut record.positions, &self.positions);
+        leave_out(&mut record.progress, &self.progress);
+        record.silent.retain(|source, silent| self.silent.get(source) != Some(silent));
+    }
+
+    /// Another run begins: it has ends of its own, if any.
+    pub(crate) fn begin(&mut self, run: u64) {
+        if self.last.run != run {
+            (self.last.run, self.last.until_end, self.last.closing) = (run, false, false);
+            self.ends = None;
+        }
+    }
+
+    /// One record that says everything, with the effects of the last one.
+    pub(crate) fn base(&self) -> Record {
+        let mut record = Record { base: true, fingerprint: self.fingerprint.clone(), ..self.last.clone() };
+        record.horizons = (self.sealed_before_ms.iter())
+            .map(|(event_type, before_ms)| Horizon::new(event_type.clone(), *before_ms, SealReason::Watermark))
+            .collect();
+        record.positions.clone_from(&self.positions);
+        record.progress.clone_from(&self.progress);
+        record.silent.clone_from(&self.silent);
+        record.ends.clone_from(&self.ends);
+        record.opened.clone_from(&self.open);
+        record.producers.clone_from(&self.producers);
+        for producers in record.producers.values_mut() {
+            producers.retain(|_, heard| heard.is_remembered(i64::MIN, record.at_ms));
+        }
+        for (stage, logs) in &self.logs {
+            let said = record.stages.entry(stage.clone()).or_default();
+            said.logs = logs.iter().map(|(name, length)| (name.clone(), *length)).collect();
+        }
+        record
+    }
+
+    /// The same when the effects of the last record are done.
+    pub(super) fn base_without_effects(&self) -> Record {
+        let mut record = self.base();
+        for said in record.stages.values_mut() {
+            said.publications.clear();
+            said.retired.clear();
+        }
+        record
+    }
+}
+
+/// By source and partition.
+type Nested<T> = BTreeMap<Arc<str>, BTreeMap<Arc<str>, T>>;
+
+fn update<T>(known: &mut Nested<T>, moved: Nested<T>) {
+    for (source, partitions) in moved {
+        known.entry(source).or_default().extend(partitions);
+    }
+}
+
+/// What is left of `whole` is what is not known. A source that has nothing else stays, if it is new.
+fn leave_out<T: PartialEq>(whole: &mut Nested<T>, known: &Nested<T>) {
+    whole.retain(|source, partitions| {
+        let Some(known) = known.get(source) else { return true };
+        partitions.retain(|name, value| known.get(name) != Some(&*value));
+        !partitions.is_empty()
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_xoshiro::SplitMix64;
+    use rand_xoshiro::rand_core::{Rng, SeedableRng};
+    use tidemill_core::PartitionPosition;
+
+    use super::*;
+    use crate::ledger::{frame, records};
+    use crate::progress::Newest;
+
+    /// The record as it comes out of a file.
+    fn written(record: &Record) -> Record {
+        let bytes = [&crate::ledger::MAGIC[..], &frame(record).expect("bytes")].concat();
+        records(&bytes, std::path::Path::new("ledger")).expect("a record").0.remove(0)
+    }
+
+    fn whole(random: &mut SplitMix64, cut: u64, before: &Record) -> Record {
+        let mut record = Record { base: false, cut, ..before.clone() };
+        let source: Arc<str> = format!("s{}", random.next_u64() % 3).into();
+        let partition: Arc<str> = format!("p{}", random.next_u64() % 4).into();
+        let positions = record.positions.entry(source.clone()).or_default();
+        if random.next_u64().is_multiple_of(4) {
+            positions.remove(&partition);
+        } else {
+            let at = PartitionPosition { next: cut, resume: String::new(), ended: cut.is_multiple_of(7) };
+            positions.insert(partition.clone(), at);
+            let newest = Newest { at_ms: (cut / 2) as i64, arrived_at_ms: cut as i64 };
+            record.progress.entry(source.clone()).or_default().insert(partition.clone(), newest);
+        }
+        let silent = record.silent.entry(source).or_default();
+        match cut.is_multiple_of(3) {
+            true => drop(silent.insert(partition, cut)),
+            false => silent.clear(),
+        }
+        record
+    }
+
+    #[test]
+    fn what_changed_adds_up_to_the_whole_through_bases_anywhere() {
+        for seed in 0..200 {
+            let mut random = SplitMix64::seed_from_u64(seed);
+            let (mut committed, mut last) = (Committed::default(), Record::default());
+            for cut in 1..40 {
+                last = whole(&mut random, cut, &last);
+                let mut record = last.clone();
+                committed.leave_out_known(&mut record);
+                let moved: usize = record.positions.values().map(BTreeMap::len).sum();
+                assert!(moved <= 1, "seed {seed}: {moved} positions for one that moved");
+                committed.apply(written(&record));
+                if random.next_u64().is_multiple_of(5) {
+                    let base = written(&committed.base());
+                    committed.apply(base);
+                }
+                let said = (&committed.positions, &committed.progress, &committed.silent);
+                assert_eq!(said, (&last.positions, &last.progress, &last.silent), "seed {seed}, cut {cut}");
+            }
+        }
+    }
+}
