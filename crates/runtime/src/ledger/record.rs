@@ -31,8 +31,8 @@ pub(crate) struct Record {
     pub(crate) progress: Seen,
     /// Types whose horizon moved.
     pub(crate) horizons: Vec<Horizon>,
-    /// Starts of hours that have had events since the cut before, and had none before that; in base records, of all that
-    /// are not sealed.
+    /// Starts of hours that have had events since the cut before, and had none before that; in base records, of all
+    /// that are not sealed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) opened: Hours,
     /// Types with late events that are in no revision yet, with the wall clock of the first cut that has any.
