@@ -82,12 +82,12 @@ async fn commit(region: &Region, dir: &RegionDir, ledger: &mut Ledger, mut job: 
     sync_all(host, paths.iter().map(PathBuf::as_path))?;
     failpoint::at("logs-synced").await;
     leave_out_same(region, &mut job.pieces)?;
+    region.committed().leave_out_known(&mut job.record);
     // What makes room needs room first: not where there is none.
     let mut makes_room = true;
     let write = || region.pieces.write(job.record.cut, &job.pieces, std::mem::take(&mut makes_room));
     let written = waiting_for_room(region, write).await?;
     job.record.pieces = Some(written.extent);
-    region.committed().leave_out_known(&mut job.record);
     failpoint::at("pieces-synced").await;
     waiting_for_room(region, || ledger.append(&job.record)).await?;
     failpoint::at("ledger-synced").await;
