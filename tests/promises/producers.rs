@@ -19,7 +19,7 @@ fn hosts(place: &Place, lease: &str) {
     place.write("mark.avsc", MARK);
     let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
     let text = text
-        .replace("allowed_lateness = \"30d\"", "allowed_lateness = \"0ms\"\nbucket = \"1m\"\nmax_ahead = \"10000d\"")
+        .replace("allowed_lateness = \"30d\"", "allowed_lateness = \"0ms\"\nbucket = \"1m\"")
         .replace("rescan = \"50ms\"", "rescan = \"50ms\"\nidle_timeout = \"1d\"")
         .replace("[types.play]", &format!("[types.play]\nproducer = \"who\"\nlease = {lease:?}"))
         .replace("{ const = \"play\" }", "{ column = 0 }");

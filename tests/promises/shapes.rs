@@ -16,7 +16,7 @@ fn topology(place: &Place, play: &str, skip: &str, tables: &str) {
     place.plays("");
     let types = [("play", play), ("skip", skip)]
         .map(|(name, more)| format!("[types.{name}]\nschema = \"play.avsc\"\ntime = \"at\"\nid = [\"id\"]\n{more}\n"));
-    let head = "[topology]\nname = \"plays\"\nbucket = \"1m\"\nallowed_lateness = \"0ms\"\n";
+    let head = "[topology]\nname = \"plays\"\nbucket = \"1m\"\nallowed_lateness = \"0ms\"\nmax_ahead = \"36500d\"\n";
     let letters = "[sinks.dead_letters]\nkind = \"avro_files\"\npath = \"_dead_letters/{year}-{month}-{day}T{hour}\"\n";
     let letters = format!("{letters}from = [\"parse.dead_letters\"]\n").replace("{hour}", "{hour}{minute}");
     place.write("plays.toml", format!("{head}{}{tables}{letters}", types.concat()));

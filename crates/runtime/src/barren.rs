@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidemill_core::PartitionPosition;
 use tokio::time::Instant;
 
-use crate::progress::Newest;
+use crate::reached::Newest;
 
 /// How often partitions are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -171,7 +171,7 @@ fn drawn(pond: &mut PondReader, bucket_ms: i64, enough_bytes: u64) -> Result<Tak
         let is_first = bytes == 0;
         match pond.draw() {
             Ok(Drawn::Rows(batch, id, length)) => {
-                seen.extend(Seen::of(&batch, Counts::of(&batch, bucket_ms).hours(), false));
+                seen.extend(Seen::of(&batch, Counts::of(&batch, bucket_ms).hours(), None));
                 let input = Input::Rows(batch);
                 books.give(&input, bucket_ms);
                 parts.push(Part::Delivery(input, id));

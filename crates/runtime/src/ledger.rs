@@ -22,7 +22,7 @@ mod committed;
 mod record;
 
 pub(crate) use committed::Committed;
-pub(crate) use record::{Ends, Hours, Record, StageRecord};
+pub(crate) use record::{Ends, Hours, Names, Record, Seen, StageRecord};
 
 /// The last byte is the version of all that a state directory holds.
 pub(crate) const MAGIC: &[u8; 8] = b"TIDELDG5";

@@ -50,6 +50,7 @@ mod producers;
 mod progress;
 mod publish;
 mod published;
+mod reached;
 mod reader;
 mod region;
 mod registry;

@@ -5,37 +5,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-use tidemill_core::{Batch, DEAD_LETTER_TYPE, LatePolicy, TimeColumn, Totals};
+use tidemill_core::{Batch, DEAD_LETTER_TYPE, LatePolicy, Totals};
 
-use crate::ledger::{Committed, Hours};
+use crate::ledger::{self, Committed, Hours};
 use crate::producers::{self, Heard};
+use crate::reached::Reached;
 
 /// How often producers are looked through for those that can be forgotten.
 const FORGET_EVERY_MS: i64 = 60_000;
 
-/// The event of a partition with the highest event time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Newest {
-    /// Its event time, or that of its arrival if that is before it, in milliseconds.
-    pub(crate) at_ms: i64,
-    /// When it arrived (wall clock), in milliseconds since 1970.
-    pub(crate) arrived_at_ms: i64,
-}
-
-impl Newest {
-    /// How far event time has come when nothing more had arrived until `quiet_ms`: as far on as the clock. What was as long on its way as
-    /// the newest event would be here. Never beyond the clock.
-    pub(crate) fn when_quiet(self, quiet_ms: i64) -> i64 {
-        self.at_ms.saturating_add(quiet_ms.saturating_sub(self.arrived_at_ms).max(0))
-    }
-}
-
 /// Highest event times and open hours.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Progress {
-    /// The newest event, by source and partition.
-    pub(crate) seen: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Newest>>,
+    /// How far partitions have come, by source.
+    pub(crate) seen: ledger::Seen,
+    /// Those of them that gave something since a record was made.
+    moved: ledger::Names,
     /// Starts of hours with events that are not sealed, by type.
     pub(crate) open: Hours,
     /// Those of them that have begun since a record was made, where records are.
@@ -62,7 +47,7 @@ pub(crate) struct Seen {
     source: Arc<str>,
     partition: Arc<str>,
     event_type: Arc<str>,
-    newest: Newest,
+    reached: Reached,
     /// Events by start of their hour.
     hours: BTreeMap<i64, u64>,
     /// What it says of producers, and the types that it says it of.
@@ -75,29 +60,17 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Looks at the event times of a batch, of which the totals are known. One pass over the time column.
-    /// Of producers it notes what the batch says only where hours wait for them: not behind ponds.
-    pub(crate) fn of(batch: &Batch, totals: &[(i64, Totals)], hears: bool) -> Option<Self> {
-        let times = TimeColumn::of(&batch.records, batch.event_type.time)?;
-        let arrived_at_ms = batch.arrived_at_ms;
-        let (mut max_ms, mut max_past_ms) = (i64::MIN, i64::MIN);
-        for row in batch.indexes() {
-            let time = times.ms(row);
-            max_ms = max_ms.max(time);
-            if time <= arrived_at_ms {
-                max_past_ms = max_past_ms.max(time);
-            }
-        }
+    /// Looks at the event times of a batch, of which the totals are known. `max_ahead_ms` is given where hours wait for
+    /// what sources and producers show: not behind ponds.
+    pub(crate) fn of(batch: &Batch, totals: &[(i64, Totals)], max_ahead_ms: Option<i64>) -> Option<Self> {
+        let reached = Reached::of(batch, max_ahead_ms.unwrap_or(i64::MAX))?;
         let hours = totals.iter().map(|(start_ms, totals)| (*start_ms, totals.events)).collect();
-        // An event from the future has a wrong clock, and proves nothing as long as there are others. Where all are like that, by a
-        // little for the most part, they count as of their arrival.
-        let at_ms = if max_past_ms > i64::MIN { max_past_ms } else { max_ms.min(arrived_at_ms) };
-        (max_ms > i64::MIN).then(|| Self {
+        Some(Self {
             source: batch.origin.source.clone(),
             partition: batch.origin.partition.clone(),
             event_type: batch.event_type.name.clone(),
-            newest: Newest { at_ms, arrived_at_ms },
-            heard: if hears { producers::heard_in(batch) } else { BTreeMap::new() },
+            reached,
+            heard: max_ahead_ms.map(|_| producers::heard_in(batch)).unwrap_or_default(),
             heard_of: match &batch.event_type.producers {
                 Some(producers) if !producers.marks.is_empty() => producers.marks.clone(),
                 _ => vec![batch.event_type.name.clone()],
@@ -116,9 +89,7 @@ impl Progress {
     pub(crate) fn at(cut: &Committed, made_of: BTreeMap<Arc<str>, Vec<Arc<str>>>, now_ms: i64) -> Self {
         let mut seen = cut.progress.clone();
         // Nothing has come, and nobody was heard of, later than now.
-        for newest in seen.values_mut().flat_map(BTreeMap::values_mut) {
-            newest.arrived_at_ms = newest.arrived_at_ms.min(now_ms);
-        }
+        seen.values_mut().flat_map(BTreeMap::values_mut).for_each(|reached| reached.not_later_than(now_ms));
         let mut revising = cut.last.revising.clone();
         revising.values_mut().for_each(|since_ms| *since_ms = (*since_ms).min(now_ms));
         let sealed_before_ms = cut.sealed_before_ms.clone();
@@ -143,7 +114,7 @@ impl Progress {
     /// Takes note of a batch. Hours that are sealed stay so: their events are late, and open nothing.
     pub(crate) fn see(&mut self, seen: &Seen, bucket_ms: i64) {
         if *seen.event_type != *DEAD_LETTER_TYPE && !seen.is_replay {
-            self.see_time(&seen.source, &seen.partition, seen.newest);
+            self.see_time(&seen.source, &seen.partition, &seen.reached);
             for event_type in seen.heard_of.iter().filter(|_| !seen.heard.is_empty()) {
                 self.hear(event_type, &seen.heard);
             }
@@ -174,7 +145,10 @@ impl Progress {
     /// Takes over what a stage has seen up to a barrier. Returns the types that had events of sealed hours.
     pub(crate) fn merge(&mut self, other: &Self, bucket_ms: i64) -> Vec<Arc<str>> {
         for (source, partitions) in &other.seen {
-            partitions.iter().for_each(|(partition, newest)| self.see_time(source, partition, *newest));
+            for (partition, reached) in partitions {
+                self.see_time(source, partition, reached);
+                self.moved.entry(source.clone()).or_default().insert(partition.clone());
+            }
         }
         self.into_next.extend(other.into_next.iter().cloned());
         other.producers.iter().for_each(|(event_type, heard)| self.hear(event_type, heard));
@@ -218,11 +192,23 @@ impl Progress {
         self.opened.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
+    /// How far partitions have come that gave something since it was asked last.
+    pub(crate) fn take_moved(&mut self) -> ledger::Seen {
+        let moved = std::mem::take(&mut self.moved).into_iter().filter_map(|(source, names)| {
+            let seen = self.seen.get(&source)?;
+            let reached = names.into_iter().filter_map(|name| Some((name.clone(), seen.get(&name)?.clone())));
+            let reached = reached.collect();
+            Some((source, reached))
+        });
+        moved.collect()
+    }
+
     /// The wall clock was set forward by so much, or back: what was seen by it, was seen as long ago as before.
     pub(crate) fn shift(&mut self, step_ms: i64) {
         let shift = |at_ms: &mut i64| *at_ms = at_ms.saturating_add(step_ms);
-        let newest = self.seen.values_mut().flat_map(BTreeMap::values_mut);
-        newest.for_each(|newest| shift(&mut newest.arrived_at_ms));
+        self.seen.values_mut().flat_map(BTreeMap::values_mut).for_each(|reached| reached.shift(step_ms));
+        let names = self.seen.iter().map(|(source, seen)| (source.clone(), seen.keys().cloned().collect()));
+        self.moved = names.collect();
         let producers = self.producers.values_mut().flat_map(BTreeMap::values_mut);
         producers.for_each(|heard| shift(&mut heard.heard_at_ms));
         self.revising.values_mut().for_each(shift);
@@ -240,11 +226,11 @@ impl Progress {
         }
     }
 
-    fn see_time(&mut self, source: &Arc<str>, partition: &Arc<str>, newest: Newest) {
+    fn see_time(&mut self, source: &Arc<str>, partition: &Arc<str>, reached: &Reached) {
         let partitions = self.seen.entry(source.clone()).or_default();
-        let known = partitions.entry(partition.clone()).or_insert(newest);
-        if newest.at_ms > known.at_ms {
-            *known = newest;
+        match partitions.get_mut(partition) {
+            Some(known) => known.add(reached),
+            None => drop(partitions.insert(partition.clone(), reached.clone())),
         }
     }
 
@@ -305,19 +291,12 @@ impl Progress {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_is_quiet_goes_on_with_the_clock_at_its_distance_and_never_beyond_it() {
-        let newest = Newest { at_ms: 1_000, arrived_at_ms: 5_000 };
-        assert_eq!(newest.when_quiet(4_000), 1_000, "a proof from before it says nothing");
-        assert_eq!(newest.when_quiet(5_700), 1_700);
-    }
-
     fn seen(event_type: &str, hour: i64) -> Seen {
         Seen {
             source: "s".into(),
             partition: "p".into(),
             event_type: event_type.into(),
-            newest: Newest { at_ms: hour, arrived_at_ms: hour },
+            reached: Reached::at(hour, hour),
             hours: BTreeMap::from([(hour, 1)]),
             heard: BTreeMap::new(),
             heard_of: Vec::new(),
@@ -343,9 +322,9 @@ mod tests {
         let mut progress = Progress::default();
         let heard = |heard_at_ms| BTreeMap::from([("p".into(), Heard { at_ms: 5, heard_at_ms, ended_ms: None })]);
         let batch = Seen { heard: heard(1_000), heard_of: vec!["a".into()], ..seen("a", 0) };
-        progress.see(&Seen { newest: Newest { at_ms: 3, arrived_at_ms: 900 }, ..batch }, 10);
+        progress.see(&Seen { reached: Reached::at(3, 900), ..batch }, 10);
         progress.shift(600);
-        assert_eq!(progress.seen["s"]["p"], Newest { at_ms: 3, arrived_at_ms: 1_500 });
+        assert_eq!(progress.seen["s"]["p"], Reached::at(3, 1_500));
         assert_eq!(progress.producers["a"], heard(1_600));
     }
 

@@ -357,7 +357,7 @@ impl Region {
                 name: name.to_string(),
                 position: position.next,
                 committed: before.and_then(|before| before.get(name)).map_or(0, |position| position.next),
-                max_event_ms: seen.and_then(|seen| seen.get(name)).map(|newest| newest.at_ms),
+                max_event_ms: seen.and_then(|seen| seen.get(name)?.last()).map(|newest| newest.at_ms),
                 ended: position.ended,
                 idle: state.idle.contains_key(name),
                 silent_ms: state.silence(name, position).as_millis() as u64,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidemill_topology::Origin;
 
-use crate::progress::Newest;
+use crate::reached::{Newest, Quiet, Reached};
 use crate::region::Region;
 
 /// See the module.
@@ -44,6 +44,8 @@ pub(crate) fn watermark(region: &Region, origins: &[Origin], now_ms: i64) -> Wat
     };
     let hold_ms = region.plan.limits.hold_at_most_ms;
     let is_too_long = |silence: Duration| silence.as_millis() > hold_ms.unsigned_abs().into();
+    let quiet = Quiet { now_ms, begun_ms: region.listens_since_ms(now_ms) };
+    let at_rest = |reached: &Reached| reached.at_rest(quiet, &region.plan.limits);
     for origin in origins {
         let source = &region.sources[origin.source];
         let name = &region.node(source.node).name;
@@ -75,12 +77,13 @@ pub(crate) fn watermark(region: &Region, origins: &[Origin], now_ms: i64) -> Wat
         // Everybody who needs both takes the source's state first.
         let progress = region.progress();
         let seen = progress.seen.get(name);
-        for (partition, newest) in seen.into_iter().flat_map(|seen| origin.among(seen)) {
+        for (partition, reached) in seen.into_iter().flat_map(|seen| origin.among(seen)) {
             if state.positions.is_none() {
-                shown.without.push(without(name, Some(partition), Some(newest.at_ms)));
-                shown.add(Some(*newest), Standing::Quiet(now_ms.saturating_sub(hold_ms)));
+                let newest = at_rest(reached);
+                shown.without.push(without(name, Some(partition), newest.map(|newest| newest.at_ms)));
+                shown.add(newest, Standing::Quiet(now_ms.saturating_sub(hold_ms)));
             } else if !positions.contains_key(partition) {
-                shown.add(Some(*newest), Standing::Ended);
+                shown.add(at_rest(reached), Standing::Ended);
             }
         }
         // Those of which not even the position is known.
@@ -92,16 +95,21 @@ pub(crate) fn watermark(region: &Region, origins: &[Origin], now_ms: i64) -> Wat
             }
         }
         for (partition, position) in origin.among(positions) {
-            let newest = seen.and_then(|seen| seen.get(partition)).copied();
+            let reached = seen.and_then(|seen| seen.get(partition));
+            let newest = reached.and_then(at_rest);
             let standing = match state.idle.get(partition) {
                 Some(proven_ms) => Standing::Quiet(*proven_ms),
                 None if position.ended => Standing::Ended,
                 None if is_too_long(state.silence(partition, position)) => {
-                    let at_ms = newest.map(|newest: Newest| newest.at_ms);
+                    let at_ms = newest.map(|newest| newest.at_ms);
                     shown.without.push(without(name, Some(partition), at_ms));
                     Standing::Quiet(now_ms.saturating_sub(hold_ms))
                 }
                 None => Standing::Active,
+            };
+            let newest = match standing {
+                Standing::Active => reached.and_then(|reached| reached.newest),
+                Standing::Quiet(_) | Standing::Ended => newest,
             };
             if newest.is_none() && matches!(standing, Standing::Active) {
                 return Watermark::held_by(format!("{name}/{partition}"));

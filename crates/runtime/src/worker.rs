@@ -318,10 +318,11 @@ fn done(region: &Region, stage: &StageShared, item: &Numbered, outcome: Outcome)
         Shape::Rows => &[],
         _ => &effects.batches[..],
     };
+    let max_ahead_ms = region.plan.limits.max_ahead_ms;
     let seen = made
         .iter()
         .chain(&dead)
-        .filter_map(|batch| Seen::of(batch, Counts::of(batch, bucket_ms).hours(), true))
+        .filter_map(|batch| Seen::of(batch, Counts::of(batch, bucket_ms).hours(), Some(max_ahead_ms)))
         .collect();
     // A replayed letter is like any other event behind the stage where it entered.
     for batch in effects.batches.iter_mut().filter(|batch| batch.origin.enters.as_ref() == Some(&node.name)) {

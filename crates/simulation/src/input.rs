@@ -28,6 +28,9 @@ pub(crate) struct Input {
     pub(crate) poison: BTreeSet<String>,
 }
 
+/// The time of the one event that is far ahead of all others: more than the hours without events that get manifests.
+pub(crate) const FAR_MS: i64 = EPOCH_MS + 8 * 86_400_000;
+
 /// An event that may come several times.
 #[derive(Debug)]
 pub(crate) struct Event {
@@ -38,7 +41,7 @@ pub(crate) struct Event {
 }
 
 impl Input {
-    pub(crate) fn roll(dice: &mut Dice, graph: Option<&Graph>) -> Self {
+    pub(crate) fn roll(dice: &mut Dice, graph: Option<&Graph>, has_outlier: bool) -> Self {
         let mut input = Self::default();
         let least = graph.map_or(1, |graph| graph.sources as u64);
         let partitions = dice.between(least, 4.max(least)) as usize;
@@ -47,6 +50,7 @@ impl Input {
         let count = dice.between(20, 400);
         let poison = dice.below(count);
         let step_ms = dice.between(200, 3_000) as i64;
+        let outlier = if has_outlier { dice.below(count) } else { count };
         let mut portion = Vec::new();
         for number in 0..count {
             if dice.one_in(40) {
@@ -56,7 +60,10 @@ impl Input {
             let back_ms = if dice.one_in(12) { dice.below(200_000) } else { dice.below(8_000) } as i64;
             // Now and then nothing happens for some hours.
             let leap_ms = if number > count / 2 { (count % 5) as i64 * HOUR_MS } else { 0 };
-            let at_ms = EPOCH_MS + leap_ms + (number as i64 * step_ms - back_ms).max(0);
+            let at_ms = match number == outlier {
+                true => FAR_MS + back_ms,
+                false => EPOCH_MS + leap_ms + (number as i64 * step_ms - back_ms).max(0),
+            };
             let who = if number == poison { POISON.to_owned() } else { "w".repeat(dice.below(120) as usize) };
             let id = format!("id{number:05}");
             if number == poison {

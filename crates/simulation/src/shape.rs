@@ -40,6 +40,10 @@ pub(crate) struct Shape {
     pub(crate) restates: bool,
     /// Hours wait for producers, most of which are heard of once and never again, for so long.
     pub(crate) lease_ms: Option<u64>,
+    /// One event has a time that is far from all others.
+    pub(crate) outlier: bool,
+    /// Nothing is given up within the life of a process.
+    pub(crate) is_patient: bool,
 }
 
 /// What becomes of late events.
@@ -79,13 +83,16 @@ impl Shape {
             first_is_strict: dice.one_in(2),
             restates: dice.one_in(2),
             lease_ms: *dice.pick(&[None, Some(1_000), Some(20_000)]),
+            outlier: dice.one_in(3),
+            is_patient: dice.one_in(3),
         }
     }
 
     fn text(&self, partitions: usize) -> String {
         let mut text = String::from(
-            "[topology]\nname = \"simulated\"\nbucket = \"1m\"\nallowed_lateness = \"10s\"\nhold_at_most = \"1s\"\nmax_ahead = \"1d\"\n",
+            "[topology]\nname = \"simulated\"\nbucket = \"1m\"\nallowed_lateness = \"10s\"\nmax_ahead = \"1d\"\n",
         );
+        text += if self.is_patient { "hold_at_most = \"30d\"\n" } else { "hold_at_most = \"1s\"\n" };
         text += match self.late {
             Late::DeadLetters => "",
             Late::Revisions { bounded: true } => "late = \"revise\"\nlate_within = \"2m\"\nlate_delay = \"200ms\"\n",

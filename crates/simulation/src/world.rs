@@ -52,7 +52,7 @@ impl World {
     fn roll(dice: &mut Dice, dir: &Path) -> Self {
         let shape = Shape::roll(dice);
         Self {
-            input: Arc::new(Input::roll(dice, shape.graph.as_ref())),
+            input: Arc::new(Input::roll(dice, shape.graph.as_ref(), shape.outlier)),
             shape,
             machine: Arc::new(Mutex::new(Machine { disk: Disk::default(), now_ms: EPOCH_MS + 10 * 86_400_000 })),
             outside: Arc::default(),
@@ -83,7 +83,7 @@ pub fn simulate(seed: u64, dir: &Path) -> Outcome {
     let mut public: BTreeMap<PathBuf, Vec<u8>> = BTreeMap::new();
     let mut left = dice.below(7);
     // The last but one may read all there is, and wait until everything is sealed by itself.
-    let mut rests = dice.one_in(6);
+    let mut rests = dice.one_in(6) && !(world.shape.outlier && world.shape.is_patient);
     loop {
         let fate = match left {
             0 if rests => Fate::rest(&mut dice),

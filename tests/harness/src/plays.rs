@@ -23,6 +23,8 @@ impl Place {
             [topology]
             name = "plays"
             allowed_lateness = "30d"
+            # Events of long ago are believed alone, as new ones are.
+            max_ahead = "36500d"
             [types.play]
             schema = "play.avsc"
             time = "at"

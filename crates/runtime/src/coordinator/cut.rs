@@ -111,7 +111,7 @@ impl InFlight {
             at_ms: self.seals.at_ms,
             positions: std::mem::take(&mut self.positions),
             gone: BTreeMap::new(),
-            progress: progress.seen.clone(),
+            progress: progress.take_moved(),
             horizons: self.seals.horizons.clone(),
             revising: progress.revising.clone(),
             producers,

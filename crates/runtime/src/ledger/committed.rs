@@ -85,7 +85,6 @@ impl Committed {
             }
         }
         leave_out(&mut record.positions, &self.positions);
-        leave_out(&mut record.progress, &self.progress);
         record.silent.retain(|source, silent| self.silent.get(source) != Some(silent));
     }
 
@@ -156,7 +155,7 @@ mod tests {
 
     use super::*;
     use crate::ledger::{frame, records};
-    use crate::progress::Newest;
+    use crate::reached::Reached;
 
     /// The record as it comes out of a file.
     fn written(record: &Record) -> Record {
@@ -174,7 +173,7 @@ mod tests {
         } else {
             let at = PartitionPosition { next: cut, resume: String::new(), ended: cut.is_multiple_of(7) };
             positions.insert(partition.clone(), at);
-            let newest = Newest { at_ms: (cut / 2) as i64, arrived_at_ms: cut as i64 };
+            let newest = Reached::at((cut / 2) as i64, cut as i64);
             record.progress.entry(source.clone()).or_default().insert(partition.clone(), newest);
         }
         let silent = record.silent.entry(source).or_default();

@@ -9,7 +9,7 @@ use tidemill_topology::Fingerprint;
 
 use crate::pieces::Extent;
 use crate::producers;
-use crate::progress::Newest;
+use crate::reached::Reached;
 use crate::silence::Silences;
 
 /// One commit.
@@ -26,7 +26,7 @@ pub(crate) struct Record {
     /// Partitions that have no position any more, by source.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) gone: Names,
-    /// The newest event seen, by source and partition, where there was a newer one since the cut before.
+    /// How far partitions have come that gave something since the cut before.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) progress: Seen,
     /// Types whose horizon moved.
@@ -75,8 +75,8 @@ fn is_nothing(tally: &Tally) -> bool {
     *tally == Tally::default()
 }
 
-/// The newest event by source and partition.
-pub(crate) type Seen = BTreeMap<Arc<str>, BTreeMap<Arc<str>, Newest>>;
+/// How far partitions have come, by source.
+pub(crate) type Seen = BTreeMap<Arc<str>, BTreeMap<Arc<str>, Reached>>;
 
 /// Partitions by source.
 pub(crate) type Names = BTreeMap<Arc<str>, BTreeSet<Arc<str>>>;
