@@ -51,8 +51,17 @@ fn promtool_takes_the_shipped_configuration_and_every_alarm_is_explained() {
 
 #[test]
 fn objectives_and_their_alarms_say_what_they_should_of_a_type_that_is_skewed_late_and_incomplete() {
+    rules_do_what_is_expected("slo.yml", "slo_test.yml");
+}
+
+#[test]
+fn the_alarm_of_an_event_far_ahead_fires_and_falls_silent() {
+    rules_do_what_is_expected("alerts.yml", "alerts_test.yml");
+}
+
+fn rules_do_what_is_expected(rules: &str, test: &str) {
     let place = Place::new();
-    for (from, to) in [("deploy/slo.yml", "slo.yml"), ("tests/data/slo_test.yml", "test.yml")] {
+    for (from, to) in [(format!("deploy/{rules}"), rules), (format!("tests/data/{test}"), "test.yml")] {
         place.write(to, std::fs::read(root().join(from)).expect("a file of rules"));
     }
     let tested = with_input(Command::new("promtool").args(["test", "rules"]).arg(place.path("test.yml")), b"");

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use metrics::{Label, counter, gauge};
 use tidemill_core::DEAD_LETTER_TYPE;
 
-use crate::status::Status;
+use crate::status::{PartitionStatus, Status};
 
 /// What a metric is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +73,12 @@ pub const METRICS: &[MetricSpec] = &[
         Gauge,
         &["source", "partition"],
         "Position of the partition in the last committed cut.",
+    ),
+    spec(
+        "tidemill_partition_far_ahead",
+        Gauge,
+        &["source", "partition"],
+        "1 while the newest event of the partition is so far ahead of its others that no hour is sealed because of it.",
     ),
     spec(
         "tidemill_partition_lag_events",
@@ -315,6 +321,23 @@ pub fn histograms(status: &Status) -> String {
     text
 }
 
+/// Sets the figures of a partition.
+fn of_partition(partition: &PartitionStatus, mut set: impl FnMut(&'static str, f64)) {
+    set("tidemill_partition_committed_position", partition.committed as f64);
+    set("tidemill_partition_far_ahead", f64::from(u8::from(partition.far_ahead_ms.is_some())));
+    set("tidemill_partition_position", partition.position as f64);
+    set("tidemill_partition_silent_seconds", partition.silent_ms as f64 / 1e3);
+    if let Some(events) = partition.lag_events {
+        set("tidemill_partition_lag_events", events as f64);
+    }
+    if let Some(ms) = partition.lag_ms {
+        set("tidemill_partition_lag_seconds", ms as f64 / 1e3);
+    }
+    if let Some(time) = partition.max_event_ms {
+        set("tidemill_partition_max_event_timestamp_seconds", time as f64 / 1e3);
+    }
+}
+
 /// Copies a status into the recorder. Counters never go back, although a restored stage counts again.
 pub fn export(status: &Status, held_before: &mut Vec<(String, String)>) {
     let topology = Label::new("topology", status.topology.clone());
@@ -368,18 +391,7 @@ pub fn export(status: &Status, held_before: &mut Vec<(String, String)>) {
         set("tidemill_source_waiting", &label, if source.waits_for.is_some() { 1.0 } else { 0.0 });
         for partition in &source.partitions {
             let label = [("source", source.name.as_str()), ("partition", partition.name.as_str())];
-            set("tidemill_partition_committed_position", &label, partition.committed as f64);
-            set("tidemill_partition_position", &label, partition.position as f64);
-            set("tidemill_partition_silent_seconds", &label, partition.silent_ms as f64 / 1e3);
-            if let Some(events) = partition.lag_events {
-                set("tidemill_partition_lag_events", &label, events as f64);
-            }
-            if let Some(ms) = partition.lag_ms {
-                set("tidemill_partition_lag_seconds", &label, ms as f64 / 1e3);
-            }
-            if let Some(time) = partition.max_event_ms {
-                set("tidemill_partition_max_event_timestamp_seconds", &label, time as f64 / 1e3);
-            }
+            of_partition(partition, |name, value| set(name, &label, value));
         }
     }
     for stage in &status.stages {

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tidemill_core::{Batch, DEAD_LETTER_TYPE, LatePolicy, Totals};
+use tidemill_core::{Batch, DEAD_LETTER_TYPE, LatePolicy, Limits, Totals};
 
 use crate::ledger::{self, Committed, Hours};
 use crate::producers::{self, Heard};
@@ -21,6 +21,8 @@ pub(crate) struct Progress {
     pub(crate) seen: ledger::Seen,
     /// Those of them that gave something since a record was made.
     moved: ledger::Names,
+    /// Those of which it was said that an event is far ahead.
+    far_ahead: ledger::Names,
     /// Starts of hours with events that are not sealed, by type.
     pub(crate) open: Hours,
     /// Those of them that have begun since a record was made, where records are.
@@ -190,6 +192,25 @@ impl Progress {
     /// Hours that have begun since it was asked last.
     pub(crate) fn take_opened(&mut self) -> Hours {
         self.opened.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Says of which partitions an event is far ahead of the others, once of each that gave something since a record was
+    /// made.
+    pub(crate) fn tell_far_ahead(&mut self, limits: &Limits) {
+        for (source, names) in &self.moved {
+            let told = self.far_ahead.entry(source.clone()).or_default();
+            for name in names {
+                let reached = &self.seen[source][name];
+                let Some(at_ms) = reached.far_ahead_ms(limits) else {
+                    told.remove(name);
+                    continue;
+                };
+                if told.insert(name.clone()) {
+                    let (time, partition) = (tidemill_core::format_time_ms(at_ms), name);
+                    tracing::warn!(%source, %partition, %time, "an event is far ahead of the others of its partition: no hour is sealed because of it until two more agree, or nothing has come for `hold_at_most`");
+                }
+            }
+        }
     }
 
     /// How far partitions have come that gave something since it was asked last.

@@ -1,8 +1,8 @@
 //! How far a partition has come in event time, and which of its events are believed.
 //!
-//! One wrong time must not move a watermark. An event that arrives at most `max_ahead` behind its time is checked by the
-//! clock, and is believed alone. What is older, as in a backlog, is believed by others: a partition has come as far as
-//! three of its last 64 events.
+//! One wrong time must not move a watermark. An event that arrives at most `max_ahead` behind its time is checked by
+//! the clock, and is believed alone. Older ones, as in a backlog, are compared with each other: a partition has come as
+//! far as three of its last 64 events.
 
 use serde::{Deserialize, Serialize};
 use tidemill_core::{Batch, Limits, TimeColumn};
@@ -54,14 +54,6 @@ pub(crate) struct Reached {
     recent: Vec<i64>,
 }
 
-/// How long a partition has had nothing more.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Quiet {
-    pub(crate) now_ms: i64,
-    /// Since when anything could have been heard of it.
-    pub(crate) begun_ms: i64,
-}
-
 impl Reached {
     /// What the rows of one batch show. One pass over the time column, and another over the last rows of a batch that
     /// has old ones. `max_ahead_ms`: how old an event may be that is believed alone.
@@ -80,8 +72,8 @@ impl Reached {
         if max_ms == i64::MIN {
             return None;
         }
-        // An event from the future has a wrong clock, and proves nothing as long as there are others. Where all are like
-        // that, by a little for the most part, they count as of their arrival.
+        // An event from the future has a wrong clock, and proves nothing as long as there are others. Where all are
+        // like that, by a little for the most part, they count as of their arrival.
         let at_ms = if max_past_ms > i64::MIN { max_past_ms } else { max_ms.min(arrived_at_ms) };
         let newest = Newest { at_ms, arrived_at_ms };
         let mut reached = Self { newest: None, beyond: Some(newest), arrived_at_ms, recent: Vec::new() };
@@ -127,16 +119,17 @@ impl Reached {
     }
 
     /// The newest event that is believed when there is nothing more: the few that end a backlog are its last ones. What
-    /// is far beyond them is believed when nothing has come for `hold_at_most`.
-    pub(crate) fn at_rest(&self, quiet: Quiet, limits: &Limits) -> Option<Newest> {
-        let Some(beyond) = self.beyond else { return self.newest };
-        let silent_ms = quiet.now_ms.saturating_sub(self.arrived_at_ms.max(quiet.begun_ms));
-        if self.newest.is_none() || silent_ms > limits.hold_at_most_ms {
-            return Some(beyond);
-        }
+    /// is far beyond them is believed when nothing has come from anywhere for `hold_at_most`.
+    pub(crate) fn at_rest(&self, silent_ms: i64, limits: &Limits) -> Option<Newest> {
+        if silent_ms > limits.hold_at_most_ms { self.last() } else { self.last_in_steps(limits) }
+    }
+
+    /// The newest event that is no farther on than a step from those before it. The first ones are compared with
+    /// nothing.
+    fn last_in_steps(&self, limits: &Limits) -> Option<Newest> {
+        let (Some(beyond), Some(mut newest)) = (self.beyond, self.newest) else { return self.last() };
         let mut later: Vec<i64> = self.recent.iter().copied().chain([beyond.at_ms]).collect();
         later.sort_unstable();
-        let mut newest = self.newest?;
         let step_ms = limits.max_ahead_ms.max(limits.bucket_ms.saturating_mul(STEP_HOURS));
         for at_ms in later {
             if at_ms > newest.at_ms && at_ms.saturating_sub(newest.at_ms) <= step_ms {
@@ -144,6 +137,12 @@ impl Reached {
             }
         }
         Some(newest)
+    }
+
+    /// The time of the newest event, when it is so far ahead of the others that it is not believed.
+    pub(crate) fn far_ahead_ms(&self, limits: &Limits) -> Option<i64> {
+        let near_ms = self.last_in_steps(limits)?.at_ms;
+        self.beyond.map(|beyond| beyond.at_ms).filter(|at_ms| *at_ms > near_ms)
     }
 
     /// Nothing has come later than now: the wall clock may have been set back.
@@ -189,11 +188,12 @@ mod tests {
         all
     }
 
+    fn limits() -> Limits {
+        Limits { hold_at_most_ms: 6 * HOUR, max_ahead_ms: HOUR, bucket_ms: HOUR, ..tidemill_testkit::limits() }
+    }
+
     fn at_rest(reached: &Reached, silent_ms: i64) -> Option<i64> {
-        let limits =
-            Limits { hold_at_most_ms: 6 * HOUR, max_ahead_ms: HOUR, bucket_ms: HOUR, ..tidemill_testkit::limits() };
-        let quiet = Quiet { now_ms: reached.arrived_at_ms + silent_ms, begun_ms: 0 };
-        reached.at_rest(quiet, &limits).map(|newest| newest.at_ms)
+        reached.at_rest(silent_ms, &limits()).map(|newest| newest.at_ms)
     }
 
     #[test]
@@ -232,6 +232,8 @@ mod tests {
         assert_eq!(at_rest(&reached, 0), Some(HOUR));
         assert_eq!(at_rest(&reached, 6 * HOUR), Some(HOUR));
         assert_eq!(at_rest(&reached, 6 * HOUR + 1), Some(YEAR + 1));
+        assert_eq!(reached.far_ahead_ms(&limits()), Some(YEAR + 1));
+        assert_eq!(old(&[1, 2, 3, HOUR]).far_ahead_ms(&limits()), None);
     }
 
     #[test]

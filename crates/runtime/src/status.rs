@@ -141,6 +141,9 @@ pub struct PartitionStatus {
     pub committed: u64,
     /// Highest event time, in milliseconds since 1970.
     pub max_event_ms: Option<i64>,
+    /// Event time of its newest event, where it is so far ahead of the others that no hour is sealed because of it.
+    #[serde(default)]
+    pub far_ahead_ms: Option<i64>,
     /// Read to an end that stays.
     pub ended: bool,
     /// Holds no hour although it has not ended.
@@ -358,6 +361,7 @@ impl Region {
                 position: position.next,
                 committed: before.and_then(|before| before.get(name)).map_or(0, |position| position.next),
                 max_event_ms: seen.and_then(|seen| seen.get(name)?.last()).map(|newest| newest.at_ms),
+                far_ahead_ms: seen.and_then(|seen| seen.get(name)?.far_ahead_ms(&self.plan.limits)),
                 ended: position.ended,
                 idle: state.idle.contains_key(name),
                 silent_ms: state.silence(name, position).as_millis() as u64,

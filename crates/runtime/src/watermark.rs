@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidemill_topology::Origin;
 
-use crate::reached::{Newest, Quiet, Reached};
+use crate::reached::{Newest, Reached};
 use crate::region::Region;
 
 /// See the module.
@@ -34,18 +34,19 @@ pub(crate) struct Without {
     pub(crate) newest_ms: Option<i64>,
 }
 
+impl Without {
+    fn of(source: &Arc<str>, partition: Option<&Arc<str>>, newest_ms: Option<i64>) -> Self {
+        Self { source: source.clone(), partition: partition.cloned(), newest_ms }
+    }
+}
+
 /// The watermark of the types that come from there.
 pub(crate) fn watermark(region: &Region, origins: &[Origin], now_ms: i64) -> Watermark {
     let mut shown = Shown::default();
-    let without = |source: &Arc<str>, partition: Option<&Arc<str>>, newest_ms: Option<i64>| Without {
-        source: source.clone(),
-        partition: partition.cloned(),
-        newest_ms,
-    };
     let hold_ms = region.plan.limits.hold_at_most_ms;
     let is_too_long = |silence: Duration| silence.as_millis() > hold_ms.unsigned_abs().into();
-    let quiet = Quiet { now_ms, begun_ms: region.listens_since_ms(now_ms) };
-    let at_rest = |reached: &Reached| reached.at_rest(quiet, &region.plan.limits);
+    let silent_ms = now_ms.saturating_sub(last_arrival_ms(region, origins).max(region.listens_since_ms(now_ms)));
+    let at_rest = |reached: &Reached| reached.at_rest(silent_ms, &region.plan.limits);
     for origin in origins {
         let source = &region.sources[origin.source];
         let name = &region.node(source.node).name;
@@ -59,18 +60,13 @@ pub(crate) fn watermark(region: &Region, origins: &[Origin], now_ms: i64) -> Wat
             None => return Watermark::held_by(format!("{name} (not open yet)")),
         };
         if origin.among(positions).next().is_none() {
-            let what = match (origin.partitions.first(), &state.waits_for) {
-                (Some(partition), _) => Some(format!("{name}/{partition} (not there)")),
-                (None, Some(_)) => Some(format!("{name} (waits)")),
-                (None, None) => None,
-            };
-            match what {
+            match not_there(name, origin, state.waits_for.is_some()) {
                 // It was waited for since the start.
                 Some(_) if is_given_up || is_too_long(region.opened.elapsed()) => {
-                    shown.without.push(without(name, origin.partitions.first(), None));
+                    shown.without.push(Without::of(name, origin.partitions.first(), None));
                 }
                 Some(what) => return Watermark::held_by(what),
-                None if is_given_up => shown.without.push(without(name, None, None)),
+                None if is_given_up => shown.without.push(Without::of(name, None, None)),
                 None => {}
             }
         }
@@ -80,7 +76,7 @@ pub(crate) fn watermark(region: &Region, origins: &[Origin], now_ms: i64) -> Wat
         for (partition, reached) in seen.into_iter().flat_map(|seen| origin.among(seen)) {
             if state.positions.is_none() {
                 let newest = at_rest(reached);
-                shown.without.push(without(name, Some(partition), newest.map(|newest| newest.at_ms)));
+                shown.without.push(Without::of(name, Some(partition), newest.map(|newest| newest.at_ms)));
                 shown.add(newest, Standing::Quiet(now_ms.saturating_sub(hold_ms)));
             } else if !positions.contains_key(partition) {
                 shown.add(at_rest(reached), Standing::Ended);
@@ -90,26 +86,25 @@ pub(crate) fn watermark(region: &Region, origins: &[Origin], now_ms: i64) -> Wat
         for (partition, silence) in state.silent.iter().filter(|(name, _)| !positions.contains_key(*name)) {
             match is_of(origin, partition) {
                 false => {}
-                true if is_too_long(*silence) => shown.without.push(without(name, Some(partition), None)),
+                true if is_too_long(*silence) => shown.without.push(Without::of(name, Some(partition), None)),
                 true => return Watermark::held_by(format!("{name}/{partition}")),
             }
         }
         for (partition, position) in origin.among(positions) {
             let reached = seen.and_then(|seen| seen.get(partition));
-            let newest = reached.and_then(at_rest);
+            let mut newest = reached.and_then(at_rest);
             let standing = match state.idle.get(partition) {
                 Some(proven_ms) => Standing::Quiet(*proven_ms),
                 None if position.ended => Standing::Ended,
                 None if is_too_long(state.silence(partition, position)) => {
                     let at_ms = newest.map(|newest| newest.at_ms);
-                    shown.without.push(without(name, Some(partition), at_ms));
+                    shown.without.push(Without::of(name, Some(partition), at_ms));
                     Standing::Quiet(now_ms.saturating_sub(hold_ms))
                 }
-                None => Standing::Active,
-            };
-            let newest = match standing {
-                Standing::Active => reached.and_then(|reached| reached.newest),
-                Standing::Quiet(_) | Standing::Ended => newest,
+                None => {
+                    newest = reached.and_then(|reached| reached.newest);
+                    Standing::Active
+                }
             };
             if newest.is_none() && matches!(standing, Standing::Active) {
                 return Watermark::held_by(format!("{name}/{partition}"));
@@ -120,6 +115,24 @@ pub(crate) fn watermark(region: &Region, origins: &[Origin], now_ms: i64) -> Wat
         }
     }
     shown.watermark()
+}
+
+/// When the last event of any of these arrived.
+fn last_arrival_ms(region: &Region, origins: &[Origin]) -> i64 {
+    let progress = region.progress();
+    let of = |origin: &Origin| {
+        let seen = progress.seen.get(&region.node(region.sources[origin.source].node).name)?;
+        origin.among(seen).map(|(_, reached)| reached.arrived_at_ms).max()
+    };
+    origins.iter().filter_map(of).max().unwrap_or(i64::MIN)
+}
+
+/// What hours wait for where a source has none of the partitions that a type comes from.
+fn not_there(name: &str, origin: &Origin, waits: bool) -> Option<String> {
+    match origin.partitions.first() {
+        Some(partition) => Some(format!("{name}/{partition} (not there)")),
+        None => waits.then(|| format!("{name} (waits)")),
+    }
 }
 
 /// Whether a partition of which nothing is known may be meant: it is named, or files of a pattern that may have the

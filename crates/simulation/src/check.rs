@@ -65,9 +65,7 @@ pub(crate) fn check(world: &World, disk: &Disk, violations: &mut Vec<String>) {
                     letters.extend(rows.iter().map(letter));
                     continue;
                 }
-                if world.shape.is_patient && start_ms >= FAR_MS && text(&manifest, "/reason") != "end_of_input" {
-                    violations.push(format!("{}: one event far ahead was believed", dir.display()));
-                }
+                violations.extend(believes_one(world, &manifest, dir));
                 let sink = text(&manifest, "/sink");
                 let revision = manifest.pointer("/revision").and_then(Json::as_u64).unwrap_or(u64::MAX);
                 if revision == 0 {
@@ -115,6 +113,13 @@ pub(crate) fn check(world: &World, disk: &Disk, violations: &mut Vec<String>) {
     if world.shape.keyed {
         checking.delivered("keyed", outside.kept.values().flatten());
     }
+}
+
+/// Whether an hour was sealed because of one event far ahead.
+fn believes_one(world: &World, manifest: &Json, dir: &Path) -> Option<String> {
+    let is_sealed_by_it = hour_ms(manifest) >= FAR_MS && text(manifest, "/reason") != "end_of_input";
+    let what = || format!("{}: one event far ahead was believed", dir.display());
+    (world.shape.is_patient && is_sealed_by_it).then(what)
 }
 
 /// Whether a cut has sealed more hours of a sink than a step.

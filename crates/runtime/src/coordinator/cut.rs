@@ -145,6 +145,7 @@ impl Coordinator {
         let producers = cut.see(region, progress);
         cut.seal(region, progress);
         self.has_told_of_open = region.tell_of_open(progress, self.has_told_of_open);
+        progress.tell_far_ahead(&region.plan.limits);
         let mut record = cut.record(region, progress, producers);
         record.ends = region.ends_to_tell(&mut self.ends_of);
         let mut pieces = BTreeMap::new();
