@@ -2,8 +2,8 @@
 //!
 //! The filter is a split block Bloom filter (Putze, Sanders and Singler 2007, "Cache-, Hash- and Space-Efficient Bloom
 //! Filters", in the form of the Apache Parquet format): 12 bits an id, one cache line a question, wrong once in some
-//! 250 questions about ids
-//! that are not there. Ids are keyed hashes, so their own bits serve as its hash.
+//! 250 questions about ids that are not there. Ids are keyed hashes, so their own bits serve as its hash: the top ones
+//! pick the block, so that it is filled from its beginning to its end.
 
 use serde::{Deserialize, Serialize};
 use tidemill_core::{PieceChanges, PieceReader, StageError};
@@ -48,7 +48,7 @@ impl Run {
     }
 
     fn spot(&self, id: u128) -> (usize, [u32; 8]) {
-        let block = ((u64::from((id >> 32) as u32) * self.filter.len() as u64) >> 32) as usize;
+        let block = ((u64::from((id >> 96) as u32) * self.filter.len() as u64) >> 32) as usize;
         (block, SALTS.map(|salt| 1 << ((id as u32).wrapping_mul(salt) >> 27)))
     }
 
@@ -103,14 +103,13 @@ impl Runs {
         Ok(bytes.as_chunks::<16>().0.iter().map(|id| u128::from_le_bytes(*id)).collect())
     }
 
-    /// Writes ids as one more run; merges runs of about one size.
+    /// Writes sorted ids as one more run; merges runs of about one size.
     pub(super) fn add(
         &mut self,
         mut ids: Vec<u128>,
         pieces: &dyn PieceReader,
         changes: &mut PieceChanges,
     ) -> Result<(), StageError> {
-        ids.sort_unstable();
         // The last ones are the smallest: each is at least twice as large as the next, or there are few of a size.
         loop {
             let near = self.runs.iter().rev().take_while(|run| run.ids <= 2 * ids.len() as u64).count();
@@ -127,7 +126,8 @@ impl Runs {
                 }
                 changes.push((run.head(&self.name), None));
             }
-            ids.sort_unstable();
+            // Of a few sorted parts.
+            ids.sort();
         }
         let blocks = (ids.len() as u64 * FILTER_BITS).div_ceil(256).max(1) as usize;
         let mut run =
@@ -135,7 +135,8 @@ impl Runs {
         self.next += 1;
         for (number, block) in ids.chunks(BLOCK_IDS).enumerate() {
             run.firsts.push(block[0]);
-            let bytes = block.iter().flat_map(|id| id.to_le_bytes()).collect();
+            let mut bytes = Vec::with_capacity(block.len() * 16);
+            block.iter().for_each(|id| bytes.extend_from_slice(&id.to_le_bytes()));
             changes.push((run.block(&self.name, number), Some(bytes)));
         }
         for id in &ids {
@@ -185,12 +186,13 @@ mod tests {
         let mut runs = Runs::new(7, 1);
         let mut number = 0;
         for part in 0..23 {
-            let ids: Vec<u128> = (0..500 + part * 40)
+            let mut ids: Vec<u128> = (0..500 + part * 40)
                 .map(|_| {
                     number += 1;
                     spread(number)
                 })
                 .collect();
+            ids.sort_unstable();
             let mut changes = PieceChanges::new();
             runs.add(ids, &pieces, &mut changes).unwrap();
             pieces.apply(&changes);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tidemill_core::{Effects, Home, LogName, LogReader, PieceChanges, PieceReader, StageError};
 
-use super::runs::Runs;
+use super::runs::{Run, Runs};
 use super::table::IdSet;
 
 /// Buckets that an event reaches on either side of its own.
@@ -177,12 +177,20 @@ impl Memory {
     fn look_into_runs(&self, ids: &[u128], times: &[i64], known: &mut [bool]) -> Result<(), StageError> {
         // Bucket, place of the run in it, piece, and the id.
         let mut questions: Vec<(i64, usize, usize, usize)> = Vec::new();
+        // Events of one batch mostly lie in one bucket.
+        let (mut current, mut runs): (Option<i64>, Vec<(i64, usize, &Run)>) = (None, Vec::new());
         for at in (0..ids.len()).filter(|at| !known[*at]) {
             let bucket = times[at].div_euclid(self.width_ms);
-            for (number, other) in self.buckets.range(bucket - REACH..=bucket + REACH) {
-                for (place, run) in other.runs.iter().enumerate().filter(|(_, run)| run.may_hold(ids[at])) {
-                    questions.extend(run.block_of(ids[at]).map(|block| (*number, place, block, at)));
+            if current != Some(bucket) {
+                current = Some(bucket);
+                let others = self.buckets.range(bucket - REACH..=bucket + REACH);
+                runs.clear();
+                for (number, other) in others {
+                    runs.extend(other.runs.iter().enumerate().map(|(place, run)| (*number, place, run)));
                 }
+            }
+            for (number, place, run) in runs.iter().filter(|(.., run)| run.may_hold(ids[at])) {
+                questions.extend(run.block_of(ids[at]).map(|block| (*number, *place, block, at)));
             }
         }
         questions.sort_unstable();
@@ -367,10 +375,7 @@ impl Memory {
             let ids = std::mem::take(&mut bucket.ids);
             held -= ids.memory_bytes() as u64;
             self.has_runs = true;
-            let mut all = Vec::with_capacity(ids.len());
-            all.extend(ids.iter());
-            drop(ids);
-            bucket.runs.add(all, &*self.pieces, &mut effects.pieces)?;
+            bucket.runs.add(ids.into_sorted(), &*self.pieces, &mut effects.pieces)?;
             // What comes from now on goes into another Log.
             effects.retired.extend((bucket.logged > 0).then(|| log_name(*number, bucket.cut)));
             (bucket.cut, bucket.logged, bucket.crc) = (self.cut, 0, 0);
