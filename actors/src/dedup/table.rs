@@ -1,5 +1,5 @@
-//! The ids of one bucket: a set of 128-bit hashes that grows without a jump in memory and without a long pause. They are
-//! their own hashes in the tables, too.
+//! The ids of one bucket: a set of 128-bit hashes that grows without a jump in memory and without a long pause. They
+//! are their own hashes in the tables, too.
 
 use std::sync::LazyLock;
 
