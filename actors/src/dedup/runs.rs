@@ -1,17 +1,17 @@
 //! Ids that have left memory: sorted, in pieces of state, behind a filter that mostly knows which are not among them.
 //!
 //! The filter is a split block Bloom filter (Putze, Sanders and Singler 2007, "Cache-, Hash- and Space-Efficient Bloom
-//! Filters", in the form of the Apache Parquet format): 12 bits an id, one cache line a question, wrong once in some
-//! 250 questions about ids that are not there. Ids are keyed hashes, so their own bits serve as its hash: the top ones
-//! pick the block, so that it is filled from its beginning to its end.
+//! Filters", in the form of the Apache Parquet format): 16 bits an id, one cache line a question, wrong once in some
+//! 1,000 questions about ids that are not there. Ids are keyed hashes, so their own bits serve as its hash. The top
+//! ones pick the block, so that it is filled from its beginning to its end.
 
 use serde::{Deserialize, Serialize};
 use tidemill_core::{PieceChanges, PieceReader, StageError};
 
-/// Ids in a piece: 16 KiB.
-const BLOCK_IDS: usize = 1024;
+/// Ids in a piece: 8 KiB.
+const BLOCK_IDS: usize = 512;
 /// Bits of the filter for each id.
-const FILTER_BITS: u64 = 12;
+const FILTER_BITS: u64 = 16;
 /// A run that has so many ids is not merged with others: 64 MB are written at a time at most.
 const MERGED_IDS_MAX: u64 = 4 << 20;
 /// So many runs of about one size are merged.
@@ -206,7 +206,7 @@ mod tests {
         assert!(!strangers.clone().any(|number| holds(&runs, spread(number), &pieces)));
         let run = runs.iter().max_by_key(|run| run.ids).unwrap();
         let wrong = strangers.filter(|number| run.may_hold(spread(*number))).count();
-        assert!(wrong < 200, "the filter is wrong {wrong} times in 20,000");
+        assert!(wrong < 60, "the filter is wrong {wrong} times in 20,000");
         let mut changes = PieceChanges::new();
         runs.remove(&mut changes);
         let names: BTreeSet<String> = changes.into_iter().map(|(name, _)| name).collect();
