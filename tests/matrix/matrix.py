@@ -3,7 +3,7 @@
 
     tests/matrix/matrix.py [--short] [--seed N] [--rows NAME,NAME] [--write docs/faults.md]
 
-Rows may be run one by one; `--write` writes all that were run here.
+Rows may be run one by one; `--write` puts those that were run here into the page, and leaves the others as they are.
 
 Needs what the tests need (Java, Python packages of `tests/readers/requirements.txt`), and a build: `cargo build --workspace --all-targets`; run
 `cargo test --workspace` once, which fetches the rest. Exits with 1 when anything was lost or doubled.
@@ -19,6 +19,7 @@ import sys
 import time
 
 import of_tests  # noqa: F401 - before all that comes from packages
+import repeats
 import rows
 from kit import ROOT
 
@@ -37,6 +38,7 @@ ROWS = {
     "zombies": lambda scale, seed: rows.of_tests("a frozen process taken over at each step of a publication; one that can't be killed", TAKE_OVER, scale, ""),
     "poison": lambda scale, seed: rows.of_tests("an event that panics, hangs, or ends the process", POISON, scale, ""),
     "simulation": rows.simulated,
+    "repeats": repeats.repeats,
     "soak": rows.soak,
 }
 
@@ -50,11 +52,15 @@ def read_kept():
     return json.loads(KEPT.read_text()) if KEPT.exists() else {}
 
 
-def page(kept):
-    """All rows that were ever run here, each as of its last run."""
-    runs = sorted({(run["when"], run["seed"], run["scale"]) for run in kept.values()})
-    told = "".join(f"Run on {when} with seed {seed} ({scale}): {machine()}; a build for tests, with fail points.\n" for when, seed, scale in runs)
-    return told + "\n" + table([(name if kept[name]["scale"] == "full" else f"{name} (in short)", each) for name in ROWS if name in kept for each in kept[name]["lines"]])
+def page(kept, before):
+    """The table, with all rows that were ever run here as of their last run, and those of `before` that were not."""
+    when = sorted({(run["when"], run["seed"], run["scale"]) for run in kept.values()})
+    runs = [text for text in before.splitlines() if text.startswith("Run on ")]
+    runs += [f"Run on {day} with seed {seed} ({scale}): {machine()}; a build for tests, with fail points." for day, seed, scale in when]
+    others = [text for text in before.splitlines() if text.startswith("| ") and text[2:].split(" ")[0] in ROWS.keys() - kept.keys()]
+    name = lambda row: f"{row} ({kept[row]['when']}{'' if kept[row]['scale'] == 'full' else ', in short'})"
+    lines = table([(name(row), each) for row in ROWS if row in kept for each in kept[row]["lines"]]).splitlines()
+    return "\n".join([*dict.fromkeys(runs), "", *lines[:2], *others, *lines[2:]]) + "\n"
 
 
 def table(lines):
@@ -88,8 +94,8 @@ def main():
             print(f"{name} ({time.monotonic() - begin:.0f} s): {each}", flush=True)
     if arguments.write:
         path = ROOT / arguments.write
-        before = path.read_text().split("<!-- table -->")[0]
-        path.write_text(f"{before}<!-- table -->\n\n{page(read_kept())}")
+        head, before = path.read_text().split("<!-- table -->")
+        path.write_text(f"{head}<!-- table -->\n\n{page(read_kept(), before)}")
     wrong = [name for name, told in lines if told["lost"] or told["doubled"]]
     if wrong:
         print(f"something was lost or doubled: {sorted(set(wrong))}", file=sys.stderr)

@@ -55,7 +55,7 @@ fn no_cut_knows_an_event_time_beyond_its_positions_although_the_parser_runs_ahea
         };
         // The sample is in order of time.
         let last = text[..next as usize].lines().last().expect("a line").split('\t').next().expect("a time");
-        let reached = &record["progress"]["departures"]["input.tsv"];
+        let Some(reached) = record["progress"]["departures"].get("input.tsv") else { continue };
         let newest = reached.get("beyond").unwrap_or(&reached["newest"]);
         let seen = newest["at_ms"].as_i64().expect("an event time");
         assert_eq!(tidemill::core::format_time_ms(seen), last, "cut {}", record["cut"]);

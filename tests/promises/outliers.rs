@@ -61,3 +61,49 @@ fn the_last_events_of_a_backlog_close_when_it_is_quiet_and_need_no_others() {
     child.stop();
     assert_eq!(place.published("play").len(), 12);
 }
+
+#[test]
+fn a_file_whose_only_event_is_wrong_makes_no_later_file_late() {
+    let place = Place::new();
+    minutes(&place, "0ms", &files("50ms"));
+    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
+    place.write("plays.toml", text.replace("max_ahead = \"36500d\"", ""));
+    let one = |id: &str, minute: i64| format!("{id}\t{}\t\n", HOUR + minute * MINUTE + 59_900);
+    place.write("data/first", one("a", 0) + &one("b", 1));
+    place.write("data/second", one("wrong", YEAR / MINUTE));
+    let child = place.follow(&["--set", "cut.interval=20ms"]);
+    assert_eq!(sealed(&place, "play", HOUR + MINUTE)["count"], 1);
+    place.write("data/third", one("c", 5) + &one("d", 6));
+    assert_eq!(sealed(&place, "play", HOUR + 6 * MINUTE)["count"], 1);
+    child.stop();
+    assert_eq!(manifests(&place.out(), "_dead_letters").len(), 0);
+    assert_eq!(place.published("play").len(), 4, "the hour of the wrong one is open");
+}
+
+#[test]
+fn a_partition_that_gives_good_events_behind_one_far_ahead_is_waited_for() {
+    let place = Place::new();
+    // Nothing is quiet, and nobody is waited for beyond a second.
+    minutes(&place, "0ms", &files("1d"));
+    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
+    place.write("plays.toml", text.replace("max_ahead = \"36500d\"", "hold_at_most = \"1s\""));
+    place.write("data/first", format!("wrong\t{}\t\n", HOUR + YEAR));
+    let child = place.follow(&["--set", "cut.interval=20ms"]);
+    let begin = std::time::Instant::now();
+    let mut number = 0;
+    while begin.elapsed().as_secs() < 5 {
+        let before = sealed_minutes(&place);
+        place.append("data/first", &lines(number..number + 6));
+        number += 6;
+        if number > 12 {
+            wait_for("another minute", || (sealed_minutes(&place) > before).then_some(()));
+        }
+    }
+    let all = manifests(&place.out(), "play");
+    assert!(all.len() > 3 && all.iter().all(|manifest| manifest["reason"] == "watermark"), "{all:#?}");
+    child.stop();
+}
+
+fn sealed_minutes(place: &Place) -> usize {
+    manifests(&place.out(), "play").len()
+}

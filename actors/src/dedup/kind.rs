@@ -31,7 +31,7 @@ buckets: one goes when all types that have ids in it have passed it.
 
 Keys are held as 128-bit hashes (SipHash-1-3), keyed by the secret of the state directory: nobody who lacks it can \
 make an event that is taken for another one. Memory: about 28 bytes an id, for the ids of up to two and a quarter \
-windows of event time. Beyond the stage's share of `runtime.state_memory` ids leave memory, but for 12 bits each; each \
+windows of event time. Beyond the stage's share of `runtime.state_memory` ids leave memory, but for 16 bits each; each \
 id takes 16 bytes in the state directory.",
     options: &[
         OptionSpec {

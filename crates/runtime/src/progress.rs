@@ -91,7 +91,14 @@ impl Progress {
     pub(crate) fn at(cut: &Committed, made_of: BTreeMap<Arc<str>, Vec<Arc<str>>>, now_ms: i64) -> Self {
         let mut seen = cut.progress.clone();
         // Nothing has come, and nobody was heard of, later than now.
-        seen.values_mut().flat_map(BTreeMap::values_mut).for_each(|reached| reached.not_later_than(now_ms));
+        let mut moved = ledger::Names::new();
+        for (source, partitions) in &mut seen {
+            let changed = partitions.iter_mut().filter_map(|(name, reached)| {
+                let is_changed = reached.not_later_than(now_ms);
+                is_changed.then(|| name.clone())
+            });
+            moved.entry(source.clone()).or_default().extend(changed);
+        }
         let mut revising = cut.last.revising.clone();
         revising.values_mut().for_each(|since_ms| *since_ms = (*since_ms).min(now_ms));
         let sealed_before_ms = cut.sealed_before_ms.clone();
@@ -99,8 +106,16 @@ impl Progress {
         for heard in producers.values_mut().flat_map(BTreeMap::values_mut) {
             heard.heard_at_ms = heard.heard_at_ms.min(now_ms);
         }
-        let mut progress =
-            Self { seen, open: cut.open.clone(), revising, producers, sealed_before_ms, made_of, ..Self::default() };
+        let mut progress = Self {
+            seen,
+            moved,
+            open: cut.open.clone(),
+            revising,
+            producers,
+            sealed_before_ms,
+            made_of,
+            ..Self::default()
+        };
         // Those that are made by a stage which was not there before.
         for (event_type, derived) in &progress.made_of {
             let came = progress.open.get(event_type).cloned().unwrap_or_default();
@@ -200,8 +215,7 @@ impl Progress {
         for (source, names) in &self.moved {
             let told = self.far_ahead.entry(source.clone()).or_default();
             for name in names {
-                let reached = &self.seen[source][name];
-                let Some(at_ms) = reached.far_ahead_ms(limits) else {
+                let Some(at_ms) = self.seen[source][name].far_ahead_ms(limits) else {
                     told.remove(name);
                     continue;
                 };

@@ -30,6 +30,10 @@ impl Newest {
         self.at_ms.saturating_add(quiet_ms.saturating_sub(self.arrived_at_ms).max(0))
     }
 
+    fn max_of(self, other: Self) -> Self {
+        if other.at_ms > self.at_ms { other } else { self }
+    }
+
     fn later(one: Option<Self>, other: Option<Self>) -> Option<Self> {
         match (one, other) {
             (Some(known), Some(newer)) if newer.at_ms > known.at_ms => Some(newer),
@@ -49,9 +53,16 @@ pub(crate) struct Reached {
     pub(crate) beyond: Option<Newest>,
     /// When the last event arrived (wall clock), in milliseconds since 1970.
     pub(crate) arrived_at_ms: i64,
-    /// Times of the last events that were not checked by the clock, the last one at the end.
+    /// Events that were not checked by the clock.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    rows: u64,
+    /// Time and number of those of the last ones that are beyond what is believed: mostly two.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    recent: Vec<i64>,
+    recent: Vec<(i64, u64)>,
+}
+
+fn is_zero(rows: &u64) -> bool {
+    *rows == 0
 }
 
 impl Reached {
@@ -76,10 +87,13 @@ impl Reached {
         // like that, by a little for the most part, they count as of their arrival.
         let at_ms = if max_past_ms > i64::MIN { max_past_ms } else { max_ms.min(arrived_at_ms) };
         let newest = Newest { at_ms, arrived_at_ms };
-        let mut reached = Self { newest: None, beyond: Some(newest), arrived_at_ms, recent: Vec::new() };
+        let mut reached = Self { newest: None, beyond: Some(newest), arrived_at_ms, rows: 0, recent: Vec::new() };
         if min_ms < live_from_ms {
-            let last = batch.indexes().skip(batch.len().saturating_sub(RECENT)).map(|row| times.ms(row));
-            reached.recent = last.map(|time| time.min(arrived_at_ms)).collect();
+            reached.rows = batch.len() as u64;
+            let first = batch.len().saturating_sub(RECENT);
+            let last = (first..).zip(batch.indexes().skip(first)).map(|(number, row)| (times.ms(row), number as u64));
+            // At least one is of the past.
+            reached.recent = last.filter(|(time, _)| *time <= arrived_at_ms).collect();
         }
         if at_ms >= live_from_ms {
             (reached.newest, reached.beyond) = (Some(newest), None);
@@ -93,21 +107,21 @@ impl Reached {
         self.newest = Newest::later(self.newest, other.newest);
         self.beyond = Newest::later(self.beyond, other.beyond);
         self.arrived_at_ms = self.arrived_at_ms.max(other.arrived_at_ms);
-        if !other.recent.is_empty() {
-            let kept = RECENT - other.recent.len().min(RECENT);
-            self.recent.drain(..self.recent.len().saturating_sub(kept));
-            self.recent.extend(&other.recent);
-        }
+        self.recent.extend(other.recent.iter().map(|(at_ms, number)| (*at_ms, self.rows + number)));
+        self.rows += other.rows;
         self.believe(other.arrived_at_ms);
     }
 
     /// Looks for three that agree.
     fn believe(&mut self, arrived_at_ms: i64) {
         let known_ms = self.newest.map_or(i64::MIN, |newest| newest.at_ms);
-        let mut later: Vec<i64> = self.recent.iter().copied().filter(|time| *time > known_ms).collect();
-        if later.len() >= AGREE {
-            let nth = later.len() - AGREE;
-            self.newest = Some(Newest { at_ms: *later.select_nth_unstable(nth).1, arrived_at_ms });
+        let from = self.rows.saturating_sub(RECENT as u64);
+        self.recent.retain(|(at_ms, number)| *at_ms > known_ms && *number >= from);
+        if let Some(nth) = self.recent.len().checked_sub(AGREE) {
+            let mut times: Vec<i64> = self.recent.iter().map(|(at_ms, _)| *at_ms).collect();
+            let at_ms = *times.select_nth_unstable(nth).1;
+            self.newest = Some(Newest { at_ms, arrived_at_ms });
+            self.recent.retain(|(later_ms, _)| *later_ms > at_ms);
         }
         let known_ms = self.newest.map_or(i64::MIN, |newest| newest.at_ms);
         self.beyond = self.beyond.filter(|beyond| beyond.at_ms > known_ms);
@@ -124,19 +138,19 @@ impl Reached {
         if silent_ms > limits.hold_at_most_ms { self.last() } else { self.last_in_steps(limits) }
     }
 
-    /// The newest event that is no farther on than a step from those before it. The first ones are compared with
-    /// nothing.
     fn last_in_steps(&self, limits: &Limits) -> Option<Newest> {
-        let (Some(beyond), Some(mut newest)) = (self.beyond, self.newest) else { return self.last() };
-        let mut later: Vec<i64> = self.recent.iter().copied().chain([beyond.at_ms]).collect();
-        later.sort_unstable();
-        let step_ms = limits.max_ahead_ms.max(limits.bucket_ms.saturating_mul(STEP_HOURS));
-        for at_ms in later {
-            if at_ms > newest.at_ms && at_ms.saturating_sub(newest.at_ms) <= step_ms {
-                newest = Newest { at_ms, arrived_at_ms: self.arrived_at_ms };
-            }
-        }
-        Some(newest)
+        let mut later: Vec<Newest> = self.recent().collect();
+        in_steps(self.newest?, &mut later, limits)
+    }
+
+    /// The events of a partition that has too few to be compared with each other: they are compared with those of other
+    /// partitions.
+    pub(crate) fn few(&self) -> impl Iterator<Item = Newest> {
+        self.recent().filter(|_| self.newest.is_none())
+    }
+
+    fn recent(&self) -> impl Iterator<Item = Newest> {
+        self.recent.iter().map(|(at_ms, _)| Newest { at_ms: *at_ms, arrived_at_ms: self.arrived_at_ms })
     }
 
     /// The time of the newest event, when it is so far ahead of the others that it is not believed.
@@ -145,9 +159,11 @@ impl Reached {
         self.beyond.map(|beyond| beyond.at_ms).filter(|at_ms| *at_ms > near_ms)
     }
 
-    /// Nothing has come later than now: the wall clock may have been set back.
-    pub(crate) fn not_later_than(&mut self, now_ms: i64) {
+    /// Nothing has come later than now: the wall clock may have been set back. Says whether anything seemed to have.
+    pub(crate) fn not_later_than(&mut self, now_ms: i64) -> bool {
+        let before = self.clone();
         self.each_arrival(|at_ms| *at_ms = (*at_ms).min(now_ms));
+        *self != before
     }
 
     /// The wall clock was set forward by so much, or back.
@@ -161,12 +177,21 @@ impl Reached {
     }
 }
 
+/// The last of these events that is no farther on than a step from the one before it, from `first` on.
+pub(crate) fn in_steps(first: Newest, later: &mut [Newest], limits: &Limits) -> Option<Newest> {
+    later.sort_unstable_by_key(|event| event.at_ms);
+    let step_ms = limits.max_ahead_ms.max(limits.bucket_ms.saturating_mul(STEP_HOURS));
+    let is_next = |last: &Newest, event: &Newest| event.at_ms.saturating_sub(last.at_ms) <= step_ms;
+    let next = |last: Newest, event: &Newest| if is_next(&last, event) { last.max_of(*event) } else { last };
+    Some(later.iter().fold(first, next))
+}
+
 #[cfg(test)]
 impl Reached {
     /// A partition of which one event was believed.
     pub(crate) fn at(at_ms: i64, arrived_at_ms: i64) -> Self {
         let newest = Some(Newest { at_ms, arrived_at_ms });
-        Self { newest, beyond: None, arrived_at_ms, recent: Vec::new() }
+        Self { newest, beyond: None, arrived_at_ms, rows: 0, recent: Vec::new() }
     }
 }
 
@@ -181,7 +206,7 @@ mod tests {
     fn old(times: &[i64]) -> Reached {
         let one = |at_ms: i64| {
             let beyond = Some(Newest { at_ms, arrived_at_ms: 50 * YEAR });
-            Reached { newest: None, beyond, arrived_at_ms: 50 * YEAR, recent: vec![at_ms] }
+            Reached { newest: None, beyond, arrived_at_ms: 50 * YEAR, rows: 1, recent: vec![(at_ms, 0)] }
         };
         let mut all = one(times[0]);
         times[1..].iter().for_each(|at_ms| all.add(&one(*at_ms)));
@@ -226,7 +251,8 @@ mod tests {
 
     #[test]
     fn at_rest_the_last_ones_are_believed_and_what_is_far_beyond_them_after_a_long_time() {
-        assert_eq!(at_rest(&old(&[YEAR]), 0), Some(YEAR), "there is nothing else");
+        assert_eq!(at_rest(&old(&[1, YEAR]), 0), None, "too few");
+        assert_eq!(old(&[1, YEAR]).few().map(|event| event.at_ms).collect::<Vec<_>>(), [1, YEAR]);
         assert_eq!(at_rest(&old(&[1, HOUR, 9 * HOUR, 30 * HOUR]), 0), Some(30 * HOUR));
         let reached = old(&[1, 2, 3, HOUR, YEAR, YEAR + 1]);
         assert_eq!(at_rest(&reached, 0), Some(HOUR));
@@ -242,6 +268,7 @@ mod tests {
         let mut parts = old(&times[..90]);
         parts.add(&old(&times[90..]));
         assert_eq!(parts.recent, old(&times).recent);
+        assert!(parts.recent.len() < 3, "no more is kept than is needed");
         assert_eq!(parts.newest.map(|newest| newest.at_ms), old(&times).newest.map(|newest| newest.at_ms));
     }
 }

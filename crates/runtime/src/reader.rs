@@ -381,7 +381,11 @@ impl Reading {
         if let (None, Some(positions), true) = (&source.pond, &state.positions, self.barren.is_due(Instant::now())) {
             let progress = self.region.progress();
             let seen = progress.seen.get(&self.region.node(source.node).name);
-            let newest = |partition: &str| seen.and_then(|seen| seen.get(partition)?.last());
+            let newest = |partition: &str| {
+                let reached = seen.and_then(|seen| seen.get(partition))?;
+                // One far ahead stays the last one, however many follow it.
+                reached.newest.or(reached.beyond)
+            };
             self.barren.look(positions, newest, Instant::now());
         }
         let barren = self.barren.found().iter().map(|(partition, silence)| (partition.clone(), *silence));

@@ -317,11 +317,11 @@ impl Region {
         self.ponds_out.iter().any(|pond| pond.can_free())
     }
 
-    /// For how long partitions of its sources have been silent.
+    /// For how long partitions of its sources have been silent. A source of which none is any more has none here.
     pub(crate) fn silences(&self) -> BTreeMap<Arc<str>, Silences> {
         let of_source =
             |source: &Arc<SourceShared>| (self.node(source.node).name.clone(), silence::of(&source.state()));
-        self.sources.iter().map(of_source).filter(|(_, silences)| !silences.is_empty()).collect()
+        self.sources.iter().map(of_source).collect()
     }
 
     /// Waits for ever when the region has come to its end.

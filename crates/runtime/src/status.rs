@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
-use tidemill_core::{Role, Shape, Tally, Tier};
+use tidemill_core::{DEAD_LETTER_TYPE, Role, Shape, Tally, Tier};
 use tidemill_topology::REPLAY;
 
 use crate::delivery::DeliveryStatus;
@@ -344,7 +344,12 @@ impl Region {
     }
 
     fn source_status(&self) -> Vec<SourceStatus> {
-        let positions = self.committed().positions.clone();
+        let (positions, sealed_ms) = {
+            let committed = self.committed();
+            let letters = |(name, _): &(&Arc<str>, &i64)| ***name != *DEAD_LETTER_TYPE;
+            let sealed_ms = committed.sealed_before_ms.iter().filter(letters).map(|(_, at_ms)| *at_ms).max();
+            (committed.positions.clone(), sealed_ms)
+        };
         // Where nothing was ever replayed, nobody needs to be told so.
         let is_told = |source: &&Arc<SourceShared>| {
             let has_any = source.state().positions.as_ref().is_some_and(|positions| !positions.is_empty());
@@ -361,7 +366,9 @@ impl Region {
                 position: position.next,
                 committed: before.and_then(|before| before.get(name)).map_or(0, |position| position.next),
                 max_event_ms: seen.and_then(|seen| seen.get(name)?.last()).map(|newest| newest.at_ms),
-                far_ahead_ms: seen.and_then(|seen| seen.get(name)?.far_ahead_ms(&self.plan.limits)),
+                far_ahead_ms: seen
+                    .and_then(|seen| seen.get(name)?.far_ahead_ms(&self.plan.limits))
+                    .filter(|at_ms| sealed_ms.is_none_or(|sealed_ms| *at_ms >= sealed_ms)),
                 ended: position.ended,
                 idle: state.idle.contains_key(name),
                 silent_ms: state.silence(name, position).as_millis() as u64,

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidemill_core::Limits;
 use tidemill_topology::Origin;
 
-use crate::reached::{Newest, Reached};
+use crate::reached::{Newest, Reached, in_steps};
 use crate::region::Region;
 
 /// See the module.
@@ -46,26 +47,25 @@ pub(crate) fn watermark(region: &Region, origins: &[Origin], now_ms: i64) -> Wat
     let hold_ms = region.plan.limits.hold_at_most_ms;
     let is_too_long = |silence: Duration| silence.as_millis() > hold_ms.unsigned_abs().into();
     let silent_ms = now_ms.saturating_sub(last_arrival_ms(region, origins).max(region.listens_since_ms(now_ms)));
-    let at_rest = |reached: &Reached| reached.at_rest(silent_ms, &region.plan.limits);
+    let rests = |shown: &mut Shown, reached: &Reached| {
+        shown.few.extend(reached.few());
+        reached.at_rest(silent_ms, &region.plan.limits)
+    };
     for origin in origins {
         let source = &region.sources[origin.source];
         let name = &region.node(source.node).name;
         let state = source.state();
         let no_positions = BTreeMap::new();
         let is_given_up = is_too_long(state.fails_for);
-        let positions = match &state.positions {
-            Some(positions) => positions,
-            // What is known of it is what was seen before.
-            None if is_given_up => &no_positions,
-            None => return Watermark::held_by(format!("{name} (not open yet)")),
+        // What is known of one that is given up is what was seen before.
+        let Some(positions) = state.positions.as_ref().or(is_given_up.then_some(&no_positions)) else {
+            return Watermark::held_by(format!("{name} (not open yet)"));
         };
         if origin.among(positions).next().is_none() {
             match not_there(name, origin, state.waits_for.is_some()) {
-                // It was waited for since the start.
-                Some(_) if is_given_up || is_too_long(region.opened.elapsed()) => {
-                    shown.without.push(Without::of(name, origin.partitions.first(), None));
-                }
-                Some(what) => return Watermark::held_by(what),
+                // It is waited for since the start.
+                Some(what) if !is_given_up && !is_too_long(region.opened.elapsed()) => return Watermark::held_by(what),
+                Some(_) => shown.without.push(Without::of(name, origin.partitions.first(), None)),
                 None if is_given_up => shown.without.push(Without::of(name, None, None)),
                 None => {}
             }
@@ -75,45 +75,46 @@ pub(crate) fn watermark(region: &Region, origins: &[Origin], now_ms: i64) -> Wat
         let seen = progress.seen.get(name);
         for (partition, reached) in seen.into_iter().flat_map(|seen| origin.among(seen)) {
             if state.positions.is_none() {
-                let newest = at_rest(reached);
+                let newest = rests(&mut shown, reached);
                 shown.without.push(Without::of(name, Some(partition), newest.map(|newest| newest.at_ms)));
                 shown.add(newest, Standing::Quiet(now_ms.saturating_sub(hold_ms)));
             } else if !positions.contains_key(partition) {
-                shown.add(at_rest(reached), Standing::Ended);
+                let newest = rests(&mut shown, reached);
+                shown.add(newest, Standing::Ended);
             }
         }
         // Those of which not even the position is known.
-        for (partition, silence) in state.silent.iter().filter(|(name, _)| !positions.contains_key(*name)) {
-            match is_of(origin, partition) {
-                false => {}
-                true if is_too_long(*silence) => shown.without.push(Without::of(name, Some(partition), None)),
-                true => return Watermark::held_by(format!("{name}/{partition}")),
+        let is_unknown = |name: &Arc<str>| !positions.contains_key(name) && is_of(origin, name);
+        for (partition, silence) in state.silent.iter().filter(|(name, _)| is_unknown(name)) {
+            if !is_too_long(*silence) {
+                return Watermark::held_by(format!("{name}/{partition}"));
             }
+            shown.without.push(Without::of(name, Some(partition), None));
         }
         for (partition, position) in origin.among(positions) {
             let reached = seen.and_then(|seen| seen.get(partition));
-            let mut newest = reached.and_then(at_rest);
             let standing = match state.idle.get(partition) {
                 Some(proven_ms) => Standing::Quiet(*proven_ms),
                 None if position.ended => Standing::Ended,
                 None if is_too_long(state.silence(partition, position)) => {
-                    let at_ms = newest.map(|newest| newest.at_ms);
+                    let at_ms = reached.and_then(|reached| rests(&mut shown, reached)).map(|newest| newest.at_ms);
                     shown.without.push(Without::of(name, Some(partition), at_ms));
                     Standing::Quiet(now_ms.saturating_sub(hold_ms))
                 }
-                None => {
-                    newest = reached.and_then(|reached| reached.newest);
-                    Standing::Active
-                }
+                None => Standing::Active,
             };
+            let newest = reached.and_then(|reached| match standing {
+                Standing::Active => reached.newest,
+                Standing::Quiet(_) | Standing::Ended => rests(&mut shown, reached),
+            });
+            let whole_name = || format!("{name}/{partition}");
             if newest.is_none() && matches!(standing, Standing::Active) {
-                return Watermark::held_by(format!("{name}/{partition}"));
+                return Watermark::held_by(whole_name());
             }
-            if shown.add(newest, standing) {
-                shown.held_by = Some(format!("{name}/{partition}"));
-            }
+            shown.held_by = if shown.add(newest, standing) { Some(whole_name()) } else { shown.held_by };
         }
     }
+    shown.compare_few(&region.plan.limits);
     shown.watermark()
 }
 
@@ -170,6 +171,8 @@ struct Shown {
     held_by: Option<String>,
     /// The newest event of all.
     newest: Option<Newest>,
+    /// Events of partitions at rest that have one or two.
+    few: Vec<Newest>,
     /// Until when it is proven, or taken for granted, that nothing more had come to any of them.
     quiet_ms: Option<i64>,
     without: Vec<Without>,
@@ -191,6 +194,13 @@ impl Shown {
             newest.map(|newest| newest.at_ms).filter(|at_ms| self.lowest_ms.is_none_or(|lowest| *at_ms < lowest));
         self.lowest_ms = lower.or(self.lowest_ms);
         lower.is_some()
+    }
+
+    /// Partitions with one or two events are compared with all others; where there are none, with the first of them.
+    fn compare_few(&mut self, limits: &Limits) {
+        if let Some(first) = self.newest.or(self.few.iter().min_by_key(|event| event.at_ms).copied()) {
+            self.newest = in_steps(first, &mut self.few, limits);
+        }
     }
 
     fn watermark(self) -> Watermark {

@@ -85,7 +85,10 @@ impl Committed {
             }
         }
         leave_out(&mut record.positions, &self.positions);
-        record.silent.retain(|source, silent| self.silent.get(source) != Some(silent));
+        record.silent.retain(|source, silent| match self.silent.get(source) {
+            Some(known) => known != silent,
+            None => !silent.is_empty(),
+        });
     }
 
     /// Another run begins: it has ends of its own, if any.
@@ -178,6 +181,7 @@ mod tests {
         }
         let silent = record.silent.entry(source).or_default();
         match cut.is_multiple_of(3) {
+            // As a region says it: a source without silent partitions has none.
             true => drop(silent.insert(partition, cut)),
             false => silent.clear(),
         }
@@ -200,8 +204,14 @@ mod tests {
                     let base = written(&committed.base());
                     committed.apply(base);
                 }
-                let said = (&committed.positions, &committed.progress, &committed.silent);
-                assert_eq!(said, (&last.positions, &last.progress, &last.silent), "seed {seed}, cut {cut}");
+                let said = (&committed.positions, &committed.progress);
+                assert_eq!(said, (&last.positions, &last.progress), "seed {seed}, cut {cut}");
+                let silent = |silent: &BTreeMap<Arc<str>, Silences>| {
+                    let all =
+                        silent.iter().flat_map(|(source, names)| names.iter().map(move |of| (source.clone(), of)));
+                    all.map(|(source, (name, ms))| (source, name.clone(), *ms)).collect::<Vec<_>>()
+                };
+                assert_eq!(silent(&committed.silent), silent(&last.silent), "seed {seed}, cut {cut}");
             }
         }
     }
