@@ -139,7 +139,8 @@ impl Reached {
     }
 
     fn last_in_steps(&self, limits: &Limits) -> Option<Newest> {
-        let mut later: Vec<Newest> = self.recent().collect();
+        // Events that are in no order may have the newest one first.
+        let mut later: Vec<Newest> = self.recent().chain(self.beyond).collect();
         in_steps(self.newest?, &mut later, limits)
     }
 
@@ -260,6 +261,13 @@ mod tests {
         assert_eq!(at_rest(&reached, 6 * HOUR + 1), Some(YEAR + 1));
         assert_eq!(reached.far_ahead_ms(&limits()), Some(YEAR + 1));
         assert_eq!(old(&[1, 2, 3, HOUR]).far_ahead_ms(&limits()), None);
+    }
+
+    #[test]
+    fn at_rest_the_newest_counts_wherever_it_came() {
+        let mut times: Vec<i64> = (0..200).map(|n| n % 50).collect();
+        times[7] = 5 * HOUR;
+        assert_eq!(at_rest(&old(&times), 0), Some(5 * HOUR));
     }
 
     #[test]
