@@ -51,7 +51,7 @@ def run_to_the_end(place, settings, dice, kills_most):
     for kills in range(kills_most + 1):
         run = place.start("--until-end", settings=settings)
         try:
-            code = run.wait(dice.uniform(0.2, 3.0) if kills < kills_most else 600)
+            code = run.wait(dice.uniform(0.05, 0.8) if kills < kills_most else 600)
         except subprocess.TimeoutExpired:
             killed(run)
             continue
