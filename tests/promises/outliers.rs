@@ -8,6 +8,13 @@ use tidemill_harness::{HOUR, Place, manifests, wait_for};
 const MINUTE: i64 = 60_000;
 const YEAR: i64 = 365 * 24 * 60 * MINUTE;
 
+/// A topology of minutes, with more lines of its own, in which old events are not believed alone.
+fn backlog(place: &Place, lateness: &str, idle_timeout: &str, more: &str) {
+    minutes(place, lateness, &files(idle_timeout));
+    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
+    place.write("plays.toml", text.replace("max_ahead = \"36500d\"", more));
+}
+
 /// An event each ten seconds.
 fn lines(range: std::ops::Range<i64>) -> String {
     range.map(|number| format!("p{number}\t{}\t\n", HOUR + number * 10_000)).collect()
@@ -22,9 +29,7 @@ fn far_ahead_ms(place: &Place) -> Option<i64> {
 #[test]
 fn one_event_of_next_year_makes_no_other_late_and_gets_its_hour_in_the_end() {
     let place = Place::new();
-    minutes(&place, "0ms", &files("20ms"));
-    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
-    place.write("plays.toml", text.replace("max_ahead = \"36500d\"", ""));
+    backlog(&place, "0ms", "20ms", "");
     let wrong = format!("wrong\t{}\t\n", HOUR + YEAR + 59_900);
     place.write("data/first", lines(0..60) + &wrong + &lines(60..90));
     let child = place.follow(&["--set", "cut.interval=20ms"]);
@@ -49,9 +54,7 @@ fn one_event_of_next_year_makes_no_other_late_and_gets_its_hour_in_the_end() {
 #[test]
 fn the_last_events_of_a_backlog_close_when_it_is_quiet_and_need_no_others() {
     let place = Place::new();
-    minutes(&place, "100ms", &files("50ms"));
-    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
-    place.write("plays.toml", text.replace("max_ahead = \"36500d\"", ""));
+    backlog(&place, "100ms", "50ms", "");
     let last = HOUR + 55 * MINUTE + 59_900;
     place.write("data/first", lines(0..10) + &format!("last\t{last}\t\n"));
     place.write("data/single", format!("single\t{}\t\n", HOUR + 59_900));
@@ -65,9 +68,7 @@ fn the_last_events_of_a_backlog_close_when_it_is_quiet_and_need_no_others() {
 #[test]
 fn a_file_whose_only_event_is_wrong_makes_no_later_file_late() {
     let place = Place::new();
-    minutes(&place, "0ms", &files("50ms"));
-    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
-    place.write("plays.toml", text.replace("max_ahead = \"36500d\"", ""));
+    backlog(&place, "0ms", "50ms", "");
     let one = |id: &str, minute: i64| format!("{id}\t{}\t\n", HOUR + minute * MINUTE + 59_900);
     place.write("data/first", one("a", 0) + &one("b", 1));
     place.write("data/second", one("wrong", YEAR / MINUTE));
@@ -84,9 +85,7 @@ fn a_file_whose_only_event_is_wrong_makes_no_later_file_late() {
 fn a_partition_that_gives_good_events_behind_one_far_ahead_is_waited_for() {
     let place = Place::new();
     // Nothing is quiet, and nobody is waited for beyond a second.
-    minutes(&place, "0ms", &files("1d"));
-    let text = std::fs::read_to_string(place.path("plays.toml")).expect("the topology");
-    place.write("plays.toml", text.replace("max_ahead = \"36500d\"", "hold_at_most = \"1s\""));
+    backlog(&place, "0ms", "1d", "hold_at_most = \"1s\"");
     place.write("data/first", format!("wrong\t{}\t\n", HOUR + YEAR));
     let child = place.follow(&["--set", "cut.interval=20ms"]);
     let begin = std::time::Instant::now();

@@ -250,13 +250,15 @@ pub(crate) fn records(bytes: &[u8], path: &Path) -> Result<(Vec<Record>, u64), R
 
 #[cfg(test)]
 mod tests {
+    use tidemill_core::CutId;
+
     use super::*;
 
     fn host() -> Arc<dyn Host> {
         Arc::new(crate::host::System)
     }
 
-    fn record(cut: u64) -> Record {
+    fn record(cut: CutId) -> Record {
         Record { cut, ..Record::default() }
     }
 

@@ -36,8 +36,8 @@ impl Newest {
 
     fn later(one: Option<Self>, other: Option<Self>) -> Option<Self> {
         match (one, other) {
-            (Some(known), Some(newer)) if newer.at_ms > known.at_ms => Some(newer),
-            (known, newer) => known.or(newer),
+            (Some(one), Some(other)) => Some(one.max_of(other)),
+            (one, other) => one.or(other),
         }
     }
 }
@@ -141,7 +141,7 @@ impl Reached {
     fn last_in_steps(&self, limits: &Limits) -> Option<Newest> {
         // Events that are in no order may have the newest one first.
         let mut later: Vec<Newest> = self.recent().chain(self.beyond).collect();
-        in_steps(self.newest?, &mut later, limits)
+        self.newest.map(|newest| in_steps(newest, &mut later, limits))
     }
 
     /// The events of a partition that has too few to be compared with each other: they are compared with those of other
@@ -179,12 +179,12 @@ impl Reached {
 }
 
 /// The last of these events that is no farther on than a step from the one before it, from `first` on.
-pub(crate) fn in_steps(first: Newest, later: &mut [Newest], limits: &Limits) -> Option<Newest> {
+pub(crate) fn in_steps(first: Newest, later: &mut [Newest], limits: &Limits) -> Newest {
     later.sort_unstable_by_key(|event| event.at_ms);
     let step_ms = limits.max_ahead_ms.max(limits.bucket_ms.saturating_mul(STEP_HOURS));
     let is_next = |last: &Newest, event: &Newest| event.at_ms.saturating_sub(last.at_ms) <= step_ms;
     let next = |last: Newest, event: &Newest| if is_next(&last, event) { last.max_of(*event) } else { last };
-    Some(later.iter().fold(first, next))
+    later.iter().fold(first, next)
 }
 
 #[cfg(test)]

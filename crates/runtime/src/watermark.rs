@@ -199,7 +199,7 @@ impl Shown {
     /// Partitions with one or two events are compared with all others; where there are none, with the first of them.
     fn compare_few(&mut self, limits: &Limits) {
         if let Some(first) = self.newest.or(self.few.iter().min_by_key(|event| event.at_ms).copied()) {
-            self.newest = in_steps(first, &mut self.few, limits);
+            self.newest = Some(in_steps(first, &mut self.few, limits));
         }
     }
 

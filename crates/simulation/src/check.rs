@@ -286,10 +286,13 @@ impl Checking<'_> {
         let known = ["dedup", "dedup_0", "dedup_1", "dedup_2", "joined", "files", "again", "counts", "atomic", "keyed"];
         // When what is far ahead is believed after a while, all others are older than windows are wide.
         let is_given_up = world.shape.outlier && !world.shape.is_patient;
-        let reasons = ["late", "stage_failed", "refused", if is_given_up { "too_old_to_judge" } else { "" }];
+        let is_known = |reason: &str| match reason {
+            "late" | "stage_failed" | "refused" => true,
+            _ => is_given_up && reason == "too_old_to_judge",
+        };
         let strange: Vec<String> = (self.letters.iter())
             .filter(|letter| !letter.stage.starts_with("parse"))
-            .filter(|letter| !known.contains(&&*letter.stage) || !reasons.contains(&&*letter.reason))
+            .filter(|letter| !known.contains(&&*letter.stage) || !is_known(&letter.reason))
             .map(|letter| format!("a letter of `{}`: {}", letter.stage, letter.reason))
             .collect();
         self.violations.extend(strange);

@@ -84,11 +84,13 @@ impl Committed {
                 record.gone.insert(source.clone(), gone);
             }
         }
-        leave_out(&mut record.positions, &self.positions);
-        record.silent.retain(|source, silent| match self.silent.get(source) {
-            Some(known) => known != silent,
-            None => !silent.is_empty(),
+        record.positions.retain(|source, positions| {
+            // A source that has nothing else stays, if it is new.
+            let Some(known) = self.positions.get(source) else { return true };
+            positions.retain(|name, position| known.get(name) != Some(&*position));
+            !positions.is_empty()
         });
+        record.silent.retain(|source, silent| self.silent.get(source) != Some(silent));
     }
 
     /// Another run begins: it has ends of its own, if any.
@@ -135,19 +137,11 @@ impl Committed {
 /// By source and partition.
 type Nested<T> = BTreeMap<Arc<str>, BTreeMap<Arc<str>, T>>;
 
+/// Puts what moved in place of what was known.
 fn update<T>(known: &mut Nested<T>, moved: Nested<T>) {
     for (source, partitions) in moved {
         known.entry(source).or_default().extend(partitions);
     }
-}
-
-/// What is left of `whole` is what is not known. A source that has nothing else stays, if it is new.
-fn leave_out<T: PartialEq>(whole: &mut Nested<T>, known: &Nested<T>) {
-    whole.retain(|source, partitions| {
-        let Some(known) = known.get(source) else { return true };
-        partitions.retain(|name, value| known.get(name) != Some(&*value));
-        !partitions.is_empty()
-    });
 }
 
 #[cfg(test)]
@@ -180,8 +174,8 @@ mod tests {
             record.progress.entry(source.clone()).or_default().insert(partition.clone(), newest);
         }
         let silent = record.silent.entry(source).or_default();
+        // A source of which no partition is silent any more is still there.
         match cut.is_multiple_of(3) {
-            // As a region says it: a source without silent partitions has none.
             true => drop(silent.insert(partition, cut)),
             false => silent.clear(),
         }
@@ -204,14 +198,8 @@ mod tests {
                     let base = written(&committed.base());
                     committed.apply(base);
                 }
-                let said = (&committed.positions, &committed.progress);
-                assert_eq!(said, (&last.positions, &last.progress), "seed {seed}, cut {cut}");
-                let silent = |silent: &BTreeMap<Arc<str>, Silences>| {
-                    let all =
-                        silent.iter().flat_map(|(source, names)| names.iter().map(move |of| (source.clone(), of)));
-                    all.map(|(source, (name, ms))| (source, name.clone(), *ms)).collect::<Vec<_>>()
-                };
-                assert_eq!(silent(&committed.silent), silent(&last.silent), "seed {seed}, cut {cut}");
+                let said = (&committed.positions, &committed.progress, &committed.silent);
+                assert_eq!(said, (&last.positions, &last.progress, &last.silent), "seed {seed}, cut {cut}");
             }
         }
     }
