@@ -247,7 +247,12 @@ impl KafkaSink {
 
     /// Looks for what the broker refuses among the messages that failed, by sending them one by one in transactions that are aborted. Everything
     /// has to be sent anew then: why is what this returns.
-    async fn find_refused(&mut self, failed: Vec<Failed>) -> SinkError {
+    async fn find_refused(&mut self, mut failed: Vec<Failed>) -> SinkError {
+        // A message that fails makes the client purge all behind it. These say nothing, once it is known why it did.
+        let is_purged = |code| matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight);
+        if failed.iter().any(|failed| !is_purged(failed.code)) {
+            failed.retain(|failed| !is_purged(failed.code));
+        }
         if let Some(outage) = failed.iter().find(|failed| verdict(failed.code) == Verdict::Outage) {
             return fatal(Void::Outage { count: failed.len(), why: outage.code.to_string() });
         }
