@@ -3,6 +3,7 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidemill_core::Role;
 use tidemill_runtime::{Ended, Handle, Registry, RunConfig, Running, SealAt, Short, StateLock, Status};
 use tidemill_topology::Plan;
@@ -15,6 +16,13 @@ use crate::exit::{Code, Failure};
 use crate::output::print;
 use crate::settings::{LogLevel, Settings};
 use crate::{admin, logging, terminal};
+
+/// Lets the process have as many files open as it may: shells start with 1,024, for the sake of old programs that use
+/// `select`. Without them, files are closed and opened again.
+fn allow_open_files() {
+    let limits = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limits.maximum, ..limits });
+}
 
 pub(crate) fn run(registry: Registry, args: &Run) -> Result<(), Failure> {
     let mut settings = Settings::load(&args.settings)?;
@@ -35,6 +43,7 @@ pub(crate) fn run(registry: Registry, args: &Run) -> Result<(), Failure> {
         settings.log.level = LogLevel::Warn;
     }
     logging::start(&settings.log);
+    allow_open_files();
     let until_end = args.until_end || args.topology.is_none();
     let mut config = settings.run_config(&plan.name, until_end)?;
     config.seal_at = match args.seal {

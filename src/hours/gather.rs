@@ -206,7 +206,8 @@ fn span(wanted: &Wanted<'_>, hour_ms: i64, state: &HourState, revisions: &[Revis
     let open = state.types.iter().filter(|(name, _)| is_of_type(name)).flat_map(|(_, hours)| &hours.open);
     let sealed = revisions.iter().filter(|revision| is_of_type(&revision.manifest.event_type));
     let ends = open.map(|start| start + hour_ms).chain(sealed.map(Revision::end_ms));
-    let newest_ms = ends.max().unwrap_or_default();
+    let unpublished = state.types.values().filter_map(|hours| hours.published_before_ms.and(hours.sealed_before_ms));
+    let newest_ms = ends.chain(unpublished).max().unwrap_or_default();
     let until_ms = wanted.until_ms.unwrap_or(newest_ms.max(wanted.since_ms.map_or(i64::MIN, |since| since + hour_ms)));
     let since_ms = wanted.since_ms.unwrap_or(until_ms - HOURS * hour_ms);
     if since_ms >= until_ms {
@@ -264,10 +265,14 @@ impl Hours<'_> {
                     false => Hour::unpublished(*start_ms, State::Open, None),
                 });
             }
-            let should_be = self.is_taken
-                && is_whole
-                && end_ms <= sealed_before_ms
-                && first_ms.is_some_and(|first| first < *start_ms);
+            // Of others it is not known that there is anything.
+            let is_complete = self.is_taken && is_whole;
+            let waits = of_type.published_before_ms.is_some_and(|before_ms| end_ms > before_ms);
+            if is_complete && waits && end_ms <= sealed_before_ms {
+                return Some(Hour::unpublished(*start_ms, State::Unpublished, None));
+            }
+            let should_be =
+                is_complete && end_ms <= sealed_before_ms && first_ms.is_some_and(|first| first < *start_ms);
             should_be.then(|| Hour::unpublished(*start_ms, State::Missing, None))
         };
         let hours: Vec<Hour> = self.starts_ms.iter().filter_map(hour).collect();

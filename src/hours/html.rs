@@ -21,7 +21,7 @@ tbody th{left:0;text-align:left;padding:0 .5rem;white-space:nowrap;max-width:22r
 thead th.type{left:0;z-index:2;text-align:left;padding-left:.5rem}
 td{width:1.35rem;height:1.35rem;text-align:center;font:600 .8rem/1 monospace}
 .sealed{background:var(--sealed)}.revised{background:var(--revised)}.empty{background:var(--empty)}.partial{background:var(--partial)}
-.open{background:var(--open)}.overdue{background:var(--overdue);color:Canvas}.missing{background:var(--missing);color:Canvas}
+.open,.unpublished{background:var(--open)}.overdue{background:var(--overdue);color:Canvas}.missing{background:var(--missing);color:Canvas}
 .key span{display:inline-block;width:1.35rem;text-align:center;font:600 .8rem/1.35rem monospace;margin:0 .3rem 0 .8rem}
 ";
 
@@ -41,6 +41,7 @@ fn class(state: State) -> &'static str {
         State::Empty => "empty",
         State::Partial => "partial",
         State::Revised => "revised",
+        State::Unpublished => "unpublished",
         State::Missing => "missing",
     }
 }

@@ -109,6 +109,8 @@ pub(crate) enum State {
     Partial,
     /// It is sealed, and late events came in further revisions.
     Revised,
+    /// It is sealed, and waits to be published.
+    Unpublished,
     /// It should be published, and is not.
     Missing,
 }
@@ -127,8 +129,16 @@ pub(crate) struct Published {
 }
 
 impl State {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Sealed, Self::Revised, Self::Empty, Self::Partial, Self::Open, Self::Overdue, Self::Missing];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Sealed,
+        Self::Revised,
+        Self::Empty,
+        Self::Partial,
+        Self::Open,
+        Self::Overdue,
+        Self::Unpublished,
+        Self::Missing,
+    ];
 
     pub(crate) fn symbol(self) -> char {
         match self {
@@ -138,6 +148,7 @@ impl State {
             Self::Empty => '0',
             Self::Partial => '?',
             Self::Revised => '+',
+            Self::Unpublished => '>',
             Self::Missing => 'x',
         }
     }
@@ -150,6 +161,7 @@ impl State {
             Self::Empty => "sealed, no events",
             Self::Partial => "sealed, not all waited for",
             Self::Revised => "revised",
+            Self::Unpublished => "sealed, not published yet",
             Self::Missing => "missing",
         }
     }

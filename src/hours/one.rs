@@ -106,6 +106,9 @@ fn unpublished(report: &Report, row: &Row, hour: Option<&Hour>, text: &mut Strin
                 let _ = writeln!(text, "  overdue by       {} s", overdue_ms / 1_000);
             }
         }
+        Some(State::Unpublished) => {
+            let _ = writeln!(text, "  It is sealed, and waits to be published: `tidemill status` and the log say why.");
+        }
         Some(State::Missing) => {
             let _ = writeln!(
                 text,

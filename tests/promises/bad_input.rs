@@ -330,7 +330,7 @@ fn a_state_of_another_version_is_refused_and_the_way_out_is_named() {
         .last()
         .expect("a ledger");
     let mut bytes = std::fs::read(&ledger).expect("the ledger");
-    assert_eq!(&bytes[..8], b"TIDELDG5");
+    assert_eq!(&bytes[..8], b"TIDELDG6");
     bytes[7] = b'3';
     std::fs::write(&ledger, bytes).expect("it is written");
     let refused = finish(&mut place.run_command(&["plays.toml", "--until-end"]));

@@ -72,7 +72,7 @@ fn a_run_that_was_interrupted_while_it_sealed_is_completed_before_anything_else_
     let place = Place::new();
     strict(&place, "");
     place.write("data/a", hours("a", 0..600));
-    killed_at(&place, "effects-done:1:sealing", &[]);
+    killed_at(&place, "published:1", &[]);
     let (rows, _) = sealed(&place);
     assert!(0 < rows && rows < 600, "{rows} rows are sealed by the first step");
     place.write("data/a", hours("a", 0..600) + &hours("more", 598..603));

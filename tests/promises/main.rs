@@ -18,6 +18,7 @@ mod hours;
 mod index;
 mod late;
 mod missing;
+mod outbox;
 mod outliers;
 mod ponds;
 mod producers;

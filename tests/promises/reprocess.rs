@@ -207,7 +207,9 @@ fn a_running_process_publishes_it_and_late_events_that_wait_come_behind_it() {
 
 #[test]
 fn wherever_it_is_killed_the_next_one_ends_what_it_began() {
-    for point in ["cut-begins", "ledger-written", "ledger-synced", "index-synced", "file-published", "effects-done"] {
+    let of_cuts = ["cut-begins", "ledger-written", "ledger-synced", "effects-done"];
+    let of_publications = ["publication-begins", "index-synced", "file-published", "publication-marked", "published"];
+    for point in of_cuts.into_iter().chain(of_publications) {
         for hit in 1.. {
             let place = Place::new();
             place.plays("");

@@ -8,17 +8,20 @@ use tidemill_harness::admin::{address, page};
 use tidemill_harness::generated::{Crashing, args, finish_and_audit, generated, many_cuts};
 use tidemill_harness::{KILLED, Place, Process, finish, printed, seeded, side_by_side, wait_for};
 
-/// Steps of a commit, in order, with a number that is reached in the middle of a run; see `committer.rs`, `ledger.rs` and
-/// `publish.rs` of the runtime.
-const STEPS: [(&str, &str); 11] = [
+/// Steps of a commit, in order, with those of the publisher behind it, and a number that is reached in the middle of a
+/// run; see `committer.rs`, `ledger.rs`, `publisher.rs` and `publish.rs` of the runtime.
+const STEPS: [(&str, &str); 14] = [
     ("cut-begins", "20"),
     ("logs-synced", "20"),
     ("pieces-synced", "20"),
     ("ledger-written", "20"),
     ("ledger-synced", "20"),
+    ("publication-begins", "5"),
     ("index-synced", "5"),
     ("file-published", "100"),
     ("directories-synced", "5"),
+    ("publication-marked", "5"),
+    ("published", "5"),
     ("logs-removed", "3"),
     ("effects-done", "20"),
     ("pieces-removed", "20"),
@@ -28,11 +31,12 @@ const STEPS: [(&str, &str); 11] = [
 const LEDGER_STEPS: [&str; 4] = ["ledger-created", "base-written", "ledger-begun", "ledger-removed"];
 
 /// Points of a start that finds a record whose effects are not done, in order; see `committer.rs` and `run.rs`.
-const RECOVERY: [&str; 12] = [
+const RECOVERY: [&str; 13] = [
     "index-synced:1",
     "file-published:1",
     "file-published:40",
     "directories-synced:1",
+    "publication-marked:1",
     "logs-removed:1",
     "effects-redone:1",
     "pieces-found:1",

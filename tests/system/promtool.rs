@@ -55,7 +55,7 @@ fn objectives_and_their_alarms_say_what_they_should_of_a_type_that_is_skewed_lat
 }
 
 #[test]
-fn the_alarm_of_an_event_far_ahead_fires_and_falls_silent() {
+fn alarms_fire_and_fall_silent() {
     rules_do_what_is_expected("alerts.yml", "alerts_test.yml");
 }
 

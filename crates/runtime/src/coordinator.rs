@@ -19,11 +19,13 @@ use crate::error::RunError;
 use crate::horizon::{Closing, Said, closing, end_of_input};
 use crate::live::Halt;
 use crate::progress::Progress;
+use crate::publisher::{BATCHES_MAX, Unpublished};
 use crate::reader::{Order, Reader};
-use crate::region::{Reads, Region, RunConfig, SealAt};
-use crate::requests::{self, Asked};
+use crate::region::{Reads, Region};
+use crate::requests::Asked;
 use crate::worker::Left;
 
+mod ask;
 mod cut;
 mod listen;
 
@@ -52,6 +54,10 @@ pub(crate) struct Coordinator {
     /// No proposals before it.
     propose_from: Instant,
     asked: Asked,
+    /// What somebody outside has asked for, and got with a cut that is not published yet.
+    answered: Option<(CutId, Arc<Request>)>,
+    /// Something is asked for that waits for what is being published.
+    has_request: bool,
     /// Barriers that had come out of ponds at the last barrier.
     last_cut_barriers: u64,
     /// Bytes that had been read at the last barrier.
@@ -132,6 +138,11 @@ pub(crate) struct Committed {
     pub(crate) took: Duration,
 }
 
+/// A batch of the outbox is published.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Published;
+
 /// The run can't go on.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -170,6 +181,8 @@ impl Coordinator {
             deaf_since: None,
             propose_from: Instant::now(),
             asked: Asked::default(),
+            answered: None,
+            has_request: false,
             last_cut_barriers: 0,
             last_cut_bytes: 0,
             has_to_say,
@@ -219,12 +232,12 @@ impl Coordinator {
                 self.phase = if has_read { Phase::Flushing } else { Phase::Sealing };
             }
         }
+        let may_seal = self.may_seal();
         match self.phase {
+            Phase::Flushing | Phase::Sealing if !may_seal => {}
             Phase::Stopping => {
-                let was_closing = self.region.is_closing();
                 self.phase = Phase::Last(Ended::Stopped);
-                let kind = if was_closing { Cut::Closing } else { Cut::Usual };
-                self.start(Closing::default(), BTreeSet::new(), true, kind);
+                self.start(Closing::default(), BTreeSet::new(), true, self.kind());
             }
             Phase::Flushing => {
                 self.phase = Phase::Sealing;
@@ -243,8 +256,8 @@ impl Coordinator {
                 self.start(closing, BTreeSet::new(), true, Cut::Finished);
             }
             Phase::Running => {
-                let said = Said::of(&self.region);
-                let closing = self.proposed(&said);
+                let said = if may_seal { Said::of(&self.region) } else { Said::default() };
+                let closing = if may_seal { self.proposed(&said) } else { Closing::default() };
                 let interval = Duration::from_millis(self.region.config.cut_interval_ms);
                 // Right behind a cut of the region before it, so that the two intervals do not add up.
                 let passed = self.region.barriers_passed.load(Ordering::Relaxed) > self.last_cut_barriers;
@@ -252,30 +265,45 @@ impl Coordinator {
                 let has_news = has_read || self.has_to_say || self.region.can_free();
                 let due = has_news && self.last_cut_at.elapsed() >= interval;
                 let full = self.region.held_bytes() >= self.region.config.replay_bytes / 2;
-                let is_asked = self.asked.is_due() && self.request().is_some();
+                let is_asked = (self.has_request || self.asked.is_due()) && self.request().is_some();
                 if !closing.is_empty() || !said.passes.is_empty() || due || full || is_asked {
                     self.start(closing, said.passes, false, Cut::Usual);
                 }
             }
-            Phase::Last(_) => {}
+            Phase::Last(ended) => self.end_when_published(ended),
         }
     }
 
-    /// What somebody outside asks a stage of the region for.
-    fn request(&mut self) -> Option<Arc<Request>> {
-        let Region { config, stages, .. } = &*self.region;
-        let is_own = |name: &str| stages.iter().any(|stage| *self.region.node(stage.node).name == *name);
-        self.asked.next(&*config.host, &config.state_root, &config.output_root, is_own).map(Arc::new)
+    /// Whether a cut may seal: what it seals would only wait behind what waits already, and maybe behind a request.
+    fn may_seal(&self) -> bool {
+        let waits = self.region.unpublished().batches;
+        waits == 0 || waits < BATCHES_MAX && !self.has_request
+    }
+
+    /// Comes to the end when all is published. A stop waits no longer for that than for a stage.
+    fn end_when_published(&mut self, ended: Ended) {
+        let Unpublished { batches, files, .. } = self.region.unpublished();
+        let max = Duration::from_millis(self.region.config.drain_ms);
+        if batches == 0 {
+            self.end(Ok(ended));
+        } else if ended == Ended::Stopped && self.last_cut_at.elapsed() >= max {
+            self.end(Err(RunError::Unpublished { files, seconds: max.as_secs() }));
+        }
+    }
+
+    /// What a cut is to its run, between barriers that seal.
+    fn kind(&self) -> Cut {
+        if self.region.is_closing() { Cut::Closing } else { Cut::Usual }
     }
 
     /// What may be closed now. That looks at all partitions: where they are very many, not at every tick.
     fn proposed(&mut self, said: &Said) -> Closing {
         let begin = Instant::now();
-        let RunConfig { until_end, seal_at, reads, .. } = &self.region.config;
+        let reads = &self.region.config.reads;
         // What is read once more has no late events: all hours are sealed at its end.
         let is_live = matches!(reads, Reads::All);
         let is_behind_ponds = self.region.is_behind_ponds();
-        let waits_for_end = *until_end && *seal_at == SealAt::End && !is_behind_ponds;
+        let waits_for_end = self.region.seals_at_end() && !is_behind_ponds;
         if !is_live || waits_for_end || begin < self.propose_from && !is_behind_ponds {
             return Closing::default();
         }
@@ -387,11 +415,9 @@ impl Handler<Committed> for Coordinator {
             source.tell_pond(&self.region);
         }
         if let Some(request) = &cut.seals.request {
-            let RunConfig { host, state_root, output_root, .. } = &self.region.config;
-            if let Err(error) = requests::done(&**host, state_root, output_root, request) {
-                tracing::error!(error = %error.chain(), id = request.id, "a request that was answered can't be removed; its stage will know it");
-            }
+            self.answered = Some((cut.cut, request.clone()));
         }
+        self.answer();
         self.region.changed.notify_waiters();
         self.timings.cuts += 1;
         self.timings.last_ms = cut.started.elapsed().as_millis() as u64;
@@ -417,13 +443,18 @@ impl Handler<Committed> for Coordinator {
             }
         }
         if !cut.seals.revised.is_empty() {
-            tracing::info!(region = %self.region.name, cut = cut.cut, types = ?cut.seals.revised, "late events published as revisions of their hours");
+            tracing::info!(region = %self.region.name, cut = cut.cut, types = ?cut.seals.revised, "late events go into revisions of their hours");
         }
-        if let Phase::Last(ended) = self.phase {
-            self.end(Ok(ended));
-        } else {
-            self.tick();
-        }
+        self.tick();
+    }
+}
+
+impl Handler<Published> for Coordinator {
+    type Result = ();
+
+    fn handle(&mut self, _: Published, _: &mut Self::Context) {
+        self.answer();
+        self.tick();
     }
 }
 

@@ -81,6 +81,17 @@ pub enum RunError {
         /// The last cut.
         cut: u64,
     },
+    /// A stop was asked for, and what is sealed could not be published in time.
+    #[error(
+        "stopped after the last cut, but {files} files of sealed hours were not published within {seconds} s: is the \
+         disk slow or full? Nothing is lost: the next start publishes them"
+    )]
+    Unpublished {
+        /// How many files.
+        files: usize,
+        /// For how long it was waited.
+        seconds: u64,
+    },
     /// A source can't go on without skipping something.
     #[error("{message}")]
     Source {

@@ -46,10 +46,10 @@ pub fn decide_by(decide: Option<Decide>) {
     on::DECIDE.set(decide);
 }
 
-/// On this thread, a new segment of pieces begins beyond so many bytes.
+/// On this thread, a new ledger file, or a new segment of pieces, begins beyond so many bytes.
 #[cfg(feature = "failpoints")]
-pub fn segments_of(bytes: Option<u64>) {
-    on::SEGMENT_BYTES.set(bytes);
+pub fn state_files_of(bytes: Option<u64>) {
+    on::STATE_FILE_BYTES.set(bytes);
 }
 
 /// On this thread, one barrier seals so many hours at most.
@@ -71,16 +71,17 @@ pub(crate) fn cut(record: &Record) {
     on::LAST.set(record.closing);
 }
 
-/// The size beyond which a new ledger file begins.
+/// Says of which cut a batch is that is being published.
 #[cfg(feature = "failpoints")]
-pub(crate) fn ledger_bytes(usual: u64) -> u64 {
-    std::env::var("TIDEMILL_LEDGER_BYTES").map_or(usual, |bytes| bytes.parse().expect("a number of bytes"))
+pub(crate) fn publication(closing: bool) {
+    on::SEALING.set(true);
+    on::LAST.set(closing);
 }
 
-/// The size beyond which a new segment of pieces begins.
+/// The size beyond which a new ledger file, or a new segment of pieces, begins.
 #[cfg(feature = "failpoints")]
-pub(crate) fn segment_bytes(usual: u64) -> u64 {
-    let usual = on::SEGMENT_BYTES.get().unwrap_or(usual);
+pub(crate) fn state_file_bytes(usual: u64) -> u64 {
+    let usual = on::STATE_FILE_BYTES.get().unwrap_or(usual);
     std::env::var("TIDEMILL_LEDGER_BYTES").map_or(usual, |bytes| bytes.parse().expect("a number of bytes"))
 }
 
@@ -96,11 +97,11 @@ mod on {
     use super::{Decide, Decision};
 
     thread_local! {
-        // Each region commits on a thread of its own.
+        // Each region commits and publishes on threads of its own.
         pub(super) static SEALING: Cell<bool> = const { Cell::new(false) };
         pub(super) static LAST: Cell<bool> = const { Cell::new(false) };
         pub(super) static STEP_HOURS: Cell<Option<u64>> = const { Cell::new(None) };
-        pub(super) static SEGMENT_BYTES: Cell<Option<u64>> = const { Cell::new(None) };
+        pub(super) static STATE_FILE_BYTES: Cell<Option<u64>> = const { Cell::new(None) };
         pub(super) static DECIDE: RefCell<Option<Decide>> = const { RefCell::new(None) };
     }
     pub(super) fn reach(name: &str) -> Decision {
@@ -168,13 +169,11 @@ pub(crate) fn cut(_record: &Record) {}
 
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
-pub(crate) fn ledger_bytes(usual: u64) -> u64 {
-    usual
-}
+pub(crate) fn publication(_closing: bool) {}
 
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
-pub(crate) fn segment_bytes(usual: u64) -> u64 {
+pub(crate) fn state_file_bytes(usual: u64) -> u64 {
     usual
 }
 

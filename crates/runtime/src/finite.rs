@@ -13,7 +13,7 @@ use tidemill_topology::{Plan, REPLAY};
 use crate::error::RunError;
 use crate::ledger::{Committed, Ends};
 use crate::progress::Progress;
-use crate::region::{Region, SourceShared};
+use crate::region::{Region, SealAt, SourceShared};
 use crate::registry::Registry;
 
 /// What is left of an earlier run to the end.
@@ -42,6 +42,11 @@ impl Region {
     pub(crate) fn is_closing(&self) -> bool {
         let last = &self.committed().last;
         self.config.until_end && last.until_end && last.closing
+    }
+
+    /// Whether it reads to the end of the input, and seals nothing before.
+    pub(crate) fn seals_at_end(&self) -> bool {
+        self.config.until_end && self.config.seal_at == SealAt::End
     }
 
     /// The ends of all sources, when more of them are known than `told` says: how many of each source.

@@ -35,6 +35,8 @@ pub struct HourState {
 pub struct TypeHours {
     /// Hours that end at or before it are sealed, in milliseconds since 1970.
     pub sealed_before_ms: Option<i64>,
+    /// Where not all of them are published yet: those are that end at or before this.
+    pub published_before_ms: Option<i64>,
     /// Starts of hours with events that are not sealed.
     pub open: Vec<i64>,
     /// Since when late events wait for a revision (wall clock, milliseconds since 1970).
@@ -81,6 +83,9 @@ fn types(committed: &Committed) -> BTreeMap<Arc<str>, TypeHours> {
     let mut types: BTreeMap<Arc<str>, TypeHours> = BTreeMap::new();
     for (name, before_ms) in &committed.sealed_before_ms {
         types.entry(name.clone()).or_default().sealed_before_ms = Some(*before_ms);
+    }
+    for (name, before_ms) in committed.outbox.values().flat_map(|batch| &batch.published_before_ms) {
+        types.entry(name.clone()).or_default().published_before_ms.get_or_insert(*before_ms);
     }
     for (name, open) in committed.open.iter().filter(|(_, open)| !open.is_empty()) {
         types.entry(name.clone()).or_default().open = open.iter().copied().collect();

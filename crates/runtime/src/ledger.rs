@@ -1,6 +1,6 @@
 //! The ledger: the append-only, checksummed file of cuts. Its last whole record is where a restart goes on.
 //!
-//! A ledger file `ledger-<generation>.log` begins with the 8 bytes `TIDELDG5`. A record is: length of the payload
+//! A ledger file `ledger-<generation>.log` begins with the 8 bytes `TIDELDG6`. A record is: length of the payload
 //! (u32, little-endian), CRC32C of the payload (u32, little-endian), payload (JSON, see [`Record`]). The first record
 //! of a file is a *base* that says everything; each later one says what changed. A new file begins at every start and
 //! when the file has grown to 16 MiB.
@@ -16,7 +16,8 @@ use tidemill_topology::Fingerprint;
 use crate::error::RunError;
 use crate::failpoint;
 use crate::host::{Host, HostFile, Open};
-use crate::logs::sync_all;
+use crate::mark::Mark;
+use crate::sync::sync_all;
 
 mod committed;
 mod record;
@@ -25,7 +26,7 @@ pub(crate) use committed::Committed;
 pub(crate) use record::{Ends, Hours, Names, Record, Seen, StageRecord};
 
 /// The last byte is the version of all that a state directory holds.
-pub(crate) const MAGIC: &[u8; 8] = b"TIDELDG5";
+pub(crate) const MAGIC: &[u8; 8] = b"TIDELDG6";
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// An open ledger.
@@ -62,13 +63,14 @@ impl Ledger {
             }
             let mut committed = Committed::default();
             records.into_iter().for_each(|record| committed.apply(record));
+            committed.published(Mark::Published.find(host, dir)?);
             return Ok(Some((committed, dropped)));
         }
         Ok(None)
     }
 
-    /// Opens the ledger in `dir`, or begins one, for a topology with this fingerprint, and a run. `prepare` is called with what it says; it does the effects
-    /// of the last record. That record may be one that is not durable, because its process died or its sync failed, and syncing it now would prove nothing:
+    /// Opens the ledger in `dir`, or begins one, for a topology with this fingerprint, and a run. `prepare` is called with
+    /// what it says; it publishes the outbox and does the effects of the last record. That record may be one that is not durable, because its process died or its sync failed, and syncing it now would prove nothing:
     /// it is written anew before anything is done about it.
     pub(crate) fn open(
         host: &Arc<dyn Host>,
@@ -89,6 +91,7 @@ impl Ledger {
             let _ = begun.map(|begun| begun.remove_older());
         })?;
         generation += u64::from(!is_new);
+        committed.outbox.clear();
         let ledger = Self::begin(host, dir, generation, &committed.base_without_effects())?;
         ledger.remove_older()?;
         Ok(Opened { ledger, committed, dropped_bytes })
@@ -103,7 +106,7 @@ impl Ledger {
         file.write_at(&bytes, 0).map_err(RunError::io("write", &path))?;
         failpoint::hit("base-written");
         file.sync().map_err(RunError::io("sync", &path))?;
-        sync_all(&**host, [dir].into_iter())?;
+        sync_all(&**host, &[dir.into()])?;
         failpoint::hit("ledger-begun");
         Ok(Self {
             host: host.clone(),
@@ -151,7 +154,7 @@ impl Ledger {
     pub(crate) fn rotate_if_large(&mut self, committed: &Committed) -> Result<(), RunError> {
         // A base may be large itself: it is not to be written for each record.
         let usual = FILE_BYTES_MAX.max(2 * self.base_bytes);
-        self.rotate_beyond(failpoint::ledger_bytes(usual), committed)
+        self.rotate_beyond(failpoint::state_file_bytes(usual), committed)
     }
 
     pub(crate) fn rotate_beyond(&mut self, bytes: u64, committed: &Committed) -> Result<(), RunError> {

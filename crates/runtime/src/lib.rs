@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!  Pool (supervisor of a stage)          Coordinator --Order--> Reader --chunks, barriers--> Inbox
-//!    `- Worker --lease--> Inbox            ^  `--Job--> committer thread (Logs, snapshots, ledger, publications)
+//!    `- Worker --lease--> Inbox            ^  `--Job--> committer thread (Logs, pieces, ledger) -> publisher thread
 //!         `- Engine (the stage's value)    `--Ack-- Worker --Outlet--> next Inbox
 //! ```
 
@@ -39,6 +39,7 @@ mod item;
 mod ledger;
 mod live;
 mod logs;
+mod mark;
 mod metrics;
 mod niceness;
 mod opening;
@@ -50,6 +51,7 @@ mod producers;
 mod progress;
 mod publish;
 mod published;
+mod publisher;
 mod reached;
 mod reader;
 mod region;
@@ -64,7 +66,9 @@ mod status;
 mod stretch;
 mod stuck;
 mod suspects;
+mod sync;
 mod take_over;
+mod task;
 mod watchdog;
 mod watermark;
 mod worker;
@@ -75,7 +79,7 @@ pub use coordinator::Ended;
 pub use delivery::DeliveryStatus;
 pub use error::RunError;
 #[cfg(feature = "failpoints")]
-pub use failpoint::{Decide, Decision, decide_by, segments_of, steps_of};
+pub use failpoint::{Decide, Decision, decide_by, state_files_of, steps_of};
 pub use host::{Host, HostFile, Open, System};
 pub use hours::{HourState, TypeHours, hour_state};
 pub use metrics::{METRICS, MetricKind, MetricSpec, describe, export, histograms};

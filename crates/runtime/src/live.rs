@@ -42,11 +42,11 @@ pub(crate) struct Live {
 impl Ready {
     /// Starts its actors.
     pub(crate) fn run(self) -> Live {
-        let Self { region, dir, ledger } = self;
+        let Self { region, dir, ledger, publisher } = self;
         let (done, finished) = oneshot::channel();
         let host = region.config.host.clone();
         let mut readers = Vec::new();
-        let (jobs, committer) = committer::start(region.clone(), dir, ledger);
+        let (jobs, committer) = committer::start(region.clone(), dir, ledger, publisher);
         let coordinator = Coordinator::create(|context| {
             // Whoever fails tells the coordinator, so it must be known before anybody runs.
             let _ = region.coordinator.set(context.address());
@@ -89,7 +89,7 @@ impl Live {
                 // What can't be built at the start is a mistake, and what a source can't go on with does not get better by itself.
                 Err(error @ RunError::Start { .. }) if is_first => return Err(error),
                 Err(error) if error.is_final() && !self.region.is_behind_ponds() => return Err(error),
-                Err(error @ RunError::Undrained { .. }) => return Err(error),
+                Err(error @ (RunError::Undrained { .. } | RunError::Unpublished { .. })) => return Err(error),
                 Err(error) => error,
             };
             is_first = false;

@@ -13,13 +13,15 @@ use tidemill_core::{Home, LogName, LogReader};
 use crate::error::RunError;
 use crate::failpoint;
 use crate::host::{Host, HostFile, Open};
+use crate::sync::Written;
 
 /// Ending of files that are not for readers yet.
 pub(crate) const STAGED: &str = ".staged";
 /// Beside the staging directories of stages: files of requests that the owner has taken over. No stage has such a name.
 pub(crate) const ACCEPTED: &str = "@accepted";
-/// Descriptors that a stage keeps open; beyond it, Logs are opened for each append.
-const OPEN_MAX: usize = 128;
+/// Descriptors that a stage keeps open, unless the process may have few. A step of 256 hours has three files for each.
+/// Beyond it they are closed: a Log is opened again for its next append, and to be synced.
+const OPEN_MAX: usize = 1_024;
 
 /// Lengths of Logs in bytes.
 pub(crate) type Lengths = BTreeMap<LogName, u64>;
@@ -33,6 +35,7 @@ pub(crate) struct Logs {
     /// In all of them. Asked for at each append to a pond, which may have thousands.
     bytes: u64,
     open: usize,
+    open_max: usize,
     /// Written since the last call of `take_dirty`.
     dirty: BTreeSet<LogName>,
     /// They are another's now: nothing may be written.
@@ -41,7 +44,7 @@ pub(crate) struct Logs {
 
 struct Log {
     length: u64,
-    file: Option<Box<dyn HostFile>>,
+    file: Option<Arc<dyn HostFile>>,
     /// An append failed midway: what is behind `length` has to go first.
     torn: bool,
 }
@@ -57,8 +60,10 @@ impl Logs {
         for dir in [&state_dir, &output_dir] {
             make_dirs(&*host, dir)?;
         }
+        let open_max = usize::try_from(host.files_max() / 8).unwrap_or(OPEN_MAX).clamp(1, OPEN_MAX);
         let mut logs = Self {
             host,
+            open_max,
             state_dir,
             output_dir,
             live: BTreeMap::new(),
@@ -67,12 +72,12 @@ impl Logs {
             dirty: BTreeSet::new(),
             is_closed: false,
         };
-        logs.go_back(lengths)?;
+        logs.go_back(lengths, &BTreeSet::new())?;
         Ok(logs)
     }
 
-    /// Sets every Log back to its length in a cut.
-    pub(crate) fn go_back(&mut self, lengths: &Lengths) -> Result<(), RunError> {
+    /// Sets every Log back to its length in a cut. What is `staged` is not touched: it is to be published.
+    pub(crate) fn go_back(&mut self, lengths: &Lengths, staged: &BTreeSet<LogName>) -> Result<(), RunError> {
         if self.is_closed {
             return Err(RunError::Internal("a log is truncated after it was closed".into()));
         }
@@ -83,8 +88,9 @@ impl Logs {
         for (home, dir) in [(Home::State, self.state_dir.clone()), (Home::Output, self.output_dir.clone())] {
             for path in self.host.list(&dir).map_err(RunError::io("list", &dir))? {
                 let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(STAGED));
-                let kept = name.is_some_and(|name| lengths.contains_key(&LogName { home, name: name.to_owned() }));
-                if !kept {
+                let name = name.map(|name| LogName { home, name: name.to_owned() });
+                let is_kept = name.is_some_and(|name| lengths.contains_key(&name) || staged.contains(&name));
+                if !is_kept {
                     self.host.remove(&path).map_err(RunError::io("remove", &path))?;
                 }
             }
@@ -129,11 +135,14 @@ impl Logs {
         }
         let path = self.path(name);
         if !self.live.contains_key(name) {
+            if self.host.exists(&path) {
+                let name = &name.name;
+                return Err(RunError::Internal(format!("the log {name} is written while it waits to be published")));
+            }
             self.live.insert(name.clone(), Log { length: 0, file: None, torn: false });
         }
-        if self.open >= OPEN_MAX && self.live.get(name).is_some_and(|log| log.file.is_none()) {
-            self.live.values_mut().for_each(|log| log.file = None);
-            self.open = 0;
+        if self.open >= self.open_max && self.live.get(name).is_some_and(|log| log.file.is_none()) {
+            self.close_some();
         }
         let Some(log) = self.live.get_mut(name) else { return Err(RunError::Internal("a log vanished".into())) };
         let file = match &mut log.file {
@@ -141,7 +150,7 @@ impl Logs {
             None => {
                 let file = self.host.open(&path, Open::Grow).map_err(RunError::io("open", &path))?;
                 self.open += 1;
-                log.file.insert(file)
+                log.file.insert(Arc::from(file))
             }
         };
         if log.torn {
@@ -162,6 +171,23 @@ impl Logs {
     pub(crate) fn take_dirty(&mut self) -> Lengths {
         let dirty = std::mem::take(&mut self.dirty);
         dirty.into_iter().filter_map(|name| self.live.get(&name).map(|log| (name.clone(), log.length))).collect()
+    }
+
+    /// Closes those that are synced; all of them, when none is.
+    fn close_some(&mut self) {
+        let dirty = &self.dirty;
+        let synced = self.live.iter_mut().filter(|(name, log)| log.file.is_some() && !dirty.contains(*name));
+        let closed = synced.map(|(_, log)| log.file = None).count();
+        self.open -= closed;
+        if closed == 0 {
+            self.live.values_mut().for_each(|log| log.file = None);
+            self.open = 0;
+        }
+    }
+
+    /// A Log as it is to be made durable.
+    pub(crate) fn written(&self, name: &LogName) -> Written {
+        Written { path: self.path(name), file: self.live.get(name).and_then(|log| log.file.clone()) }
     }
 
     /// A Log was published or retired: it is none any more.
@@ -239,25 +265,6 @@ pub(crate) fn make_dirs(host: &dyn Host, dir: &Path) -> Result<(), RunError> {
     make(host, dir).map_err(RunError::io("create", dir))
 }
 
-/// Makes files and directories durable: each of them, or the whole file system at once when they are many.
-pub(crate) fn sync_all<'a>(host: &dyn Host, paths: impl Iterator<Item = &'a Path> + Clone) -> Result<(), RunError> {
-    /// Above this, one `syncfs` is cheaper than as many `fsync`: measured with 63 Logs a cut, 25 ms against 45 ms.
-    const SINGLE_MAX: usize = 8;
-    if paths.clone().count() <= SINGLE_MAX {
-        for path in paths {
-            host.sync(path).map_err(RunError::io("sync", path))?;
-        }
-        return Ok(());
-    }
-    let mut synced = BTreeSet::new();
-    for path in paths {
-        if synced.insert(host.file_system(path).map_err(RunError::io("look at", path))?) {
-            host.sync_file_system(path).map_err(RunError::io("sync the file system of", path))?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,13 +283,25 @@ mod tests {
         let cut = logs.take_dirty();
         logs.append(&name("a"), b"678").unwrap();
         logs.append(&name("b"), b"x").unwrap();
-        logs.go_back(&cut).unwrap();
+        logs.go_back(&cut, &BTreeSet::new()).unwrap();
         assert_eq!(std::fs::read(logs.path(&name("a"))).unwrap(), b"12345");
         assert!(!logs.path(&name("b")).exists());
         logs.append(&name("a"), b"6").unwrap();
         let mut text = String::new();
         logs.reader(&cut).open(&name("a")).unwrap().read_to_string(&mut text).unwrap();
         assert_eq!(text, "12345", "a reader sees the cut only");
+    }
+
+    #[test]
+    fn a_log_that_waits_to_be_published_stays_and_is_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, output) = (dir.path().join("s"), dir.path().join("o"));
+        let mut logs = Logs::restore(Arc::new(System), state.clone(), output, &Lengths::new()).unwrap();
+        logs.append(&name("a"), b"123").unwrap();
+        logs.forget(&name("a"));
+        logs.go_back(&Lengths::new(), &BTreeSet::from([name("a")])).unwrap();
+        assert!(matches!(logs.append(&name("a"), b"4"), Err(RunError::Internal(_))));
+        assert_eq!(std::fs::read(logs.path(&name("a"))).unwrap(), b"123");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use metrics::{Label, counter, gauge};
 use tidemill_core::DEAD_LETTER_TYPE;
 
-use crate::status::{PartitionStatus, Status};
+use crate::status::{PartitionStatus, RegionStatus, Status};
 
 /// What a metric is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +136,18 @@ pub const METRICS: &[MetricSpec] = &[
         Counter,
         &["region"],
         "Times that a region was opened again because it could not go on.",
+    ),
+    spec(
+        "tidemill_region_unpublished_files",
+        Gauge,
+        &["region"],
+        "Files of sealed hours that wait to be published; hours stay open while those of four cuts wait.",
+    ),
+    spec(
+        "tidemill_region_unpublished_seconds",
+        Gauge,
+        &["region"],
+        "How long the first of these files has waited; 0 when there are none.",
     ),
     spec(
         DELIVERY,
@@ -321,6 +333,17 @@ pub fn histograms(status: &Status) -> String {
     text
 }
 
+/// Gauges of a region.
+fn of_region(region: &RegionStatus, set: impl Fn(&'static str, f64)) {
+    set("tidemill_cut_age_seconds", region.cut_age_ms as f64 / 1e3);
+    set("tidemill_cut_commit_seconds", region.cut_commit_ms as f64 / 1e3);
+    set("tidemill_cut_duration_seconds", region.cut_duration_ms as f64 / 1e3);
+    set("tidemill_held_bytes", region.held_bytes as f64);
+    set("tidemill_region_down", if region.fault.is_some() { 1.0 } else { 0.0 });
+    set("tidemill_region_unpublished_files", region.unpublished_files as f64);
+    set("tidemill_region_unpublished_seconds", region.unpublished_ms as f64 / 1e3);
+}
+
 /// Sets the figures of a partition.
 fn of_partition(partition: &PartitionStatus, mut set: impl FnMut(&'static str, f64)) {
     set("tidemill_partition_committed_position", partition.committed as f64);
@@ -355,14 +378,10 @@ pub fn export(status: &Status, held_before: &mut Vec<(String, String)>) {
     let seconds = |ns: u64| ns / 1_000_000_000;
     for region in &status.regions {
         let label = [("region", region.name.as_str())];
-        set("tidemill_cut_age_seconds", &label, region.cut_age_ms as f64 / 1e3);
-        set("tidemill_cut_commit_seconds", &label, region.cut_commit_ms as f64 / 1e3);
-        set("tidemill_cut_duration_seconds", &label, region.cut_duration_ms as f64 / 1e3);
         count("tidemill_cuts_total", &label, region.cut);
-        set("tidemill_held_bytes", &label, region.held_bytes as f64);
         count("tidemill_read_bytes_total", &label, region.read_bytes);
         count("tidemill_region_restarts_total", &label, region.restarts);
-        set("tidemill_region_down", &label, if region.fault.is_some() { 1.0 } else { 0.0 });
+        of_region(region, |name, value| set(name, &label, value));
     }
     for pond in &status.ponds {
         let label = [("pond", pond.name.as_str())];

@@ -25,6 +25,7 @@ use crate::pieces::Pieces;
 use crate::pond::reader::offset_in;
 use crate::pond::shared::{PondShared, replay_bytes};
 use crate::progress::Progress;
+use crate::publisher::Publisher;
 use crate::region::{Counters, DeadKey, Region, RunConfig, SourceShared, SourceState, StageShared};
 use crate::registry::Registry;
 use crate::replay::Ways;
@@ -130,6 +131,7 @@ pub(crate) struct Ready {
     pub(crate) region: Arc<Region>,
     pub(crate) dir: RegionDir,
     pub(crate) ledger: Ledger,
+    pub(crate) publisher: Publisher,
 }
 
 impl Opening {
@@ -137,11 +139,11 @@ impl Opening {
     pub(crate) fn open(&self, index: usize) -> Result<Ready, RunError> {
         let Planned { name, plan, lineage } = self.plans[index].clone();
         let dir = self.state.region(&name)?;
-        let mut pieces = None;
+        let mut recovered = None;
         let mut logs: Vec<(usize, Logs)> = Vec::new();
         let fingerprint = (*name == *MAIN).then_some(&self.fingerprint);
         let opened = Ledger::open(&self.config.host, &dir.root, fingerprint, self.run, |committed| {
-            pieces = Some(committer::recover(&dir, committed)?);
+            recovered = Some(committer::recover(&dir, committed)?);
             for (index, node) in plan.nodes.iter().enumerate().filter(|(_, node)| node.role != Role::Source) {
                 logs.push((index, restore_logs(&self.state, node, committed)?));
             }
@@ -157,12 +159,13 @@ impl Opening {
                 "the ledger ended in an incomplete record, which was dropped; going on from the cut before"
             );
         }
-        let pieces = pieces.ok_or_else(|| RunError::Internal("a ledger was opened without its state".into()))?;
+        let (pieces, publisher) =
+            recovered.ok_or_else(|| RunError::Internal("a ledger was opened without its state".into()))?;
         let (fills, reads) = self.ponds_of(index, &committed);
         let carried = self.carried[index].clone();
         let wiring = Wiring { name, plan, lineage, committed, pieces, logs, fills, reads, carried };
         let region = Arc::new(wiring.region(self));
-        Ok(Ready { region, dir, ledger })
+        Ok(Ready { region, dir, ledger, publisher })
     }
 
     /// Opens all regions again, behind a run to the end, to follow the input from there.

@@ -24,7 +24,7 @@ use tidemill_core::CutId;
 use crate::error::RunError;
 use crate::failpoint;
 use crate::host::{Host, HostFile, Open};
-use crate::logs::sync_all;
+use crate::sync::sync_all;
 use crate::watchdog::Call;
 
 mod frames;
@@ -121,7 +121,7 @@ impl Pieces {
         cut: CutId,
     ) -> Result<Arc<Self>, RunError> {
         let mut kept = Kept { extent, ..Kept::default() };
-        let segment_bytes = failpoint::segment_bytes(SEGMENT_BYTES);
+        let segment_bytes = failpoint::state_file_bytes(SEGMENT_BYTES);
         for path in host.list(&dir).map_err(RunError::io("list", &dir))? {
             let Some(number) = number_of(&path) else { continue };
             let is_older = extent.is_some_and(|extent| number < extent.first);
@@ -250,7 +250,7 @@ impl Pieces {
         }
         file.sync().map_err(RunError::io("sync", &path))?;
         if start == MAGIC.len() as u64 {
-            sync_all(&*self.host, std::iter::once(&*self.dir))?;
+            sync_all(&*self.host, &[(&*self.dir).into()])?;
         }
         let body = start + head_bytes;
         let extent = Extent { first: first.min(last), last, length: end };

@@ -1,4 +1,4 @@
-//! The effects of a committed record: Logs become files for readers, Logs that are not needed go. All of it can be redone.
+//! The effects of committed records: Logs become files for readers, Logs that are not needed go. All of it can be redone.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -11,70 +11,88 @@ use tidemill_core::Publication;
 use crate::error::RunError;
 use crate::failpoint;
 use crate::host::Host;
-use crate::logs::sync_all;
 use crate::published::note;
 use crate::state_dir::StateDir;
+use crate::sync::{Written, sync_all};
 
-/// Publishes Logs: `staged` pairs each with where its Log lies.
+/// Logs that become files for readers: where each lies, with what becomes of it; and how far that has come.
 ///
-/// A file is moved to its place by a rename that replaces nothing, unless it is to; what is there already under that name, while the Log still is, is
-/// somebody else's, and is refused. A Log that is gone while the file is there was published before.
-pub(crate) fn publish(state: &StateDir, staged: &[(PathBuf, &Publication)]) -> Result<(), RunError> {
-    if staged.is_empty() {
-        return Ok(());
-    }
-    publish_below(&*state.host, &state.output, &state.publishing, staged)
+/// A file is moved to its place by a rename that replaces nothing, unless it is to; what is there already under that
+/// name, while the Log still is, is somebody else's, and is refused. A Log that is gone while the file is there was
+/// published before.
+pub(crate) struct Publishing {
+    staged: Vec<(PathBuf, Publication)>,
+    is_noted: bool,
+    moved: usize,
+    /// Directories to be synced. As bytes: paths compare slowly.
+    touched: BTreeSet<OsString>,
 }
 
-fn publish_below(
-    host: &dyn Host,
-    output: &Path,
-    publishing: &Mutex<()>,
-    staged: &[(PathBuf, &Publication)],
-) -> Result<(), RunError> {
-    for (_, publication) in staged {
-        checked(publication)?;
+impl Publishing {
+    pub(crate) fn of(staged: Vec<(PathBuf, Publication)>) -> Self {
+        Self { staged, is_noted: false, moved: 0, touched: BTreeSet::new() }
     }
-    {
-        // The index has lines of all regions; files are of one.
-        let _noting = publishing.lock().expect("no code panics while it publishes");
-        note(host, output, staged.iter().map(|(_, publication)| publication.path.as_str()))?;
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.staged.is_empty()
     }
-    failpoint::hit("index-synced");
-    // As bytes: paths compare slowly.
-    let mut touched: BTreeSet<OsString> = BTreeSet::new();
-    for (from, publication) in staged {
-        let to = output.join(checked(publication)?);
-        let dir = to.parent().unwrap_or(output);
-        if !touched.contains(dir.as_os_str()) {
-            make_dirs(host, output, dir)?;
-        }
-        // Those above, too: who made them may have died before they were synced.
-        for above in dir.ancestors().take_while(|above| above.starts_with(output)) {
-            if !touched.insert(above.into()) {
-                break;
-            }
-        }
-        touched.extend(from.parent().map(OsString::from));
-        match host.rename(from, &to, publication.replaces) {
-            Ok(()) => {}
-            // Published before; whether its directories were synced then is not known.
-            Err(error) if error.kind() == ErrorKind::NotFound && host.exists(&to) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let what = format!("{} is neither staged nor published", publication.path);
-                return Err(RunError::Corrupt { what, path: from.clone() });
-            }
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                let what = format!("another file stands where {} is to be published", from.display());
-                return Err(RunError::Corrupt { what, path: to });
-            }
-            Err(error) => return Err(RunError::io("publish", to)(error)),
-        }
-        failpoint::hit("file-published");
+
+    /// Publishes them. After an error it may be called again and goes on where it was: readers may have taken away by
+    /// then what they were given.
+    pub(crate) fn go_on(&mut self, state: &StateDir) -> Result<(), RunError> {
+        self.go_on_below(&*state.host, &state.output, &state.publishing)
     }
-    sync_all(host, touched.iter().map(Path::new))?;
-    failpoint::hit("directories-synced");
-    Ok(())
+
+    fn go_on_below(&mut self, host: &dyn Host, output: &Path, publishing: &Mutex<()>) -> Result<(), RunError> {
+        if !self.is_noted {
+            for (_, publication) in &self.staged {
+                checked(publication)?;
+            }
+            // The index has lines of all regions; files are of one.
+            let _noting = publishing.lock().expect("no code panics while it publishes");
+            note(host, output, self.staged.iter().map(|(_, publication)| publication.path.as_str()))?;
+            self.is_noted = true;
+        }
+        failpoint::hit("index-synced");
+        while let Some((from, publication)) = self.staged.get(self.moved) {
+            let to = output.join(checked(publication)?);
+            let dir = to.parent().unwrap_or(output);
+            if !self.touched.contains(dir.as_os_str()) {
+                make_dirs(host, output, dir)?;
+            }
+            // Those above, too: who made them may have died before they were synced.
+            for above in dir.ancestors().take_while(|above| above.starts_with(output)) {
+                if !self.touched.insert(above.into()) {
+                    break;
+                }
+            }
+            self.touched.extend(from.parent().map(OsString::from));
+            move_to(host, from, to, publication)?;
+            self.moved += 1;
+            failpoint::hit("file-published");
+        }
+        let touched: Vec<Written> = self.touched.iter().map(|dir| Path::new(dir).into()).collect();
+        sync_all(host, &touched)?;
+        failpoint::hit("directories-synced");
+        Ok(())
+    }
+}
+
+fn move_to(host: &dyn Host, from: &Path, to: PathBuf, publication: &Publication) -> Result<(), RunError> {
+    match host.rename(from, &to, publication.replaces) {
+        Ok(()) => Ok(()),
+        // Published before; whether its directories were synced then is not known.
+        Err(error) if error.kind() == ErrorKind::NotFound && host.exists(&to) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let what = format!("{} is neither staged nor published", publication.path);
+            Err(RunError::Corrupt { what, path: from.to_owned() })
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            let what = format!("another file stands where {} is to be published", from.display());
+            Err(RunError::Corrupt { what, path: to })
+        }
+        Err(error) => Err(RunError::io("publish", to)(error)),
+    }
 }
 
 /// Removes files; one that is gone already is fine.
@@ -124,6 +142,11 @@ mod tests {
         Publication { log: LogName { home: Home::Output, name: "x".into() }, path: path.into(), replaces: false }
     }
 
+    fn publish(dir: &Path, from: &Path, publication: &Publication) -> Result<(), RunError> {
+        let mut publishing = Publishing::of(vec![(from.to_owned(), publication.clone())]);
+        publishing.go_on_below(&System, dir, &Mutex::default())
+    }
+
     fn output() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(index_path(dir.path()), empty()).unwrap();
@@ -136,14 +159,11 @@ mod tests {
         let from = dir.path().join("x.staged");
         let publication = publication("a/b/x.avro");
         std::fs::write(&from, "1").unwrap();
-        publish_below(&System, dir.path(), &Mutex::default(), &[(from.clone(), &publication)]).unwrap();
-        publish_below(&System, dir.path(), &Mutex::default(), &[(from.clone(), &publication)]).unwrap();
+        publish(dir.path(), &from, &publication).unwrap();
+        publish(dir.path(), &from, &publication).unwrap();
         assert_eq!(std::fs::read(dir.path().join("a/b/x.avro")).unwrap(), b"1");
         std::fs::write(&from, "2").unwrap();
-        assert!(matches!(
-            publish_below(&System, dir.path(), &Mutex::default(), &[(from, &publication)]),
-            Err(RunError::Corrupt { .. })
-        ));
+        assert!(matches!(publish(dir.path(), &from, &publication), Err(RunError::Corrupt { .. })));
         assert_eq!(std::fs::read(dir.path().join("a/b/x.avro")).unwrap(), b"1");
     }
 
@@ -154,8 +174,8 @@ mod tests {
         let publication = Publication { replaces: true, ..publication("a/latest") };
         for text in ["1", "2"] {
             std::fs::write(&from, text).unwrap();
-            publish_below(&System, dir.path(), &Mutex::default(), &[(from.clone(), &publication)]).unwrap();
-            publish_below(&System, dir.path(), &Mutex::default(), &[(from.clone(), &publication)]).unwrap();
+            publish(dir.path(), &from, &publication).unwrap();
+            publish(dir.path(), &from, &publication).unwrap();
             assert_eq!(std::fs::read_to_string(dir.path().join("a/latest")).unwrap(), text);
         }
     }
@@ -166,10 +186,7 @@ mod tests {
         let from = dir.path().join("x.staged");
         for path in ["../x", "a/../../x", "/x", "a//x", "", "a\nb"] {
             std::fs::write(&from, "1").unwrap();
-            assert!(
-                publish_below(&System, dir.path(), &Mutex::default(), &[(from.clone(), &publication(path))]).is_err(),
-                "{path}"
-            );
+            assert!(publish(dir.path(), &from, &publication(path)).is_err(), "{path}");
         }
         assert!(published(dir.path()).unwrap().unwrap().paths.unwrap().is_empty(), "nothing is noted either");
     }

@@ -324,9 +324,13 @@ impl Region {
         self.sources.iter().map(of_source).collect()
     }
 
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+
     /// Waits for ever when the region has come to its end.
     pub(crate) async fn lives(&self) {
-        if self.ended.load(Ordering::SeqCst) {
+        if self.has_ended() {
             std::future::pending().await
         }
     }

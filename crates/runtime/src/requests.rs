@@ -16,8 +16,9 @@ use tokio::time::Instant;
 
 use crate::error::RunError;
 use crate::host::{Host, System};
-use crate::logs::{ACCEPTED, STAGED, make_dirs, sync_all};
+use crate::logs::{ACCEPTED, STAGED, make_dirs};
 use crate::state_dir::{StateDir, is_of, locked, staging, write_new};
+use crate::sync::sync_all;
 
 /// Where files of requests lie that were not taken over, beside the staging directories of stages. No stage has such a name.
 pub(crate) const GIVEN: &str = "@given";
@@ -129,7 +130,7 @@ impl Requesting {
     /// When it can't be written.
     pub fn ask(&self, request: &Request) -> Result<(), RequestError> {
         let given = staging(&self.output_root).join(GIVEN);
-        sync_all(&System, [given.as_path()].into_iter())?;
+        sync_all(&System, &[given.as_path().into()])?;
         let text = serde_json::to_vec(request).map_err(|error| RunError::Internal(error.to_string()))?;
         write_new(&System, &path_of(&self.state_root, &request.id), &text)?;
         Ok(())
@@ -257,7 +258,7 @@ fn look(host: &dyn Host, path: &Path, output_root: &Path, is_own: &impl Fn(&str)
         }
     }
     if !request.files.is_empty() {
-        sync_all(host, [accepted.as_path(), given.as_path()].into_iter())?;
+        sync_all(host, &[accepted.as_path().into(), given.as_path().into()])?;
     }
     Ok(Looked::Taken(request))
 }

@@ -5,7 +5,7 @@
 //!                   key               32 hex digits, made once: the secret that keys the ids of `dedup`
 //!                   identity          16 hex digits, made once
 //!                   ledger-*.log      see `ledger`
-//!                   committed-<cut>   an empty file: the cut is committed
+//!                   committed-<cut>, published-<cut>  empty files, see `mark`
 //!                   pieces-<n>.log    the state of stages as of the last cut
 //!                   logs/<stage>/     Logs that stages read when they are restored; the segments of ponds
 //!                   regions/<name>/   ledger and state of the regions behind ponds
@@ -25,15 +25,17 @@ use std::sync::{Arc, Mutex};
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
-use tidemill_core::StateKey;
+use tidemill_core::{CutId, StateKey};
 use tidemill_topology::MAIN;
 
 use crate::error::RunError;
 use crate::host::{Host, Open, System};
 use crate::ledger::Ledger;
-use crate::logs::{ACCEPTED, make_dirs, sync_all};
+use crate::logs::{ACCEPTED, make_dirs};
+use crate::mark::Mark;
 use crate::published;
 use crate::requests::{self, GIVEN};
+use crate::sync::sync_all;
 
 const CLAIM: &str = ".tidemill-claim";
 const STAGING: &str = ".tidemill-staging";
@@ -43,8 +45,6 @@ pub(crate) fn staging(output: &Path) -> PathBuf {
     output.join(STAGING)
 }
 
-/// Begins the name of the file that says which cut was the last.
-const MARK: &str = "committed-";
 const LOCK_TRIES: u32 = 50;
 const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 
@@ -79,6 +79,7 @@ pub(crate) struct StateDir {
 }
 
 /// The part of it that belongs to one region.
+#[derive(Clone)]
 pub(crate) struct RegionDir {
     pub(crate) state: Arc<StateDir>,
     /// Where its ledger is.
@@ -181,37 +182,20 @@ impl StateDir {
 }
 
 impl RegionDir {
-    /// Notes that a cut is committed, in the name of a file: the ledger's last record can't be lost unnoticed then. It
-    /// is
-    /// not synced, as the record itself says more to those who come after a loss of power.
-    pub(crate) fn mark_cut(&self, before: u64, cut: u64) -> Result<(), RunError> {
-        let path = |cut: u64| self.root.join(format!("{MARK}{cut}"));
-        match self.state.host.rename(&path(before), &path(cut), true) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let made = self.state.host.open(&path(cut), Open::Create);
-                made.map(drop).map_err(RunError::io("create", path(cut)))
-            }
-            renamed => renamed.map_err(RunError::io("rename", path(before))),
-        }
+    /// Moves one of its marks from a cut to another one.
+    pub(crate) fn set_mark(&self, mark: Mark, before: CutId, cut: CutId) -> Result<(), RunError> {
+        mark.set(&*self.state.host, &self.root, before, cut)
     }
 
     /// Refuses a ledger that ends before a cut that was committed.
-    pub(crate) fn check_mark(&self, cut: u64) -> Result<(), RunError> {
-        let paths = self.state.host.list(&self.root).map_err(RunError::io("list", &self.root))?;
-        for path in paths {
-            let marked = path.file_name().and_then(|name| name.to_str()?.strip_prefix(MARK)?.parse::<u64>().ok());
-            match marked {
-                Some(marked) if marked > cut => {
-                    let what =
-                        format!("the ledger ends with cut {cut}, but cut {marked} was committed: its record is lost");
-                    return Err(RunError::Corrupt { what, path });
-                }
-                // Who died between a record and its mark leaves an older one.
-                Some(marked) if marked < cut => self.state.host.remove(&path).map_err(RunError::io("remove", path))?,
-                _ => {}
-            }
+    pub(crate) fn check_mark(&self, cut: CutId) -> Result<(), RunError> {
+        let marked = Mark::Committed.find(&*self.state.host, &self.root)?;
+        if marked > cut {
+            let what = format!("the ledger ends with cut {cut}, but cut {marked} was committed: its record is lost");
+            return Err(RunError::Corrupt { what, path: self.root.clone() });
         }
-        Ok(())
+        // Who died between a record and its mark leaves an older one.
+        Mark::Committed.remove_older(&*self.state.host, &self.root, cut)
     }
 }
 
@@ -368,7 +352,7 @@ fn write_as(host: &dyn Host, path: &Path, bytes: &[u8], how: Open) -> Result<boo
         linked => linked.map_err(RunError::io("create", path))?,
     }
     let dir = path.parent().unwrap_or(Path::new("."));
-    sync_all(host, [dir].into_iter())?;
+    sync_all(host, &[dir.into()])?;
     Ok(true)
 }
 

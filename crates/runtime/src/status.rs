@@ -56,6 +56,12 @@ pub struct RegionStatus {
     pub cut_duration_ms: u64,
     /// The part of it that the commit took.
     pub cut_commit_ms: u64,
+    /// Files of sealed hours that are not published yet.
+    #[serde(default)]
+    pub unpublished_files: u64,
+    /// Milliseconds since the first of them was sealed; 0 when there are none.
+    #[serde(default)]
+    pub unpublished_ms: u64,
     /// Bytes that were handed on by its sources, or out of its ponds, since the process started.
     pub read_bytes: u64,
     /// The part of them that would have to be read again after a failure.
@@ -329,13 +335,17 @@ fn mismatch_status(regions: &[Arc<Region>]) -> Vec<MismatchStatus> {
 
 impl Region {
     fn status(&self) -> RegionStatus {
+        let (unpublished, now_ms) = (self.unpublished(), self.config.host.now_ms());
+        let waits_ms = unpublished.since_ms.map_or(0, |since_ms| now_ms.saturating_sub(since_ms).max(0));
         let committed = self.committed();
         RegionStatus {
             name: self.name.to_string(),
             cut: committed.last.cut,
-            cut_age_ms: if committed.last.cut == 0 { 0 } else { self.config.host.now_ms() - committed.last.at_ms },
+            cut_age_ms: if committed.last.cut == 0 { 0 } else { now_ms - committed.last.at_ms },
             cut_duration_ms: load(&self.cut_duration_ms),
             cut_commit_ms: load(&self.cut_commit_ms),
+            unpublished_files: unpublished.files as u64,
+            unpublished_ms: waits_ms.unsigned_abs(),
             read_bytes: load(&self.read_bytes),
             held_bytes: self.held_bytes(),
             restarts: load(&self.carried.restarts),
@@ -368,7 +378,7 @@ impl Region {
                 max_event_ms: seen.and_then(|seen| seen.get(name)?.last()).map(|newest| newest.at_ms),
                 far_ahead_ms: seen
                     .and_then(|seen| seen.get(name)?.far_ahead_ms(&self.plan.limits))
-                    .filter(|at_ms| sealed_ms.is_none_or(|sealed_ms| *at_ms >= sealed_ms)),
+                    .filter(|at_ms| !self.seals_at_end() && sealed_ms.is_none_or(|sealed_ms| *at_ms >= sealed_ms)),
                 ended: position.ended,
                 idle: state.idle.contains_key(name),
                 silent_ms: state.silence(name, position).as_millis() as u64,

@@ -198,14 +198,15 @@ async fn work(region: Arc<Region>, stage: Arc<StageShared>, watch: Watch, restor
 async fn go_back(region: &Region, stage: &StageShared) -> Result<CutId, RunError> {
     let name = &region.node(stage.node).name;
     region.settled(stage).await;
-    let (cut, lengths, tally) = {
+    let (cut, lengths, staged, tally) = {
         let committed = region.committed();
         let tally = committed.last.stages.get(name).map(|said| said.tally).unwrap_or_default();
-        (committed.last.cut, committed.logs.get(name).cloned().unwrap_or_default(), tally)
+        let lengths = committed.logs.get(name).cloned().unwrap_or_default();
+        (committed.last.cut, lengths, committed.staged(name), tally)
     };
     *stage.tally() = tally;
     *stage.pending() = Default::default();
-    stage.logs().go_back(&lengths)?;
+    stage.logs().go_back(&lengths, &staged)?;
     Ok(cut)
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidemill_actors::stage_kinds;
 use tidemill_runtime::{
-    Decision, Ended, Registry, RunConfig, RunError, SealAt, StateLock, Status, decide_by, segments_of, steps_of,
+    Decision, Ended, Registry, RunConfig, RunError, SealAt, StateLock, Status, decide_by, state_files_of, steps_of,
 };
 
 use crate::clock::Clock;
@@ -43,7 +43,9 @@ pub(crate) struct Fate {
     pub(crate) lane_bytes: usize,
     pub(crate) replay_bytes: u64,
     pub(crate) state_memory_bytes: u64,
-    pub(crate) segment_bytes: u64,
+    pub(crate) state_file_bytes: u64,
+    /// What a cut seals is published so much later, at most.
+    pub(crate) publication_ms: u64,
 }
 
 impl Fate {
@@ -98,8 +100,9 @@ impl Fate {
             cut_interval_ms: dice.between(5, 400),
             lane_bytes: dice.between(200, 8_000) as usize,
             replay_bytes: dice.between(2_000, 60_000),
-            segment_bytes: if dice.one_in(2) { dice.between(200, 10_000) } else { 64 << 10 },
+            state_file_bytes: if dice.one_in(2) { dice.between(200, 10_000) } else { 64 << 10 },
             state_memory_bytes: if dice.one_in(2) { dice.between(0, 20_000) } else { 64 << 20 },
+            publication_ms: if dice.one_in(3) { 2_000 } else { 4 },
         }
     }
 
@@ -136,16 +139,20 @@ pub(crate) fn live(world: &World, fate: &Fate, dice: &mut Dice) -> Became {
     let mut schedule = dice.split();
     let mut points = 0;
     let panics_at = fate.panics_at;
-    decide_by(Some(Box::new(move |_| {
+    let publication_ms = fate.publication_ms;
+    decide_by(Some(Box::new(move |name| {
         points += 1;
         match schedule.below(8) {
             _ if panics_at == Some(points) => Decision::Panic,
+            _ if name == "publication-begins" => {
+                Decision::Wait(Duration::from_millis(schedule.between(0, publication_ms)))
+            }
             0..=2 => Decision::Wait(Duration::from_millis(schedule.between(1, 4))),
             3 => Decision::Wait(Duration::ZERO),
             _ => Decision::GoOn,
         }
     })));
-    segments_of(Some(fate.segment_bytes));
+    state_files_of(Some(fate.state_file_bytes));
     steps_of(Some(world.step_hours));
     let runtime = || {
         let builder = &mut tokio::runtime::Builder::new_current_thread();

@@ -117,6 +117,7 @@ impl InFlight {
             producers,
             opened: progress.take_opened(),
             silent: region.silences(),
+            outbox: BTreeMap::new(),
             pieces: None,
             stages: BTreeMap::new(),
             fingerprint: None,
@@ -145,7 +146,9 @@ impl Coordinator {
         let producers = cut.see(region, progress);
         cut.seal(region, progress);
         self.has_told_of_open = region.tell_of_open(progress, self.has_told_of_open);
-        progress.tell_far_ahead(&region.plan.limits);
+        if !region.seals_at_end() {
+            progress.tell_far_ahead(&region.plan.limits);
+        }
         let mut record = cut.record(region, progress, producers);
         record.ends = region.ends_to_tell(&mut self.ends_of);
         let mut pieces = BTreeMap::new();

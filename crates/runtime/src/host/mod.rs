@@ -77,6 +77,16 @@ pub trait Host: Send + Sync + Debug {
     /// As the system says.
     fn file_system(&self, path: &Path) -> io::Result<u64>;
 
+    /// Bytes that wait to be written to the disks of the machine, of all processes, where it is known.
+    fn dirty_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    /// How many files the process may have open.
+    fn files_max(&self) -> u64 {
+        u64::MAX
+    }
+
     /// Wall clock, milliseconds since 1970.
     fn now_ms(&self) -> i64;
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::process::{Resource, getrlimit};
 #[cfg(target_os = "linux")]
 use rustix::time::{ClockId, clock_gettime};
 
@@ -67,6 +68,17 @@ impl Host for System {
 
     fn file_system(&self, path: &Path) -> io::Result<u64> {
         Ok(std::fs::metadata(path)?.dev())
+    }
+
+    fn dirty_bytes(&self) -> Option<u64> {
+        // Linux only: elsewhere there is no such file.
+        let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+        let dirty = text.lines().find_map(|line| line.strip_prefix("Dirty:")?.trim().strip_suffix(" kB"))?;
+        Some(dirty.parse::<u64>().ok()? << 10)
+    }
+
+    fn files_max(&self) -> u64 {
+        getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
     }
 
     fn now_ms(&self) -> i64 {

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tidemill_core::{Horizon, Positions, SealReason};
+use tidemill_core::{CutId, Horizon, LogName, Positions, SealReason};
 use tidemill_topology::Fingerprint;
 
-use super::record::{Ends, Hours, Record, Seen};
+use super::record::{Batch, Ends, Hours, Record, Seen};
 use crate::logs::Lengths;
 use crate::producers;
 use crate::silence::Silences;
@@ -24,6 +24,8 @@ pub(crate) struct Committed {
     pub(crate) open: Hours,
     pub(crate) producers: producers::ByType,
     pub(crate) logs: BTreeMap<Arc<str>, Lengths>,
+    /// What is to be published, by cut. Batches leave it when a mark says that they are.
+    pub(crate) outbox: BTreeMap<CutId, Batch>,
     pub(crate) fingerprint: Option<Fingerprint>,
     /// Where the run to the end ends, if it is one.
     pub(crate) ends: Option<Ends>,
@@ -32,7 +34,7 @@ pub(crate) struct Committed {
 impl Committed {
     pub(crate) fn apply(&mut self, mut record: Record) {
         if record.base {
-            *self = Self::default();
+            *self = Self { outbox: std::mem::take(&mut record.outbox), ..Self::default() };
         }
         update(&mut self.positions, std::mem::take(&mut record.positions));
         for (source, names) in std::mem::take(&mut record.gone) {
@@ -45,6 +47,7 @@ impl Committed {
         for (event_type, starts) in &record.opened {
             self.open.entry(event_type.clone()).or_default().extend(starts);
         }
+        let published_before_ms = self.published_before(&record);
         for horizon in &record.horizons {
             self.sealed_before_ms.insert(horizon.event_type.clone(), horizon.sealed_before_ms);
             if let Some(open) = self.open.get_mut(&horizon.event_type) {
@@ -59,12 +62,20 @@ impl Committed {
                 known.retain(|_, heard| heard.is_remembered(i64::MIN, record.at_ms));
             }
         }
-        for (stage, said) in &record.stages {
+        let mut batch = Batch { publications: BTreeMap::new(), published_before_ms, at_ms: record.at_ms };
+        for (stage, said) in &mut record.stages {
             let logs = self.logs.entry(stage.clone()).or_default();
             logs.extend(said.logs.iter().cloned());
-            for name in said.publications.iter().map(|publication| &publication.log).chain(&said.retired) {
+            let publications = std::mem::take(&mut said.publications);
+            for name in publications.iter().map(|publication| &publication.log).chain(&said.retired) {
                 logs.remove(name);
             }
+            if !publications.is_empty() {
+                batch.publications.insert(stage.clone(), publications);
+            }
+        }
+        if !batch.publications.is_empty() {
+            self.outbox.insert(record.cut, batch);
         }
         if record.ends.is_some() || !record.until_end {
             self.ends.clone_from(&record.ends);
@@ -73,6 +84,21 @@ impl Committed {
             self.fingerprint.clone_from(&record.fingerprint);
         }
         self.last = record;
+    }
+
+    /// Of types whose hours a record seals: where the hours end that were sealed before it.
+    fn published_before(&self, record: &Record) -> BTreeMap<Arc<str>, i64> {
+        // Of a type of which none were, the first one begins there.
+        let first_ms = |name| self.open.get(name).and_then(BTreeSet::first).copied();
+        let before = |name| self.sealed_before_ms.get(name).copied().or_else(|| first_ms(name)).unwrap_or(i64::MIN);
+        let moved = record.horizons.iter().map(|horizon| &horizon.event_type);
+        moved.map(|name| (name.clone(), before(name))).collect()
+    }
+
+    /// Logs of a stage that are to be published: they are none any more, and not yet where readers find them.
+    pub(crate) fn staged(&self, stage: &str) -> BTreeSet<LogName> {
+        let of_stage = self.outbox.values().filter_map(|batch| batch.publications.get(stage));
+        of_stage.flatten().map(|publication| publication.log.clone()).collect()
     }
 
     /// Takes out of a record what is known already. So a record costs what moved, however many partitions there are.
@@ -120,17 +146,20 @@ impl Committed {
             let said = record.stages.entry(stage.clone()).or_default();
             said.logs = logs.iter().map(|(name, length)| (name.clone(), *length)).collect();
         }
+        record.outbox.clone_from(&self.outbox);
         record
     }
 
-    /// The same when the effects of the last record are done.
+    /// The same when the effects of the last record are done, but for the outbox.
     pub(super) fn base_without_effects(&self) -> Record {
         let mut record = self.base();
-        for said in record.stages.values_mut() {
-            said.publications.clear();
-            said.retired.clear();
-        }
+        record.stages.values_mut().for_each(|said| said.retired.clear());
         record
+    }
+
+    /// A batch is published, and all before it are.
+    pub(crate) fn published(&mut self, cut: CutId) {
+        self.outbox.retain(|of, _| *of > cut);
     }
 }
 
@@ -148,10 +177,10 @@ fn update<T>(known: &mut Nested<T>, moved: Nested<T>) {
 mod tests {
     use rand_xoshiro::SplitMix64;
     use rand_xoshiro::rand_core::{Rng, SeedableRng};
-    use tidemill_core::PartitionPosition;
+    use tidemill_core::{Home, PartitionPosition, Publication};
 
     use super::*;
-    use crate::ledger::{frame, records};
+    use crate::ledger::{StageRecord, frame, records};
     use crate::reached::Reached;
 
     /// The record as it comes out of a file.
@@ -174,6 +203,11 @@ mod tests {
             record.progress.entry(source.clone()).or_default().insert(partition.clone(), newest);
         }
         let silent = record.silent.entry(source).or_default();
+        record.horizons = vec![Horizon::new("play".into(), cut as i64, SealReason::Watermark)];
+        let log = |number| LogName { home: Home::Output, name: format!("{cut}-{number}") };
+        let file = |number| Publication { log: log(number), path: format!("hour/{cut}-{number}"), replaces: false };
+        let publications = (0..random.next_u64() % 3).map(file).collect();
+        record.stages = BTreeMap::from([("files".into(), StageRecord { publications, ..StageRecord::default() })]);
         // A source of which no partition is silent any more is still there.
         match cut.is_multiple_of(3) {
             true => drop(silent.insert(partition, cut)),
@@ -187,19 +221,36 @@ mod tests {
         for seed in 0..200 {
             let mut random = SplitMix64::seed_from_u64(seed);
             let (mut committed, mut last) = (Committed::default(), Record::default());
+            let mut outbox: BTreeMap<CutId, Vec<Publication>> = BTreeMap::new();
             for cut in 1..40 {
                 last = whole(&mut random, cut, &last);
+                let said = last.stages.values().flat_map(|said| said.publications.clone()).collect();
+                outbox.insert(cut, said);
+                outbox.retain(|_, said| !said.is_empty());
                 let mut record = last.clone();
                 committed.leave_out_known(&mut record);
                 let moved: usize = record.positions.values().map(BTreeMap::len).sum();
                 assert!(moved <= 1, "seed {seed}: {moved} positions for one that moved");
                 committed.apply(written(&record));
                 if random.next_u64().is_multiple_of(5) {
-                    let base = written(&committed.base());
-                    committed.apply(base);
+                    let before = committed.outbox.clone();
+                    committed.apply(written(&committed.base()));
+                    assert_eq!(committed.outbox, before, "seed {seed}, cut {cut}");
                 }
                 let said = (&committed.positions, &committed.progress, &committed.silent);
                 assert_eq!(said, (&last.positions, &last.progress, &last.silent), "seed {seed}, cut {cut}");
+                let published = random.next_u64() % (2 * cut);
+                if published < cut {
+                    committed.published(published);
+                    outbox.retain(|cut, _| *cut > published);
+                }
+                let files = |batch: &Batch| batch.publications.values().flatten().cloned().collect::<Vec<_>>();
+                let in_outbox: BTreeMap<_, _> =
+                    committed.outbox.iter().map(|(cut, batch)| (*cut, files(batch))).collect();
+                assert_eq!(in_outbox, outbox, "seed {seed}, cut {cut}");
+                let is_early =
+                    |batch: &Batch| batch.published_before_ms.values().all(|before_ms| *before_ms < cut as i64);
+                assert!(committed.outbox.values().all(is_early), "seed {seed}, cut {cut}");
             }
         }
     }

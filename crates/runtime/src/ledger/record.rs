@@ -44,6 +44,9 @@ pub(crate) struct Record {
     /// For how long partitions have been silent, by source, where it is not as in the cut before.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) silent: BTreeMap<Arc<str>, Silences>,
+    /// In base records: what cuts up to this one publish, and was not published yet.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) outbox: BTreeMap<CutId, Batch>,
     /// The pieces of the stages' state.
     pub(crate) pieces: Option<Extent>,
     /// What the cut says of each stage.
@@ -86,6 +89,24 @@ pub(crate) type Hours = BTreeMap<Arc<str>, BTreeSet<i64>>;
 
 /// Positions behind the last records of a run to the end, by source and partition.
 pub(crate) type Ends = BTreeMap<Arc<str>, BTreeMap<Arc<str>, u64>>;
+
+/// What one cut publishes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Batch {
+    /// By stage, in order.
+    pub(crate) publications: BTreeMap<Arc<str>, Vec<Publication>>,
+    /// Of types whose hours it seals: where the hours end that were sealed before it.
+    pub(crate) published_before_ms: BTreeMap<Arc<str>, i64>,
+    /// When its barrier began, in milliseconds since 1970.
+    pub(crate) at_ms: i64,
+}
+
+impl Batch {
+    /// How many files it has.
+    pub(crate) fn files(&self) -> usize {
+        self.publications.values().map(Vec::len).sum()
+    }
+}
 
 /// What a cut says of one stage.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
