@@ -13,6 +13,8 @@ use crate::exit::{Code, Failure};
 
 /// How often the status is copied into the metrics.
 const EXPORT_EVERY: Duration = Duration::from_millis(500);
+/// Where there are very many partitions: that takes no more than one part in so many of the time.
+const EXPORT_PAUSE: u32 = 200;
 
 /// A listener that is bound, so that its address is known before the topology starts.
 pub(crate) struct Bound {
@@ -48,11 +50,12 @@ pub(crate) fn serve(bound: Bound, handle: Handle) {
             let exported = handle.clone();
             let recorder = bound.recorder.clone();
             tokio::spawn(async move {
-                let mut held_before = Vec::new();
+                let mut exporter = tidemill_runtime::Exporter::default();
                 loop {
-                    tidemill_runtime::export(&exported.status(), &mut held_before);
+                    let begin = std::time::Instant::now();
+                    exporter.export(&exported.status());
                     recorder.run_upkeep();
-                    tokio::time::sleep(EXPORT_EVERY).await;
+                    tokio::time::sleep(EXPORT_EVERY.max(begin.elapsed() * EXPORT_PAUSE)).await;
                 }
             });
             let ready = handle.clone();

@@ -19,6 +19,7 @@ import sys
 import time
 
 import of_tests  # noqa: F401 - before all that comes from packages
+import backfills
 import repeats
 import rows
 from kit import ROOT
@@ -39,6 +40,7 @@ ROWS = {
     "poison": lambda scale, seed: rows.of_tests("an event that panics, hangs, or ends the process", POISON, scale, ""),
     "simulation": rows.simulated,
     "repeats": repeats.repeats,
+    "backfills": backfills.backfills,
     "soak": rows.soak,
 }
 

@@ -1,14 +1,13 @@
 //! When hours close while nothing comes: by the clock, as far as a source has proven that there is nothing more.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use tidemill_core::{
-    Cure, Framing, KindSpec, Origin, PartitionPosition, Polled, RawChunk, Role, Shape, Source, SourceContext,
-    SourceError, SourceKind, State,
+    Cure, Framing, Idle, KindSpec, Moved, Origin, PartitionPosition, Polled, RawChunk, Role, Shape, Source,
+    SourceContext, SourceError, SourceKind, State,
 };
 
 use tidemill_harness::inside::until;
@@ -153,12 +152,13 @@ impl Source for OneEventSource {
         }))
     }
 
-    fn positions(&self) -> BTreeMap<Arc<str>, PartitionPosition> {
-        [("p".into(), PartitionPosition { next: self.2, resume: String::new(), ended: false })].into()
+    fn moved(&mut self) -> Moved {
+        let at = PartitionPosition { next: self.2, resume: Arc::default(), ended: false };
+        Moved { positions: [("p".into(), at)].into(), ..Moved::default() }
     }
 
-    fn idle_partitions(&self) -> BTreeMap<Arc<str>, i64> {
-        if self.2 > 0 { [("p".into(), now_ms())].into() } else { BTreeMap::new() }
+    fn idle(&self) -> Idle {
+        Idle { proven_ms: (self.2 > 0).then(now_ms), ..Idle::default() }
     }
 }
 

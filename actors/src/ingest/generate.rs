@@ -1,14 +1,13 @@
 //! The source kind `generate`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow_buffer::Buffer;
 use serde::{Deserialize, Serialize};
 use tidemill_core::{
-    DefaultValue, Finding, Framing, KindSpec, OptionSpec, OptionType, Options, Origin, PartitionPosition, Polled,
-    RawChunk, Role, Shape, Source, SourceContext, SourceError, SourceKind, State,
+    DefaultValue, Finding, Framing, KindSpec, Moved, OptionSpec, OptionType, Options, Origin, PartitionPosition,
+    Polled, RawChunk, Reported, Role, Shape, Source, SourceContext, SourceError, SourceKind, State,
 };
 
 use super::generator::{Generator, GeneratorConfig};
@@ -162,6 +161,7 @@ impl SourceKind for GenerateKind {
             started: Instant::now(),
             done_at_start: done,
             done,
+            reported: Reported::default(),
         }))
     }
 }
@@ -190,6 +190,7 @@ struct Generate {
     started: Instant,
     done_at_start: u64,
     done: u64,
+    reported: Reported,
 }
 
 impl Source for Generate {
@@ -236,19 +237,23 @@ impl Source for Generate {
         }))
     }
 
-    fn positions(&self) -> BTreeMap<Arc<str>, PartitionPosition> {
+    fn moved(&mut self) -> Moved {
         let position = |partition: &Partition| PartitionPosition {
             next: partition.next,
-            resume: serde_json::json!(ResumePoint { line: partition.done }).to_string(),
+            resume: serde_json::json!(ResumePoint { line: partition.done }).to_string().into(),
             ended: partition.done == partition.lines,
         };
-        self.partitions.iter().map(|partition| (partition.name.clone(), position(partition))).collect()
+        let all = self.partitions.iter().map(|partition| (partition.name.clone(), position(partition)));
+        self.reported.moved_to(all.collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use serde_json::json;
+    use tidemill_testkit::Followed;
 
     use super::*;
 
@@ -268,7 +273,7 @@ mod tests {
             base_dir: ".".into(),
             until_end: false,
             ends: None,
-            positions: positions.clone(),
+            positions: Arc::new(positions.clone()),
             clusters: Arc::default(),
             stretch: None,
         }
@@ -276,7 +281,7 @@ mod tests {
 
     /// The bytes of each partition from `positions` on.
     fn rest(partitions: u64, positions: &BTreeMap<Arc<str>, PartitionPosition>) -> BTreeMap<Arc<str>, Vec<u8>> {
-        let mut source = GenerateKind.open(&context(partitions, positions)).unwrap();
+        let mut source = Followed::from(GenerateKind.open(&context(partitions, positions)).unwrap());
         let mut bytes: BTreeMap<Arc<str>, Vec<u8>> = BTreeMap::new();
         while let Polled::Chunk(chunk) = source.poll().unwrap() {
             bytes.entry(chunk.origin.partition.clone()).or_default().extend_from_slice(&chunk.bytes);
@@ -292,7 +297,7 @@ mod tests {
         let none = BTreeMap::new();
         for partitions in [1, 3] {
             let whole = rest(partitions, &none);
-            let mut source = GenerateKind.open(&context(partitions, &none)).unwrap();
+            let mut source = Followed::from(GenerateKind.open(&context(partitions, &none)).unwrap());
             let mut before: BTreeMap<Arc<str>, Vec<u8>> = BTreeMap::new();
             while let Polled::Chunk(chunk) = source.poll().unwrap() {
                 before.entry(chunk.origin.partition.clone()).or_default().extend_from_slice(&chunk.bytes);

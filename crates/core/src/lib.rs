@@ -19,6 +19,7 @@ mod id_hash;
 mod kind;
 mod late;
 mod message;
+mod moved;
 mod pieces;
 mod producers;
 mod schema;
@@ -42,10 +43,13 @@ pub use kind::{
 };
 pub use late::{Late, LatePolicy, RevisionMode};
 pub use message::{Message, MessageTable, MessageTime, Messages, SCHEMA_MAGIC, Span, framed};
+pub use moved::{Idle, Moved, Reported};
 pub use pieces::{NoPieces, PieceChanges, PieceReader};
 pub use producers::{ProducerColumn, Producers};
 pub use schema::{DecimalRepr, Field, FieldKind, Nullability, SchemaError, TimeColumn, fields_of};
-pub use seal::{Horizon, PONDS, PRODUCERS_OF, PartitionPosition, Partitions, Positions, Request, SealReason, Seals};
+pub use seal::{
+    Horizon, PONDS, PRODUCERS_OF, PartitionPosition, Partitions, Positions, Request, SealReason, Seals, SourcePositions,
+};
 pub use sink::{CutId, DeliveryId, Guarantee, Refused, Resume, Sink, SinkContext, SinkError, SinkKind};
 pub use source::{Cure, Lag, Polled, Source, SourceContext, SourceError, SourceKind, Stretch};
 pub use stage::{Limits, LogReader, Stage, StageContext, StageError, StageInput, StageKind};

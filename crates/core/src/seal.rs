@@ -57,14 +57,17 @@ pub struct PartitionPosition {
     pub next: u64,
     /// What else the source needs to go on from there (identity of a file, state of a generator); opaque to the runtime.
     #[serde(default)]
-    pub resume: String,
+    pub resume: Arc<str>,
     /// The partition has been read to an end that stays (a finite source); it holds no hour open.
     #[serde(default)]
     pub ended: bool,
 }
 
-/// Positions of all sources: source, partition, position.
-pub type Positions = BTreeMap<Arc<str>, BTreeMap<Arc<str>, PartitionPosition>>;
+/// Positions of a source, by partition. Many hold the same: barriers, the cut, the source's reader.
+pub type SourcePositions = Arc<BTreeMap<Arc<str>, PartitionPosition>>;
+
+/// Positions of all sources.
+pub type Positions = BTreeMap<Arc<str>, SourcePositions>;
 
 /// Before the name of a type, what stands for a source in [`Partitions`] where producers of the type are named. No source has such a name.
 pub const PRODUCERS_OF: &str = "@producers/";
@@ -132,8 +135,8 @@ impl Seals {
 /// Over different ponds a source may be at different positions: what all of them have lies before the least.
 fn keep_least(known: &mut Positions, other: &Positions) {
     for (source, positions) in other {
-        let known = known.entry(source.clone()).or_default();
-        for (partition, position) in positions {
+        let known = Arc::make_mut(known.entry(source.clone()).or_insert_with(|| positions.clone()));
+        for (partition, position) in &**positions {
             let known = known.entry(partition.clone()).or_insert_with(|| position.clone());
             if position.next < known.next {
                 known.clone_from(position);
@@ -164,8 +167,8 @@ mod tests {
     #[test]
     fn a_type_has_the_positions_of_its_own_ways_and_the_least_of_these() {
         let at = |next: u64| -> Positions {
-            let position = PartitionPosition { next, resume: String::new(), ended: false };
-            [("s".into(), [("p".into(), position)].into())].into()
+            let position = PartitionPosition { next, resume: Arc::default(), ended: false };
+            [("s".into(), Arc::new([("p".into(), position)].into()))].into()
         };
         let way = |types: &[&str], next| {
             let types: Vec<Arc<str>> = types.iter().map(|name| Arc::from(*name)).collect();

@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::batch::RawChunk;
 use crate::cluster::Clusters;
 use crate::kind::{Finding, KindSpec, Options};
-use crate::seal::PartitionPosition;
+use crate::moved::{Idle, Moved};
+use crate::seal::{PartitionPosition, SourcePositions};
 use crate::stage::Limits;
 
 /// What a source needs to open.
@@ -26,7 +27,7 @@ pub struct SourceContext {
     /// Stop at the end of the input as it is at the start (`--until-end`).
     pub until_end: bool,
     /// Positions of the last cut by partition; empty at the first start.
-    pub positions: BTreeMap<Arc<str>, PartitionPosition>,
+    pub positions: SourcePositions,
     /// With `until_end`: where each partition ends, as an earlier process of the same run has found it
     /// ([`Source::ends`]); others are not read. `None`: the source looks for the ends itself.
     pub ends: Option<BTreeMap<Arc<str>, u64>>,
@@ -45,7 +46,7 @@ pub struct Stretch {
     /// The partitions, and the position in each that it ends at.
     pub until: BTreeMap<Arc<str>, u64>,
     /// What the state knows of partitions: names for those that can't be told by what is there now.
-    pub known: BTreeMap<Arc<str>, PartitionPosition>,
+    pub known: SourcePositions,
     /// What of it a source has found to be gone, or may be, in words.
     pub gone: Arc<Mutex<BTreeSet<String>>>,
 }
@@ -111,21 +112,19 @@ pub trait Source: Send {
     /// See [`SourceError`].
     fn poll(&mut self) -> Result<Polled, SourceError>;
 
-    /// Every known partition at the position behind what `poll` has returned. Partitions that exist but were not read
-    /// yet are among them: they hold hours open.
-    fn positions(&self) -> BTreeMap<Arc<str>, PartitionPosition>;
+    /// What has moved since it was asked last; the first answer has all partitions. Those that exist but were not read
+    /// yet are among them: they hold hours open. Asked behind every chunk, so it is not to look at all partitions.
+    /// One that has few may compare ([`Reported`](crate::Reported)).
+    fn moved(&mut self) -> Moved;
 
-    /// Partitions that hold no hour open now, although they have not ended: read to their end and quiet for a grace time.
-    /// Each with an instant (milliseconds since 1970, wall clock) of which it is proven that all that had come to the
-    /// partition by then has been handed on. While all partitions of a type are idle, its hours close by that: see
-    /// `docs/topology.md`. An instant too early closes hours later than need be, one too late makes events late.
-    fn idle_partitions(&self) -> BTreeMap<Arc<str>, i64> {
-        BTreeMap::new()
+    /// Which partitions hold no hour open now, although they have not ended. Asked some ten times a second.
+    fn idle(&self) -> Idle {
+        Idle::default()
     }
 
     /// Partitions that have given nothing, and were not proven to have nothing, although they were asked: for how long. Those that were waiting for their
     /// turn, or that nobody asked because what is behind the source was full, are none. Beyond `hold_at_most` they hold no hour open any more, and
-    /// manifests name them. Of a source whose calls fail the runtime knows it by itself.
+    /// manifests name them. Of a source whose calls fail the runtime knows it by itself. Asked as often as [`Source::idle`].
     fn silent_partitions(&self) -> BTreeMap<Arc<str>, Duration> {
         BTreeMap::new()
     }

@@ -74,7 +74,7 @@ mod tests {
         let (mut barren, mut now) = (Barren::default(), Instant::now());
         let mut look = |second: u64, positions: [u64; 3], newest_ms: i64| {
             now += Duration::from_secs(second);
-            let position = |next| PartitionPosition { next, resume: String::new(), ended: false };
+            let position = |next| PartitionPosition { next, resume: Arc::default(), ended: false };
             let positions =
                 ["barren", "events", "waits"].map(Arc::from).into_iter().zip(positions.map(position)).collect();
             let newest = |name: &str| (name == "events").then_some(Newest { at_ms: newest_ms, arrived_at_ms: 0 });

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
-use tidemill_core::{CutId, DEAD_LETTER_TYPE, Horizon, PartitionPosition, Positions, Request, SealReason, Seals};
+use tidemill_core::{CutId, DEAD_LETTER_TYPE, Horizon, Moved, Positions, Request, SealReason, Seals};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -32,8 +32,8 @@ mod listen;
 use cut::{Cut, InFlight};
 
 const TICK: Duration = Duration::from_millis(10);
-/// Proposals take no more than one part in so many of the time.
-const PROPOSE_PAUSE: u32 = 20;
+/// Proposals take no more than one part in so many of the time. With 10,000 partitions one takes a millisecond.
+const PROPOSE_PAUSE: u32 = 200;
 
 /// See the module.
 pub(crate) struct Coordinator {
@@ -121,7 +121,8 @@ pub(crate) struct Ack {
 pub(crate) struct SourceAck {
     pub(crate) node: usize,
     pub(crate) cut: CutId,
-    pub(crate) positions: BTreeMap<Arc<str>, PartitionPosition>,
+    /// What of it has moved since the barrier before.
+    pub(crate) moved: Moved,
     pub(crate) read_bytes: u64,
     /// What it has seen itself since the barrier before.
     pub(crate) progress: Progress,
@@ -342,6 +343,7 @@ impl Coordinator {
             seals: seals.clone(),
             waiting_for: nodes,
             positions: Positions::new(),
+            gone: BTreeMap::new(),
             left: BTreeMap::new(),
             seen: Vec::new(),
             read_bytes: None,
@@ -386,7 +388,8 @@ impl Handler<SourceAck> for Coordinator {
         let name = self.region.node(ack.node).name.clone();
         if let Some(cut) = self.in_flight.as_mut().filter(|cut| cut.cut == ack.cut) {
             cut.waiting_for.remove(&ack.node);
-            cut.positions.insert(name, ack.positions);
+            cut.positions.insert(name.clone(), Arc::new(ack.moved.positions));
+            cut.gone.insert(name, ack.moved.gone);
             cut.seen.push(ack.progress);
             cut.books.insert(ack.node, ack.books);
             // With several sources the first to answer says least: what is read after it counts as held.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use tidemill_core::{Home, LogName, PartitionPosition};
+use tidemill_core::{Home, LogName, PartitionPosition, SourcePositions};
 
 use crate::error::RunError;
 use crate::host::Host;
@@ -50,7 +50,7 @@ pub struct Said {
 impl Said {
     fn of(committed: &Committed) -> Self {
         let last = &committed.last;
-        let position = |partitions: &BTreeMap<Arc<str>, PartitionPosition>| Some(partitions.get("p")?.next);
+        let position = |partitions: &SourcePositions| Some(partitions.get("p")?.next);
         let logs = committed.logs.values().flatten().map(|(log, length)| (log.name.clone(), *length)).collect();
         Self { cut: last.cut, position: committed.positions.get("s").and_then(position).unwrap_or(0), logs }
     }
@@ -82,12 +82,12 @@ impl LedgerAlone {
     /// # Errors
     /// As the disk says. Unless a sync failed, it may be tried again.
     pub fn append(&mut self, next: &Said, log: &str) -> Result<(), RunError> {
-        let position = PartitionPosition { next: next.position, resume: String::new(), ended: false };
+        let position = PartitionPosition { next: next.position, resume: Arc::default(), ended: false };
         let name = LogName { home: Home::State, name: log.to_owned() };
         let stage = StageRecord { logs: vec![(name, next.logs[log])], ..StageRecord::default() };
         let mut record = Record {
             cut: next.cut,
-            positions: BTreeMap::from([("s".into(), BTreeMap::from([("p".into(), position)]))]),
+            positions: BTreeMap::from([("s".into(), Arc::new(BTreeMap::from([("p".into(), position)])))]),
             stages: BTreeMap::from([("stage".into(), stage)]),
             ..Record::default()
         };

@@ -260,7 +260,7 @@ mod tests {
     }
 
     fn barrier(cut: CutId, source: &str) -> Item {
-        let positions = BTreeMap::from([(source.into(), BTreeMap::new())]);
+        let positions = BTreeMap::from([(source.into(), Arc::default())]);
         Item::Barrier(Arc::new(Seals { cut, positions, ..tidemill_testkit::seals() }))
     }
 

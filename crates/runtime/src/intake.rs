@@ -1,11 +1,11 @@
 //! What a Reader reads from: a source, a pond, or requests for replays.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_core::{Counts, Cure, Input, Lag, PartitionPosition, Polled, Source, SourceError};
+use tidemill_core::{Counts, Cure, Idle, Input, Lag, Moved, PartitionPosition, Polled, Source, SourceError};
 
 use crate::audit::{Books, Mismatch};
 use crate::engine::panic_text;
@@ -50,14 +50,19 @@ pub(crate) enum Taken {
 
 /// Where it is.
 pub(crate) struct Place {
-    /// Of all partitions, behind what was taken.
-    pub(crate) positions: BTreeMap<Arc<str>, PartitionPosition>,
-    /// Partitions that hold no hour, with the instant until which that is proven.
-    pub(crate) idle: BTreeMap<Arc<str>, i64>,
-    /// For how long partitions have given nothing and proven nothing.
-    pub(crate) silent: BTreeMap<Arc<str>, Duration>,
+    /// What has moved since it was asked last, behind what was taken.
+    pub(crate) moved: Moved,
     /// What barriers in a pond have said.
     pub(crate) heard: Arc<Heard>,
+}
+
+/// Partitions that give nothing.
+#[derive(Default)]
+pub(crate) struct Still {
+    /// Those that hold no hour.
+    pub(crate) idle: Idle,
+    /// For how long the others have given nothing and proven nothing.
+    pub(crate) silent: BTreeMap<Arc<str>, Duration>,
 }
 
 /// What an intake waits for, and how far its partitions are behind.
@@ -90,27 +95,25 @@ impl Intake {
         })
     }
 
-    pub(crate) fn place(&self) -> Result<Place, SourceError> {
+    pub(crate) fn place(&mut self) -> Result<Place, SourceError> {
+        caught(|| {
+            let moved = |positions| Moved { positions, gone: BTreeSet::new() };
+            Ok(match self {
+                Self::Source(source) => Place { moved: source.moved(), heard: Arc::default() },
+                Self::Pond(pond) => {
+                    let at = BTreeMap::from([(PARTITION.into(), pond.position())]);
+                    Place { moved: moved(at), heard: pond.heard().clone() }
+                }
+                Self::Replay(letters) => Place { moved: moved(letters.positions()), heard: Arc::default() },
+            })
+        })
+    }
+
+    pub(crate) fn still(&self) -> Result<Still, SourceError> {
         caught(|| {
             Ok(match self {
-                Self::Source(source) => Place {
-                    positions: source.positions(),
-                    idle: source.idle_partitions(),
-                    silent: source.silent_partitions(),
-                    heard: Arc::default(),
-                },
-                Self::Pond(pond) => Place {
-                    positions: BTreeMap::from([(PARTITION.into(), pond.position())]),
-                    idle: BTreeMap::new(),
-                    silent: BTreeMap::new(),
-                    heard: pond.heard().clone(),
-                },
-                Self::Replay(letters) => Place {
-                    positions: letters.positions(),
-                    idle: BTreeMap::new(),
-                    silent: BTreeMap::new(),
-                    heard: Arc::default(),
-                },
+                Self::Source(source) => Still { idle: source.idle(), silent: source.silent_partitions() },
+                Self::Pond(_) | Self::Replay(_) => Still::default(),
             })
         })
     }

@@ -82,7 +82,7 @@ pub use error::RunError;
 pub use failpoint::{Decide, Decision, decide_by, state_files_of, steps_of};
 pub use host::{Host, HostFile, Open, System};
 pub use hours::{HourState, TypeHours, hour_state};
-pub use metrics::{METRICS, MetricKind, MetricSpec, describe, export, histograms};
+pub use metrics::{Exporter, METRICS, MetricKind, MetricSpec, describe, histograms};
 pub use published::{DamagedLine, Newest, Published, index_path, newest, published};
 pub use region::{Reads, RunConfig, SealAt};
 pub use registry::Registry;

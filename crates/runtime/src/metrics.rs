@@ -1,11 +1,12 @@
-//! The catalogue of metrics, and their export. Nothing here is called per event: counts are copied from the status.
+//! The catalogue of metrics. Nothing here is called per event: counts are copied from the status.
 
 use std::fmt::Write as _;
 
-use metrics::{Label, counter, gauge};
-use tidemill_core::DEAD_LETTER_TYPE;
+use crate::status::Status;
 
-use crate::status::{PartitionStatus, RegionStatus, Status};
+mod export;
+
+pub use export::Exporter;
 
 /// What a metric is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -331,138 +332,4 @@ pub fn histograms(status: &Status) -> String {
         let _ = writeln!(text, "{DELIVERY}_count{{{labels}}} {}", delivery.events);
     }
     text
-}
-
-/// Gauges of a region.
-fn of_region(region: &RegionStatus, set: impl Fn(&'static str, f64)) {
-    set("tidemill_cut_age_seconds", region.cut_age_ms as f64 / 1e3);
-    set("tidemill_cut_commit_seconds", region.cut_commit_ms as f64 / 1e3);
-    set("tidemill_cut_duration_seconds", region.cut_duration_ms as f64 / 1e3);
-    set("tidemill_held_bytes", region.held_bytes as f64);
-    set("tidemill_region_down", if region.fault.is_some() { 1.0 } else { 0.0 });
-    set("tidemill_region_unpublished_files", region.unpublished_files as f64);
-    set("tidemill_region_unpublished_seconds", region.unpublished_ms as f64 / 1e3);
-}
-
-/// Sets the figures of a partition.
-fn of_partition(partition: &PartitionStatus, mut set: impl FnMut(&'static str, f64)) {
-    set("tidemill_partition_committed_position", partition.committed as f64);
-    set("tidemill_partition_far_ahead", f64::from(u8::from(partition.far_ahead_ms.is_some())));
-    set("tidemill_partition_position", partition.position as f64);
-    set("tidemill_partition_silent_seconds", partition.silent_ms as f64 / 1e3);
-    if let Some(events) = partition.lag_events {
-        set("tidemill_partition_lag_events", events as f64);
-    }
-    if let Some(ms) = partition.lag_ms {
-        set("tidemill_partition_lag_seconds", ms as f64 / 1e3);
-    }
-    if let Some(time) = partition.max_event_ms {
-        set("tidemill_partition_max_event_timestamp_seconds", time as f64 / 1e3);
-    }
-}
-
-/// Copies a status into the recorder. Counters never go back, although a restored stage counts again.
-pub fn export(status: &Status, held_before: &mut Vec<(String, String)>) {
-    let topology = Label::new("topology", status.topology.clone());
-    let labels = |pairs: &[(&'static str, &str)]| -> Vec<Label> {
-        let rest = pairs.iter().map(|(name, value)| Label::new(*name, (*value).to_owned()));
-        std::iter::once(topology.clone()).chain(rest).collect()
-    };
-    let count = |name: &'static str, pairs: &[(&'static str, &str)], value: u64| {
-        counter!(name, labels(pairs)).absolute(value);
-    };
-    let set = |name: &'static str, pairs: &[(&'static str, &str)], value: f64| {
-        gauge!(name, labels(pairs)).set(value);
-    };
-    // Counters of seconds need fractions, which counters of this recorder do not have: nanoseconds are rounded to whole seconds.
-    let seconds = |ns: u64| ns / 1_000_000_000;
-    for region in &status.regions {
-        let label = [("region", region.name.as_str())];
-        count("tidemill_cuts_total", &label, region.cut);
-        count("tidemill_read_bytes_total", &label, region.read_bytes);
-        count("tidemill_region_restarts_total", &label, region.restarts);
-        of_region(region, |name, value| set(name, &label, value));
-    }
-    for pond in &status.ponds {
-        let label = [("pond", pond.name.as_str())];
-        set("tidemill_pond_bytes", &label, pond.bytes as f64);
-        set("tidemill_pond_full", &label, if pond.is_full { 1.0 } else { 0.0 });
-        set("tidemill_pond_max_bytes", &label, pond.max_bytes as f64);
-        set("tidemill_pond_unread_bytes", &label, pond.unread_bytes as f64);
-    }
-    for letters in &status.dead_letters {
-        let event_type = letters.event_type.as_deref().unwrap_or_default();
-        let label = [("source", &*letters.source), ("reason", &*letters.reason), ("event_type", event_type)];
-        count("tidemill_dead_letters_total", &label, letters.count);
-    }
-    // From zero on: an increase is seen only of what was there before.
-    let types = status.types.iter().map(|of| (of.name.as_str(), 0)).chain([("", 0), (DEAD_LETTER_TYPE, 0)]);
-    let found = status.mismatches.iter().map(|found| (found.event_type.as_str(), found.count));
-    for (event_type, times) in types.chain(found) {
-        count("tidemill_audit_mismatches_total", &[("event_type", event_type)], times);
-    }
-    for source in &status.sources {
-        let label = [("source", source.name.as_str())];
-        count("tidemill_source_back_pressure_seconds_total", &label, seconds(source.back_pressure_ns));
-        count("tidemill_source_busy_seconds_total", &label, seconds(source.busy_ns));
-        count("tidemill_source_errors_total", &label, source.errors);
-        count("tidemill_source_restarts_total", &label, source.restarts);
-        set("tidemill_source_waiting", &label, if source.waits_for.is_some() { 1.0 } else { 0.0 });
-        for partition in &source.partitions {
-            let label = [("source", source.name.as_str()), ("partition", partition.name.as_str())];
-            of_partition(partition, |name, value| set(name, &label, value));
-        }
-    }
-    for stage in &status.stages {
-        let label = [("stage", stage.name.as_str())];
-        count("tidemill_stage_absorbed_total", &label, stage.tally.absorbed);
-        count("tidemill_stage_back_pressure_seconds_total", &label, seconds(stage.back_pressure_ns));
-        count("tidemill_stage_busy_seconds_total", &label, seconds(stage.busy_ns));
-        count("tidemill_stage_dead_lettered_total", &label, stage.tally.dead);
-        count("tidemill_stage_duplicates_total", &label, stage.tally.duplicates);
-        count("tidemill_stage_errors_total", &label, stage.errors);
-        count("tidemill_stage_filtered_total", &label, stage.tally.filtered);
-        count("tidemill_stage_late_total", &label, stage.tally.late);
-        set("tidemill_stage_open_buckets", &label, stage.open_hours as f64);
-        set("tidemill_stage_queue_bytes", &label, stage.queue_bytes as f64);
-        set("tidemill_stage_queue_events", &label, stage.queue_events as f64);
-        set("tidemill_stage_queue_items", &label, stage.queue_items as f64);
-        count("tidemill_stage_received_total", &label, stage.tally.received);
-        count("tidemill_stage_restarts_total", &label, stage.restarts);
-        count("tidemill_stage_sent_total", &label, stage.tally.sent);
-        count("tidemill_stage_refused_total", &label, stage.tally.refused);
-        count("tidemill_stage_taken_late_total", &label, stage.tally.taken_late);
-        set("tidemill_stage_stuck_threads", &label, stage.stuck_threads as f64);
-        set("tidemill_stage_waiting", &label, f64::from(u8::from(stage.waits_for.is_some())));
-    }
-    for (event_type, partition) in held_before.drain(..) {
-        set("tidemill_type_watermark_held", &[("event_type", &event_type), ("partition", &partition)], 0.0);
-    }
-    for event_type in &status.types {
-        let label = [("event_type", event_type.name.as_str())];
-        let owner = event_type.owner.as_deref().unwrap_or_default();
-        let info = [("event_type", event_type.name.as_str()), ("owner", owner), ("tier", event_type.tier.as_str())];
-        set("tidemill_type_info", &info, 1.0);
-        set("tidemill_type_open_buckets", &label, event_type.open_hours as f64);
-        count("tidemill_type_sealed_buckets_total", &label, event_type.sealed_hours);
-        count("tidemill_type_sealed_in_time_buckets_total", &label, event_type.sealed_in_time);
-        count("tidemill_type_events_total", &label, event_type.events);
-        count("tidemill_type_late_events_total", &label, event_type.late_events);
-        count("tidemill_type_missing_events_total", &label, event_type.missing_events);
-        set("tidemill_type_silent_producers", &label, event_type.silent_producers as f64);
-        if let Some(delay_ms) = event_type.seal_delay_ms {
-            set("tidemill_type_seal_delay_seconds", &label, delay_ms as f64 / 1e3);
-        }
-        if let Some(time) = event_type.sealed_before_ms {
-            set("tidemill_type_sealed_timestamp_seconds", &label, time as f64 / 1e3);
-        }
-        if let Some(time) = event_type.watermark_ms {
-            set("tidemill_type_watermark_timestamp_seconds", &label, time as f64 / 1e3);
-        }
-        if let Some(partition) = &event_type.held_by {
-            let label = [("event_type", event_type.name.as_str()), ("partition", partition.as_str())];
-            set("tidemill_type_watermark_held", &label, 1.0);
-            held_before.push((event_type.name.clone(), partition.clone()));
-        }
-    }
 }

@@ -1,19 +1,19 @@
 //! The actor of a source, or of the end of a pond: polls it, hands its chunks on, and puts barriers between them.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
-use tidemill_core::{Cure, CutId, PartitionPosition, Seals, SourceContext, SourceError};
+use tidemill_core::{Cure, CutId, Idle, Moved, Seals, SourceContext, SourceError, SourcePositions};
 use tidemill_topology::REPLAY;
 use tokio::time::Instant;
 
 use crate::audit::Books;
 use crate::backoff::Backoff;
 use crate::barren::Barren;
-use crate::coordinator::{Fatal, SourceAck};
+use crate::coordinator::Fatal;
 use crate::error::{RunError, error_chain};
 use crate::intake::{Intake, Place, Taken, caught};
 use crate::live::Halt;
@@ -24,6 +24,8 @@ use crate::replay::ReplayReader;
 use crate::silence::Before;
 use crate::stretch::Stretched;
 use crate::stuck::Stuck;
+
+mod place;
 
 /// How often a source is asked how far it is behind.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -62,7 +64,9 @@ impl Actor for Reader {
             region: self.region.clone(),
             source: self.source.clone(),
             orders: self.orders.clone(),
-            positions: BTreeMap::new(),
+            positions: SourcePositions::default(),
+            moved: BTreeSet::new(),
+            asked: None,
             number: 0,
             backoff: Backoff::default(),
             told_cut: 0,
@@ -100,7 +104,11 @@ struct Reading {
     source: Arc<SourceShared>,
     orders: Arc<Mutex<VecDeque<Order>>>,
     /// Behind what has been handed on: where a replaced source opens.
-    positions: BTreeMap<Arc<str>, PartitionPosition>,
+    positions: SourcePositions,
+    /// Partitions that have moved since the last barrier.
+    moved: BTreeSet<Arc<str>>,
+    /// When it was asked last which partitions give nothing.
+    asked: Option<Instant>,
     number: u64,
     backoff: Backoff,
     /// Last cut that the source was told of.
@@ -172,7 +180,7 @@ impl Reading {
                 }
                 () = patient(&name, "what was read has to be in a cut first", self.region.may_read(), || {
                     // Meanwhile nobody looks whether more has come.
-                    self.source.state().idle.clear();
+                    self.source.state().idle = Idle::default();
                 }) => {}
             }
             opened = match self.attend(source) {
@@ -191,9 +199,15 @@ impl Reading {
 
     fn open(&mut self) -> Result<Intake, SourceError> {
         self.source.state().seals = None;
-        let intake = self.intake()?;
+        let mut intake = self.intake()?;
         self.look_at(&intake)?;
-        self.publish(&intake, false)?;
+        let place = intake.place()?;
+        let now = Arc::new(place.moved.positions);
+        let Moved { positions, gone } = Moved::between(&self.positions, &now);
+        self.moved.extend(positions.into_keys().chain(gone));
+        self.source.state().positions = Some(now);
+        self.asked = None;
+        self.show(Place { moved: Moved::default(), ..place }, Some(intake.still()?), false);
         Ok(intake)
     }
 
@@ -296,7 +310,7 @@ impl Reading {
                 Some(intake)
             }
             Ok(Taken::Idle(pause)) => {
-                if let Err(error) = self.publish(&intake, false) {
+                if let Err(error) = self.publish(&mut intake, false) {
                     self.failed(error).await;
                     return None;
                 }
@@ -315,7 +329,8 @@ impl Reading {
                 Some(intake)
             }
             Ok(Taken::Ended) => {
-                let ended = self.look_at(&intake).and_then(|()| self.publish(&intake, true));
+                self.asked = None;
+                let ended = self.look_at(&intake).and_then(|()| self.publish(&mut intake, true));
                 if let Err(error) = ended {
                     self.failed(error).await;
                 }
@@ -331,7 +346,7 @@ impl Reading {
     /// Sends what was taken, under the next number.
     async fn hand_on(
         &mut self,
-        intake: Intake,
+        mut intake: Intake,
         sent: impl Future<Output = ()>,
         bytes: u64,
         seen: Vec<Seen>,
@@ -346,10 +361,11 @@ impl Reading {
             }
         };
         // What is at hand now is not proven to be all, however long it waits for room.
-        self.source.state().idle.clone_from(&behind.idle);
+        self.source.state().gives(behind.moved.positions.keys());
         self.number += 1;
         let begin = Instant::now();
-        patient(&self.name(), "a stage behind it has no room", sent, || self.source.state().idle.clear()).await;
+        patient(&self.name(), "a stage behind it has no room", sent, || self.source.state().idle = Idle::default())
+            .await;
         self.source.counters.back_pressure_ns.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
         self.region.read_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.books.add(books);
@@ -359,79 +375,18 @@ impl Reading {
             self.progress.see(&seen, bucket_ms);
             self.progress.count(&seen);
         }
-        self.show(behind, false);
+        let still = match self.still(&intake) {
+            Ok(still) => still,
+            Err(error) => {
+                self.show(behind, None, false);
+                self.failed(error).await;
+                return None;
+            }
+        };
+        self.show(behind, still, false);
         // `sent` may never have had to wait: let the actor's messages in.
         tokio::task::yield_now().await;
         Some(intake)
-    }
-
-    /// Takes over the source's positions, which now are behind what was handed on, and shows them.
-    fn publish(&mut self, intake: &Intake, ended: bool) -> Result<(), SourceError> {
-        self.show(intake.place()?, ended);
-        Ok(())
-    }
-
-    fn show(&mut self, place: Place, ended: bool) {
-        let source = self.source.clone();
-        let mut state = source.state();
-        (state.positions, state.idle, state.heard) = (Some(place.positions), place.idle, place.heard);
-        state.silent = place.silent;
-        let stuck = state.positions.as_ref().map(|positions| self.stuck.of(positions, Instant::now()));
-        // What comes through a pond has been waited for.
-        if let (None, Some(positions), true) = (&source.pond, &state.positions, self.barren.is_due(Instant::now())) {
-            let progress = self.region.progress();
-            let seen = progress.seen.get(&self.region.node(source.node).name);
-            let newest = |partition: &str| {
-                let reached = seen.and_then(|seen| seen.get(partition))?;
-                // One far ahead stays the last one, however many follow it.
-                reached.newest.or(reached.beyond)
-            };
-            self.barren.look(positions, newest, Instant::now());
-        }
-        let barren = self.barren.found().iter().map(|(partition, silence)| (partition.clone(), *silence));
-        for (partition, silence) in stuck.into_iter().flatten().chain(barren) {
-            let known = state.silent.entry(partition).or_default();
-            *known = silence.max(*known);
-        }
-        let state = &mut *state;
-        if let Some(positions) = &state.positions {
-            self.silent_before.end(positions, &state.idle, &state.silent, self.has_answered);
-        }
-        self.silent_before.add(&mut state.silent);
-        state.fails_for = self.silent_before.whole();
-        state.ended = ended;
-    }
-
-    fn barrier(&mut self, order: &Order) {
-        let positions = self.source.state().positions.clone().unwrap_or_else(|| self.positions.clone());
-        let mut seals = (*order.seals).clone();
-        match &self.source.pond {
-            // Where nothing was ever replayed, nobody needs to be told so.
-            None if positions.is_empty() && *self.name() == *REPLAY => {}
-            None => drop(seals.positions.insert(self.name(), positions.clone())),
-            Some(pond) => {
-                let heard = self.source.state().heard.clone();
-                seals.is_whole = heard.is_whole;
-                seals.positions.extend(heard.positions.clone());
-                if !heard.positions_of.is_empty() {
-                    seals.positions_of.extend(heard.positions_of.iter().cloned());
-                } else if self.region.has_several_ponds() {
-                    let sends = self.region.node(self.source.node).sends.iter().map(|sent| sent.name.clone());
-                    let types = sends.chain(pond.carries.iter().cloned()).collect();
-                    seals.positions_of.push((types, Arc::new(heard.positions.clone())));
-                }
-            }
-        }
-        self.number += 1;
-        self.source.outlet.send_barrier(self.number, &Arc::new(seals));
-        self.region.coordinator().do_send(SourceAck {
-            node: self.source.node,
-            cut: order.seals.cut,
-            positions,
-            read_bytes: self.region.read_bytes.load(Ordering::Relaxed),
-            progress: std::mem::take(&mut self.progress),
-            books: std::mem::take(&mut self.books),
-        });
     }
 
     /// The source failed: wait and open it again behind what was handed on, or give up if that would skip something.
@@ -443,7 +398,7 @@ impl Reading {
         let now = Instant::now();
         // What a source says when it has just been opened again, before it was asked for anything, is no proof.
         let idle = std::mem::take(&mut self.source.state().idle);
-        let idle = if std::mem::take(&mut self.has_answered) { idle } else { BTreeMap::new() };
+        let idle = if std::mem::take(&mut self.has_answered) { idle } else { Idle::default() };
         self.stuck.failed(&self.positions, &idle, now);
         {
             let mut state = self.source.state();

@@ -9,7 +9,8 @@ use std::time::Duration;
 use actix::Addr;
 use dashmap::DashMap;
 use tidemill_core::{
-    Clusters, CutId, EventType, Lag, Late, LogName, PartitionPosition, Publication, StateKey, Stretch, Tally,
+    Clusters, CutId, EventType, Idle, Lag, Late, LogName, Moved, PartitionPosition, Publication, SourcePositions,
+    StateKey, Stretch, Tally,
 };
 use tidemill_topology::{Lineage, Node, Plan};
 use tokio::sync::Notify;
@@ -167,9 +168,9 @@ pub(crate) struct SourceShared {
 #[derive(Default)]
 pub(crate) struct SourceState {
     /// All its partitions, behind what it has handed on; `None` until it has opened.
-    pub(crate) positions: Option<BTreeMap<Arc<str>, PartitionPosition>>,
+    pub(crate) positions: Option<SourcePositions>,
     /// Partitions that hold no hour, with the instant until which that is proven.
-    pub(crate) idle: BTreeMap<Arc<str>, i64>,
+    pub(crate) idle: Idle,
     /// For how long partitions have given nothing and proven nothing.
     pub(crate) silent: BTreeMap<Arc<str>, Duration>,
     /// For how long it could not be opened.
@@ -188,9 +189,29 @@ pub(crate) struct SourceState {
 }
 
 impl SourceState {
+    /// These partitions have something to give.
+    pub(crate) fn gives<'a>(&mut self, partitions: impl Iterator<Item = &'a Arc<str>>) {
+        for partition in partitions {
+            if self.idle.of(partition).is_some() {
+                self.idle.except.insert(partition.clone(), None);
+            }
+            self.silent.remove(partition);
+        }
+    }
+
+    /// Where its partitions are now.
+    pub(crate) fn moves(&mut self, Moved { positions, gone }: Moved) {
+        if positions.is_empty() && gone.is_empty() {
+            return;
+        }
+        let known = Arc::make_mut(self.positions.get_or_insert_default());
+        known.extend(positions);
+        known.retain(|name, _| !gone.contains(name));
+    }
+
     /// For how long a partition has given nothing and proven nothing.
     pub(crate) fn silence(&self, partition: &str, position: &PartitionPosition) -> Duration {
-        if position.ended || self.idle.contains_key(partition) {
+        if position.ended || self.idle.of(partition).is_some() {
             return Duration::ZERO;
         }
         self.silent.get(partition).copied().unwrap_or_default()

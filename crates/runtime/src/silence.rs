@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_core::PartitionPosition;
+use tidemill_core::{Idle, PartitionPosition};
 
 use crate::region::SourceState;
 
@@ -58,14 +58,14 @@ impl Before {
     pub(crate) fn end(
         &mut self,
         positions: &BTreeMap<Arc<str>, PartitionPosition>,
-        idle: &BTreeMap<Arc<str>, i64>,
+        idle: &Idle,
         silent: &BTreeMap<Arc<str>, Duration>,
         has_answered: bool,
     ) {
         self.partitions.retain(|name, (next, _)| {
             let is_well = match positions.get(name) {
                 _ if **name == *WHOLE => has_answered,
-                Some(position) => *next != Some(position.next) || position.ended || idle.contains_key(name),
+                Some(position) => *next != Some(position.next) || position.ended || idle.of(name).is_some(),
                 // What stands for files of a folder that was missing.
                 None => has_answered && !silent.contains_key(name),
             };
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     fn at(next: u64) -> BTreeMap<Arc<str>, PartitionPosition> {
-        [("a".into(), PartitionPosition { next, resume: String::new(), ended: false })].into()
+        [("a".into(), PartitionPosition { next, resume: Arc::default(), ended: false })].into()
     }
 
     fn none_at() -> BTreeMap<Arc<str>, PartitionPosition> {
@@ -96,7 +96,7 @@ mod tests {
         };
         let silences = of(&state);
         assert_eq!(silences.keys().map(|name| &**name).collect::<Vec<_>>(), ["", "a"]);
-        let (none, silent) = (BTreeMap::new(), BTreeMap::new());
+        let (none, silent) = (Idle::default(), BTreeMap::new());
         let mut before = Before::of(Some(&silences), &at(7));
         let silence = |before: &Before| {
             let mut silent: BTreeMap<Arc<str>, Duration> = [("a".into(), seconds(1))].into();
@@ -110,7 +110,7 @@ mod tests {
         before.end(&at(8), &none, &silent, true);
         assert_eq!(silence(&before), (seconds(1), seconds(0)));
         let mut before = Before::of(Some(&silences), &at(7));
-        before.end(&at(7), &[("a".into(), 0)].into(), &silent, false);
+        before.end(&at(7), &Idle { proven_ms: Some(0), ..Idle::default() }, &silent, false);
         assert_eq!(silence(&before).0, seconds(1), "it is proven to have nothing");
         let mut before = Before::of(Some(&silences), &none_at());
         before.end(&none_at(), &none, &[("a".into(), seconds(1))].into(), true);

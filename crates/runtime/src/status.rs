@@ -137,7 +137,7 @@ pub struct SourceStatus {
 }
 
 /// A partition of a source.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionStatus {
     /// Its name.
     pub name: String,
@@ -371,20 +371,21 @@ impl Region {
             let progress = self.progress();
             let seen = progress.seen.get(&node.name);
             let before = positions.get(&node.name);
-            let partitions = state.positions.iter().flatten().map(|(name, position)| PartitionStatus {
-                name: name.to_string(),
-                position: position.next,
-                committed: before.and_then(|before| before.get(name)).map_or(0, |position| position.next),
-                max_event_ms: seen.and_then(|seen| seen.get(name)?.last()).map(|newest| newest.at_ms),
-                far_ahead_ms: seen
-                    .and_then(|seen| seen.get(name)?.far_ahead_ms(&self.plan.limits))
-                    .filter(|at_ms| !self.seals_at_end() && sealed_ms.is_none_or(|sealed_ms| *at_ms >= sealed_ms)),
-                ended: position.ended,
-                idle: state.idle.contains_key(name),
-                silent_ms: state.silence(name, position).as_millis() as u64,
-                lag_events: state.lag.get(name).map(|lag| lag.events),
-                lag_ms: state.lag.get(name).map(|lag| lag.ms),
-            });
+            let partitions =
+                state.positions.iter().flat_map(|positions| &**positions).map(|(name, position)| PartitionStatus {
+                    name: name.to_string(),
+                    position: position.next,
+                    committed: before.and_then(|before| before.get(name)).map_or(0, |position| position.next),
+                    max_event_ms: seen.and_then(|seen| seen.get(name)?.last()).map(|newest| newest.at_ms),
+                    far_ahead_ms: seen
+                        .and_then(|seen| seen.get(name)?.far_ahead_ms(&self.plan.limits))
+                        .filter(|at_ms| !self.seals_at_end() && sealed_ms.is_none_or(|sealed_ms| *at_ms >= sealed_ms)),
+                    ended: position.ended,
+                    idle: state.idle.of(name).is_some(),
+                    silent_ms: state.silence(name, position).as_millis() as u64,
+                    lag_events: state.lag.get(name).map(|lag| lag.events),
+                    lag_ms: state.lag.get(name).map(|lag| lag.ms),
+                });
             SourceStatus {
                 name: node.name.to_string(),
                 kind: node.kind.name.to_owned(),

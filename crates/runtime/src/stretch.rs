@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_core::{PartitionPosition, Polled, Source, SourceError, Stretch};
+use tidemill_core::{Moved, PartitionPosition, Polled, Source, SourceError, Stretch};
 
 /// See the module. Whatever the source gives, nothing beyond the stretch comes out.
 pub(crate) struct Stretched {
@@ -44,8 +44,8 @@ impl Source for Stretched {
         Ok(chunk.before(until).map_or(Polled::Idle(Duration::ZERO), Polled::Chunk))
     }
 
-    fn positions(&self) -> BTreeMap<Arc<str>, PartitionPosition> {
-        self.source.positions()
+    fn moved(&mut self) -> Moved {
+        self.source.moved()
     }
 
     fn waits_for(&self) -> Option<String> {

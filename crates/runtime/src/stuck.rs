@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_core::PartitionPosition;
+use tidemill_core::{Idle, PartitionPosition};
 use tokio::time::Instant;
 
 /// A source that has not failed for so long is well. Longer than the pauses between failures, and what an attempt takes; a process that was frozen
@@ -22,19 +22,14 @@ pub(crate) struct Stuck {
 
 impl Stuck {
     /// The source has failed, at these positions, when these partitions were proven to have nothing.
-    pub(crate) fn failed(
-        &mut self,
-        positions: &BTreeMap<Arc<str>, PartitionPosition>,
-        idle: &BTreeMap<Arc<str>, i64>,
-        now: Instant,
-    ) {
+    pub(crate) fn failed(&mut self, positions: &BTreeMap<Arc<str>, PartitionPosition>, idle: &Idle, now: Instant) {
         if self.failed_at.is_none_or(|failed_at| now.duration_since(failed_at) > WELL_AFTER) {
             (self.since, self.partitions) = (Some(now), BTreeMap::new());
         }
         self.failed_at = Some(now);
         for (partition, position) in positions {
             let known = self.partitions.entry(partition.clone()).or_insert((position.next, now));
-            if known.0 != position.next || idle.contains_key(partition) {
+            if known.0 != position.next || idle.of(partition).is_some() {
                 *known = (position.next, now);
             }
         }
@@ -67,7 +62,7 @@ mod tests {
     use super::*;
 
     fn at(positions: &[(&str, u64)]) -> BTreeMap<Arc<str>, PartitionPosition> {
-        let position = |next| PartitionPosition { next, resume: String::new(), ended: false };
+        let position = |next| PartitionPosition { next, resume: Arc::default(), ended: false };
         positions.iter().map(|(name, next)| ((*name).into(), position(*next))).collect()
     }
 
@@ -75,7 +70,7 @@ mod tests {
     fn what_gets_on_between_failures_is_not_stuck_and_failures_of_long_ago_are_forgotten() {
         let (mut stuck, begin, minute) = (Stuck::default(), Instant::now(), Duration::from_secs(60));
         assert!(stuck.of(&at(&[("a", 1)]), begin).is_empty());
-        let none = BTreeMap::new();
+        let none = Idle::default();
         stuck.failed(&at(&[("a", 1), ("b", 1)]), &none, begin);
         stuck.failed(&at(&[("a", 1), ("b", 2)]), &none, begin + minute);
         let silent = stuck.of(&at(&[("a", 1), ("b", 2)]), begin + minute);
@@ -87,7 +82,7 @@ mod tests {
         stuck.failed(&at(&[("a", 1)]), &none, later);
         assert_eq!(stuck.of(&at(&[("a", 1)]), later)["a"], Duration::ZERO);
         // What was proven to have nothing was not stuck.
-        stuck.failed(&at(&[("a", 1)]), &[("a".into(), 7)].into(), later + minute);
+        stuck.failed(&at(&[("a", 1)]), &Idle { proven_ms: Some(7), ..Idle::default() }, later + minute);
         assert_eq!(stuck.of(&at(&[("a", 1)]), later + minute)["a"], Duration::ZERO);
     }
 }

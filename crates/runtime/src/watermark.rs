@@ -1,10 +1,9 @@
 //! How far the events of a type have come: by what its partitions have shown and, while all of them are quiet, by the clock.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_core::Limits;
+use tidemill_core::{Limits, SourcePositions};
 use tidemill_topology::Origin;
 
 use crate::reached::{Newest, Reached, in_steps};
@@ -55,7 +54,7 @@ pub(crate) fn watermark(region: &Region, origins: &[Origin], now_ms: i64) -> Wat
         let source = &region.sources[origin.source];
         let name = &region.node(source.node).name;
         let state = source.state();
-        let no_positions = BTreeMap::new();
+        let no_positions = SourcePositions::default();
         let is_given_up = is_too_long(state.fails_for);
         // What is known of one that is given up is what was seen before.
         let Some(positions) = state.positions.as_ref().or(is_given_up.then_some(&no_positions)) else {
@@ -93,8 +92,8 @@ pub(crate) fn watermark(region: &Region, origins: &[Origin], now_ms: i64) -> Wat
         }
         for (partition, position) in origin.among(positions) {
             let reached = seen.and_then(|seen| seen.get(partition));
-            let standing = match state.idle.get(partition) {
-                Some(proven_ms) => Standing::Quiet(*proven_ms),
+            let standing = match state.idle.of(partition) {
+                Some(proven_ms) => Standing::Quiet(proven_ms),
                 None if position.ended => Standing::Ended,
                 None if is_too_long(state.silence(partition, position)) => {
                     let at_ms = reached.and_then(|reached| rests(&mut shown, reached)).map(|newest| newest.at_ms);

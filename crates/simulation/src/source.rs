@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use arrow_buffer::Buffer;
 use tidemill_core::{
-    Cure, Framing, KindSpec, OptionSpec, OptionType, Origin, PartitionPosition, Polled, RawChunk, Role, Shape, Source,
-    SourceContext, SourceError, SourceKind, State,
+    Cure, Framing, Idle, KindSpec, Moved, OptionSpec, OptionType, Origin, PartitionPosition, Polled, RawChunk,
+    Reported, Role, Shape, Source, SourceContext, SourceError, SourceKind, State,
 };
 
 use crate::dice::Dice;
@@ -61,6 +61,7 @@ struct Reading {
     is_quiet: bool,
     /// Partition and offset.
     at: BTreeMap<usize, u64>,
+    reported: Reported,
     told: Arc<Mutex<BTreeMap<Arc<str>, u64>>>,
 }
 
@@ -106,6 +107,7 @@ impl SourceKind for Rolled {
             opened_at_ms: self.process.now_ms(),
             is_quiet: false,
             at,
+            reported: Reported::default(),
             told: self.told.clone(),
         }))
     }
@@ -159,22 +161,22 @@ impl Source for Reading {
         }))
     }
 
-    fn positions(&self) -> BTreeMap<Arc<str>, PartitionPosition> {
+    fn moved(&mut self) -> Moved {
         let position = |(partition, at): (&usize, &u64)| {
             let ended = self.until_end && self.is_over(*partition, *at);
-            (name(*partition), PartitionPosition { next: *at, resume: String::new(), ended })
+            (name(*partition), PartitionPosition { next: *at, resume: Arc::default(), ended })
         };
-        self.at.iter().map(position).collect()
+        let all = self.at.iter().map(position).collect();
+        self.reported.moved_to(all)
     }
 
-    fn idle_partitions(&self) -> BTreeMap<Arc<str>, i64> {
-        let now_ms = self.now_ms();
+    fn idle(&self) -> Idle {
         let is_stuck = |partition: &usize| self.stuck == Some(*partition);
-        let idle = self
-            .at
-            .iter()
-            .filter(|(partition, at)| !is_stuck(partition) && (self.is_quiet || self.is_over(**partition, **at)));
-        idle.map(|(partition, _)| (name(*partition), now_ms)).collect()
+        let is_idle =
+            |partition: &usize, at: &u64| !is_stuck(partition) && (self.is_quiet || self.is_over(*partition, *at));
+        let except = self.at.iter().filter(|(partition, at)| !is_idle(partition, at));
+        let except = except.map(|(partition, _)| (name(*partition), None)).collect();
+        Idle { proven_ms: Some(self.now_ms()), except }
     }
 
     fn silent_partitions(&self) -> BTreeMap<Arc<str>, Duration> {

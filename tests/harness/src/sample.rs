@@ -153,7 +153,7 @@ pub fn run_watched(place: &Place, faulty: Option<(&str, Fault, Trigger)>, heartb
 /// admin server.
 pub fn served_restarts(status: &Status) -> BTreeMap<String, u64> {
     let recorder = PrometheusBuilder::new().build_recorder();
-    metrics::with_local_recorder(&recorder, || tidemill_runtime::export(status, &mut Vec::new()));
+    metrics::with_local_recorder(&recorder, || tidemill_runtime::Exporter::default().export(status));
     let page = recorder.handle().render();
     let series = page.lines().filter_map(|line| line.strip_prefix("tidemill_stage_restarts_total{"));
     let restarts = series.map(|line| {

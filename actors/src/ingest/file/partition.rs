@@ -48,6 +48,20 @@ struct ResumePoint {
     given_up: bool,
 }
 
+/// All of a partition that its position in the cut says, but for its path.
+#[derive(PartialEq)]
+struct Said {
+    position: u64,
+    is_ended: bool,
+    is_closed: bool,
+    id: FileId,
+    head: Head,
+    len: u64,
+    at_end: bool,
+    folders: Folders,
+    given_up: bool,
+}
+
 pub(super) struct Partition {
     pub(super) name: Arc<str>,
     pub(super) stem: String,
@@ -86,6 +100,8 @@ pub(super) struct Partition {
     pub(super) given_up: bool,
     /// That is because its folder is not the one that it was seen in.
     pub(super) folder_differs: bool,
+    /// What its last position said.
+    said: Option<(Said, PathBuf)>,
 }
 
 /// Name of the partition of a file's `generation`, from 1.
@@ -120,6 +136,7 @@ impl Partition {
             lost_before: Duration::ZERO,
             given_up: false,
             folder_differs: false,
+            said: None,
         }
     }
 
@@ -143,7 +160,30 @@ impl Partition {
         Self { position: 0, state: State::Live, ended: false, ..self }
     }
 
-    pub(super) fn position(&self) -> PartitionPosition {
+    /// Its position, unless it is the same as the last time.
+    pub(super) fn moved(&mut self) -> Option<PartitionPosition> {
+        // How long it is lost goes on.
+        let said = Said {
+            position: self.position,
+            is_ended: self.ended,
+            is_closed: self.state == State::Closed,
+            id: self.id,
+            head: self.head,
+            len: self.len,
+            at_end: self.at_end,
+            folders: self.folders,
+            given_up: self.given_up,
+        };
+        let is_same =
+            self.said.as_ref().is_some_and(|(known, path)| *known == said && path.as_os_str() == self.path.as_os_str());
+        if is_same && self.lost_since.is_none() {
+            return None;
+        }
+        self.said = Some((said, self.path.clone()));
+        Some(self.position())
+    }
+
+    fn position(&self) -> PartitionPosition {
         let resume = serde_json::to_string(&ResumePoint {
             stem: self.stem.clone(),
             generation: self.generation,
@@ -158,7 +198,7 @@ impl Partition {
             given_up: self.given_up,
         });
         let resume = resume.expect("it has names for keys");
-        PartitionPosition { next: self.position, resume, ended: self.ended }
+        PartitionPosition { next: self.position, resume: resume.into(), ended: self.ended }
     }
 
     /// For how long it can't be found although it may have more to give.

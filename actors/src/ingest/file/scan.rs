@@ -209,6 +209,7 @@ impl FileSource {
 
     /// The file of a partition does not match any more: finds out what became of it.
     pub(super) fn look_for(&mut self, index: usize, folders: &mut FoldersNow) {
+        self.touched.insert(index);
         let partition = &self.partitions[index];
         let base = self.patterns.base_for(&partition.stem);
         let wanted = base.is_some();

@@ -1,11 +1,11 @@
 //! Takes turns between files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidemill_core::{Cure, Origin, PartitionPosition, Polled, RawChunk, Source, SourceContext, SourceError, Stretch};
+use tidemill_core::{Cure, Idle, Moved, Origin, Polled, RawChunk, Source, SourceContext, SourceError, Stretch};
 use tracing::warn;
 
 use super::avro::AvroFrames;
@@ -40,6 +40,8 @@ pub(super) struct FileSource {
     pub(super) is_again: bool,
     pub(super) patterns: Patterns,
     pub(super) partitions: Vec<Partition>,
+    /// Those that may have moved since they were asked last.
+    pub(super) touched: BTreeSet<usize>,
     /// Partitions with something to be read that are not open, by name.
     pub(super) waiting: BTreeMap<Arc<str>, usize>,
     /// Open ones.
@@ -82,6 +84,7 @@ impl FileSource {
             is_again: context.stretch.is_some(),
             patterns,
             partitions: Vec::new(),
+            touched: BTreeSet::new(),
             waiting: BTreeMap::new(),
             open: Vec::new(),
             turn: 0,
@@ -94,7 +97,7 @@ impl FileSource {
             config,
         };
         let again = context.stretch.as_ref().filter(|_| context.positions.is_empty());
-        for (name, position) in again.map_or(&context.positions, |stretch| &stretch.known) {
+        for (name, position) in &**again.map_or(&context.positions, |stretch| &stretch.known) {
             let partition = Partition::restore(name, position).map(|partition| match again {
                 Some(_) => partition.rewound(),
                 None => partition,
@@ -108,6 +111,7 @@ impl FileSource {
             source.partitions.push(partition);
         }
         source.scan()?;
+        source.touched.extend(0..source.partitions.len());
         source.fix_ends();
         if let Some(stretch) = &context.stretch {
             source.keep(stretch);
@@ -268,12 +272,14 @@ impl FileSource {
     }
 
     pub(super) fn close(&mut self, index: usize) {
+        self.touched.insert(index);
         self.partitions[index].reader = None;
         self.open.retain(|open| *open != index);
     }
 
     /// Deals with what went wrong with a partition's file.
     fn fault(&mut self, index: usize, fault: Fault) -> Result<(), SourceError> {
+        self.touched.insert(index);
         let partition = &mut self.partitions[index];
         let (source, name, position) = (self.source.clone(), partition.name.clone(), partition.position);
         let file = partition.path.display().to_string();
@@ -333,6 +339,7 @@ impl FileSource {
                 ends.insert(next.name.clone(), len);
             }
         }
+        self.touched.extend([index, self.partitions.len()]);
         self.waiting.insert(next.name.clone(), self.partitions.len());
         self.partitions.push(next);
     }
@@ -367,6 +374,7 @@ impl Source for FileSource {
         if !self.until_end && now >= self.next_scan {
             self.next_scan = now + Duration::from_millis(self.config.rescan);
             self.scan()?;
+            self.touched.extend(0..self.partitions.len());
         }
         let deadline = now + LONGEST_CALL;
         let mut quiet = 0;
@@ -377,6 +385,7 @@ impl Source for FileSource {
             }
             self.turn %= self.open.len();
             let index = self.open[self.turn];
+            self.touched.insert(index);
             match self.take_turn(index, deadline)? {
                 Turn::Chunk(chunk) => {
                     self.turn += 1;
@@ -401,13 +410,18 @@ impl Source for FileSource {
         Ok(Polled::Idle(NOTHING_NEW))
     }
 
-    fn positions(&self) -> BTreeMap<Arc<str>, PartitionPosition> {
-        self.partitions.iter().map(|partition| (partition.name.clone(), partition.position())).collect()
+    fn moved(&mut self) -> Moved {
+        let mut moved = Moved::default();
+        for index in std::mem::take(&mut self.touched) {
+            let partition = &mut self.partitions[index];
+            moved.positions.extend(partition.moved().map(|position| (partition.name.clone(), position)));
+        }
+        moved
     }
 
-    fn idle_partitions(&self) -> BTreeMap<Arc<str>, i64> {
+    fn idle(&self) -> Idle {
         let timeout = Duration::from_millis(self.config.idle_timeout);
-        let idle = |partition: &&Partition| match partition.state {
+        let is_idle = |partition: &Partition| match partition.state {
             State::Gone | State::Unwanted => true,
             State::Lost => false,
             State::Closed => partition.ended,
@@ -421,13 +435,17 @@ impl Source for FileSource {
             let is_next = self.config.order != Order::None && !self.open.is_empty();
             is_next && partition.position == 0 && self.waiting.contains_key(&partition.name)
         };
-        let idle = |partition: &&Partition| idle(partition) || waits(partition);
         // A scan sees files that are new, and those that have grown and are not open.
-        let proven_ms = |partition: &Partition| match partition.reader {
-            Some(_) => partition.looked_at_ms.min(self.scanned_at_ms),
-            None => self.scanned_at_ms,
+        let proven_ms = |partition: &Partition| match (is_idle(partition) || waits(partition), &partition.reader) {
+            (false, _) => None,
+            (true, Some(_)) => Some(partition.looked_at_ms.min(self.scanned_at_ms)),
+            (true, None) => Some(self.scanned_at_ms),
         };
-        self.partitions.iter().filter(idle).map(|partition| (partition.name.clone(), proven_ms(partition))).collect()
+        let of_most = Some(self.scanned_at_ms);
+        let all = self.partitions.iter().map(|partition| (partition, proven_ms(partition)));
+        let except = all.filter(|(_, proven_ms)| *proven_ms != of_most);
+        let except = except.map(|(partition, proven_ms)| (partition.name.clone(), proven_ms)).collect();
+        Idle { proven_ms: of_most, except }
     }
 
     fn ends(&self) -> Option<BTreeMap<Arc<str>, u64>> {

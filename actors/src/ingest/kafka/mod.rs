@@ -13,6 +13,7 @@ mod ends;
 mod partition;
 mod schemas;
 mod source;
+mod still;
 
 use std::sync::Arc;
 

@@ -27,7 +27,7 @@ pub(super) struct Partition {
     /// Id of the topic that `next` is a position of; empty when the cluster has no ids.
     topic_id: Arc<str>,
     /// The same for the ledger.
-    resume: String,
+    resume: Arc<str>,
     /// Behind what was handed on; `None` until it is known where to start.
     pub(super) next: Option<u64>,
     /// Behind what was taken from the consumer.
@@ -50,6 +50,8 @@ pub(super) struct Partition {
     /// Why it is read no further, and when that was told.
     pub(super) stopped: Option<(String, Instant)>,
     pub(super) is_assigned: bool,
+    /// Its position as it was said last.
+    said: Option<PartitionPosition>,
 }
 
 /// A position that is not in the partition.
@@ -85,12 +87,24 @@ impl Partition {
             newest_ms: None,
             stopped: None,
             is_assigned: false,
+            said: None,
         }
     }
 
     /// Its place in the ledger; `None` until it is known where to start.
     pub(super) fn position(&self) -> Option<PartitionPosition> {
         self.next.map(|next| PartitionPosition { next, resume: self.resume.clone(), ended: self.is_done() })
+    }
+
+    /// The same, unless it was said before.
+    pub(super) fn moved(&mut self) -> Option<PartitionPosition> {
+        let ended = self.is_done();
+        let is_said = |said: &PartitionPosition| Some(said.next) == self.next && said.ended == ended;
+        if self.said.as_ref().is_some_and(|said| is_said(said) && Arc::ptr_eq(&said.resume, &self.resume)) {
+            return None;
+        }
+        self.said = self.position();
+        self.said.clone()
     }
 
     /// Whether it was read to the end that was to be read to.
@@ -215,8 +229,8 @@ impl Partition {
     }
 }
 
-fn resume_of(topic_id: &str) -> String {
-    serde_json::json!(Resume { topic_id: topic_id.to_owned() }).to_string()
+fn resume_of(topic_id: &str) -> Arc<str> {
+    serde_json::json!(Resume { topic_id: topic_id.to_owned() }).to_string().into()
 }
 
 #[cfg(test)]
@@ -224,7 +238,7 @@ mod tests {
     use super::*;
 
     fn at(next: u64, topic_id: &str) -> Partition {
-        let saved = PartitionPosition { next, resume: format!("{{\"topic_id\":\"{topic_id}\"}}"), ended: false };
+        let saved = PartitionPosition { next, resume: format!("{{\"topic_id\":\"{topic_id}\"}}").into(), ended: false };
         Partition::new(&"events".into(), 3, Some(&saved))
     }
 

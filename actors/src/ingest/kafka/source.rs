@@ -8,7 +8,7 @@ use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
-use tidemill_core::{Cure, Lag, PartitionPosition, Polled, Source, SourceContext, SourceError, Stretch};
+use tidemill_core::{Cure, Idle, Lag, Moved, PartitionPosition, Polled, Source, SourceContext, SourceError, Stretch};
 use tracing::{error, info, warn};
 
 use super::config::{Config, Framing, OnGap, Start};
@@ -33,15 +33,13 @@ const SCHEMAS_WAIT: Duration = Duration::from_millis(5);
 const TURN: Duration = Duration::from_millis(200);
 /// When a poll comes so long after the one before, somebody behind was full, or the machine stood still: that is nobody's silence.
 const GAP: Duration = Duration::from_secs(1);
-/// A partition that gave something so short a time ago is not told to be silent.
-const SILENCE_MIN: Duration = Duration::from_millis(500);
 /// How often positions go to the group.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(super) struct KafkaSource {
     pub(super) name: Arc<str>,
-    config: Config,
+    pub(super) config: Config,
     pub(super) until_end: bool,
     /// Where an earlier process of a run to the end has found the ends of partitions.
     pub(super) ends: Option<BTreeMap<Arc<str>, u64>>,
@@ -50,11 +48,12 @@ pub(super) struct KafkaSource {
     queue: Queue<Voice>,
     control: Control,
     /// Where messages refer to schemas.
-    schemas: Option<Schemas>,
+    pub(super) schemas: Option<Schemas>,
     pub(super) partitions: Vec<Partition>,
     index: HashMap<Place, usize>,
     /// Positions of the last cut, of partitions that the cluster has not told of yet.
-    saved: BTreeMap<Arc<str>, PartitionPosition>,
+    pub(super) saved: BTreeMap<Arc<str>, PartitionPosition>,
+    pub(super) has_said_saved: bool,
     /// Whether there was no state: then `start` says where partitions start, else new ones start at their beginning.
     is_first_start: bool,
     /// Partitions that have something to hand on.
@@ -62,7 +61,7 @@ pub(super) struct KafkaSource {
     /// Whether they hand it on before more is taken.
     is_handing_on: bool,
     /// Whether all that have something wait for schemas.
-    waits_for_schemas: bool,
+    pub(super) waits_for_schemas: bool,
     waits: Option<Waits>,
     /// Whether the first report with all topics has come.
     pub(super) is_complete: bool,
@@ -78,8 +77,8 @@ pub(super) struct KafkaSource {
     /// When it was asked for something last.
     called: Looked,
     /// Since when not all partitions are known, or the cluster does not answer.
-    blind_since: Option<Instant>,
-    hold_at_most: Duration,
+    pub(super) blind_since: Option<Instant>,
+    pub(super) hold_at_most: Duration,
     stalls: u32,
 }
 
@@ -125,7 +124,8 @@ impl KafkaSource {
             schemas,
             partitions: Vec::new(),
             index: HashMap::new(),
-            saved: context.positions.clone(),
+            saved: (*context.positions).clone(),
+            has_said_saved: false,
             is_first_start: context.positions.is_empty(),
             ready: VecDeque::new(),
             is_handing_on: false,
@@ -558,45 +558,20 @@ impl Source for KafkaSource {
         Ok(Polled::Idle(Duration::from_millis(1)))
     }
 
-    fn positions(&self) -> BTreeMap<Arc<str>, PartitionPosition> {
-        let known =
-            self.partitions.iter().filter_map(|partition| Some((partition.name.clone(), partition.position()?)));
-        // Those of a topic that is not read any more hold nothing, but are kept.
-        let is_read = |name: &str| {
-            self.config.topics.iter().any(|topic| name.strip_prefix(&**topic).is_some_and(|rest| rest.starts_with('/')))
-        };
-        let saved = self
-            .saved
-            .iter()
-            .map(|(name, position)| (name.clone(), PartitionPosition { ended: !is_read(name), ..position.clone() }));
-        known.chain(saved).collect()
-    }
-
     fn ends(&self) -> Option<BTreeMap<Arc<str>, u64>> {
         self.fixed_ends()
     }
 
-    fn idle_partitions(&self) -> BTreeMap<Arc<str>, i64> {
-        // A partition of which nothing is known yet may hold anything, for a while.
-        if self.blind_since.is_some_and(|since| since.elapsed() <= self.hold_at_most) {
-            return BTreeMap::new();
-        }
-        let idle_ms = |partition: &Partition| partition.idle_ms(self.config.idle_timeout(), 4 * EVERY);
-        self.partitions.iter().filter_map(|partition| Some((partition.name.clone(), idle_ms(partition)?))).collect()
+    fn moved(&mut self) -> Moved {
+        self.what_moved()
+    }
+
+    fn idle(&self) -> Idle {
+        self.what_is_idle()
     }
 
     fn silent_partitions(&self) -> BTreeMap<Arc<str>, Duration> {
-        let known = self.partitions.iter().filter(|partition| !partition.is_done());
-        let known = known.map(|partition| {
-            let silence = partition.silence(self.waits_for_schemas);
-            (partition.name.clone(), silence, partition.next.is_none())
-        });
-        // Those that the cluster has not told of are silent for as long as it tells nothing.
-        let blind = self.blind_since.map_or(Duration::ZERO, |since| since.elapsed());
-        let untold = self.saved.keys().map(|name| (name.clone(), blind, false));
-        // One whose position is not known yet is in no list of positions, but may hold anything.
-        let silent = known.chain(untold).filter(|(_, silence, is_unknown)| *silence >= SILENCE_MIN || *is_unknown);
-        silent.map(|(name, silence, _)| (name, silence)).collect()
+        self.what_is_silent()
     }
 
     fn committed(&mut self, positions: &BTreeMap<Arc<str>, PartitionPosition>) {

@@ -10,7 +10,7 @@ use super::Coordinator;
 use crate::audit::Books;
 use crate::committer::Job;
 use crate::error::RunError;
-use crate::ledger::{Record, StageRecord};
+use crate::ledger::{Names, Record, StageRecord};
 use crate::opening::TypeCounts;
 use crate::producers;
 use crate::progress::Progress;
@@ -34,7 +34,9 @@ pub(super) struct InFlight {
     pub(super) started: Instant,
     pub(super) seals: Arc<Seals>,
     pub(super) waiting_for: BTreeSet<usize>,
+    /// What has moved since the cut before.
     pub(super) positions: Positions,
+    pub(super) gone: Names,
     pub(super) left: BTreeMap<Arc<str>, Left>,
     /// What sources have seen themselves.
     pub(super) seen: Vec<Progress>,
@@ -110,7 +112,7 @@ impl InFlight {
             cut: self.cut,
             at_ms: self.seals.at_ms,
             positions: std::mem::take(&mut self.positions),
-            gone: BTreeMap::new(),
+            gone: std::mem::take(&mut self.gone),
             progress: progress.take_moved(),
             horizons: self.seals.horizons.clone(),
             revising: progress.revising.clone(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tidemill_core::Idle;
 use tokio::time::Instant;
 
 use super::Coordinator;
@@ -31,7 +32,7 @@ impl Coordinator {
         }
         if was_paused || step_ms != 0 {
             // What was proven then says nothing of what has come meanwhile, or by another clock.
-            self.region.sources.iter().for_each(|source| source.state().idle.clear());
+            self.region.sources.iter().for_each(|source| source.state().idle = Idle::default());
         }
         let waits = |source: &Arc<SourceShared>| {
             let state = source.state();

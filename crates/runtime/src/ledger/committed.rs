@@ -36,13 +36,18 @@ impl Committed {
         if record.base {
             *self = Self { outbox: std::mem::take(&mut record.outbox), ..Self::default() };
         }
-        update(&mut self.positions, std::mem::take(&mut record.positions));
+        for (source, moved) in std::mem::take(&mut record.positions) {
+            let known = Arc::make_mut(self.positions.entry(source).or_default());
+            known.extend(Arc::unwrap_or_clone(moved));
+        }
         for (source, names) in std::mem::take(&mut record.gone) {
             if let Some(positions) = self.positions.get_mut(&source) {
-                positions.retain(|name, _| !names.contains(name));
+                Arc::make_mut(positions).retain(|name, _| !names.contains(name));
             }
         }
-        update(&mut self.progress, std::mem::take(&mut record.progress));
+        for (source, moved) in std::mem::take(&mut record.progress) {
+            self.progress.entry(source).or_default().extend(moved);
+        }
         self.silent.extend(std::mem::take(&mut record.silent));
         for (event_type, starts) in &record.opened {
             self.open.entry(event_type.clone()).or_default().extend(starts);
@@ -103,19 +108,9 @@ impl Committed {
 
     /// Takes out of a record what is known already. So a record costs what moved, however many partitions there are.
     pub(crate) fn leave_out_known(&self, record: &mut Record) {
-        for (source, known) in &self.positions {
-            let Some(positions) = record.positions.get(source) else { continue };
-            let gone: BTreeSet<_> = known.keys().filter(|name| !positions.contains_key(*name)).cloned().collect();
-            if !gone.is_empty() {
-                record.gone.insert(source.clone(), gone);
-            }
-        }
-        record.positions.retain(|source, positions| {
-            // A source that has nothing else stays, if it is new.
-            let Some(known) = self.positions.get(source) else { return true };
-            positions.retain(|name, position| known.get(name) != Some(&*position));
-            !positions.is_empty()
-        });
+        // A source that has nothing else stays, if it is new.
+        record.positions.retain(|source, moved| !moved.is_empty() || !self.positions.contains_key(source));
+        record.gone.retain(|_, names| !names.is_empty());
         record.silent.retain(|source, silent| self.silent.get(source) != Some(silent));
     }
 
@@ -163,21 +158,11 @@ impl Committed {
     }
 }
 
-/// By source and partition.
-type Nested<T> = BTreeMap<Arc<str>, BTreeMap<Arc<str>, T>>;
-
-/// Puts what moved in place of what was known.
-fn update<T>(known: &mut Nested<T>, moved: Nested<T>) {
-    for (source, partitions) in moved {
-        known.entry(source).or_default().extend(partitions);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use rand_xoshiro::SplitMix64;
     use rand_xoshiro::rand_core::{Rng, SeedableRng};
-    use tidemill_core::{Home, PartitionPosition, Publication};
+    use tidemill_core::{Home, Moved, PartitionPosition, Publication, SourcePositions};
 
     use super::*;
     use crate::ledger::{StageRecord, frame, records};
@@ -193,11 +178,11 @@ mod tests {
         let mut record = Record { base: false, cut, ..before.clone() };
         let source: Arc<str> = format!("s{}", random.next_u64() % 3).into();
         let partition: Arc<str> = format!("p{}", random.next_u64() % 4).into();
-        let positions = record.positions.entry(source.clone()).or_default();
+        let positions = Arc::make_mut(record.positions.entry(source.clone()).or_default());
         if random.next_u64().is_multiple_of(4) {
             positions.remove(&partition);
         } else {
-            let at = PartitionPosition { next: cut, resume: String::new(), ended: cut.is_multiple_of(7) };
+            let at = PartitionPosition { next: cut, resume: Arc::default(), ended: cut.is_multiple_of(7) };
             positions.insert(partition.clone(), at);
             let newest = Reached::at((cut / 2) as i64, cut as i64);
             record.progress.entry(source.clone()).or_default().insert(partition.clone(), newest);
@@ -223,13 +208,20 @@ mod tests {
             let (mut committed, mut last) = (Committed::default(), Record::default());
             let mut outbox: BTreeMap<CutId, Vec<Publication>> = BTreeMap::new();
             for cut in 1..40 {
-                last = whole(&mut random, cut, &last);
+                let before = std::mem::take(&mut last);
+                last = whole(&mut random, cut, &before);
                 let said = last.stages.values().flat_map(|said| said.publications.clone()).collect();
                 outbox.insert(cut, said);
                 outbox.retain(|_, said| !said.is_empty());
                 let mut record = last.clone();
+                let none = SourcePositions::default();
+                for (source, positions) in &mut record.positions {
+                    let moved = Moved::between(before.positions.get(source).unwrap_or(&none), positions);
+                    *positions = Arc::new(moved.positions);
+                    record.gone.insert(source.clone(), moved.gone);
+                }
                 committed.leave_out_known(&mut record);
-                let moved: usize = record.positions.values().map(BTreeMap::len).sum();
+                let moved: usize = record.positions.values().map(|moved| moved.len()).sum();
                 assert!(moved <= 1, "seed {seed}: {moved} positions for one that moved");
                 committed.apply(written(&record));
                 if random.next_u64().is_multiple_of(5) {

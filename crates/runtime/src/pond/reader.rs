@@ -67,8 +67,8 @@ impl Heard {
         position.map_or_else(|| Ok(Self::default()), |position| serde_json::from_str(&position.resume))
     }
 
-    fn as_resume(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+    fn as_resume(&self) -> Arc<str> {
+        serde_json::to_string(self).unwrap_or_default().into()
     }
 
     fn hear(&mut self, barrier: Barrier) {
@@ -91,7 +91,7 @@ pub(crate) struct PondReader {
     offset: u64,
     heard: Arc<Heard>,
     /// The same as it stands in a position: made when something is heard, not for each record.
-    resume: String,
+    resume: Arc<str>,
     /// The barrier with seals at `offset`, and the offset behind it.
     seals: Option<(Barrier, u64)>,
     /// What was drawn since the last barrier; `None` when that was before it was opened.

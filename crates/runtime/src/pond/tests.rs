@@ -284,7 +284,7 @@ fn segments_hold_the_end_of_what_was_written_over_random_barriers_restarts_and_c
 fn a_barrier_is_recorded_with_positions_behind_what_came_and_not_again_when_nothing_came() {
     let event_type = event_type(SCHEMA);
     let mut stage = writer(&event_type, PondOptions::default(), None);
-    let seals = Seals { positions: BTreeMap::from([("s".into(), BTreeMap::new())]), ..seals() };
+    let seals = Seals { positions: BTreeMap::from([("s".into(), Arc::default())]), ..seals() };
     let mut effects = Effects::default();
     stage.seal(&seals, &mut effects).unwrap();
     assert!(effects.appends.is_empty(), "nothing came");
@@ -345,7 +345,7 @@ fn records_come_together_up_to_seals_and_damage_and_never_more_than_fill_a_chunk
     assert_eq!(taken(&mut intake), "3 together");
     assert_eq!([taken(&mut intake), taken(&mut intake)], ["seals", "seals"], "until they are passed");
     intake.pass();
-    assert_eq!(intake.place().unwrap().positions[PARTITION].next, behind_seals as u64);
+    assert_eq!(intake.place().unwrap().moved.positions[PARTITION].next, behind_seals as u64);
     assert_eq!(taken(&mut intake), format!("{many} together"));
     assert_eq!(taken(&mut intake), "4 together");
     assert!(taken(&mut intake).contains("can't be read"), "and what came before the damage has come");

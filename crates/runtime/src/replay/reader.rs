@@ -60,7 +60,7 @@ impl Place {
 
     fn position(self) -> PartitionPosition {
         // It has no time of its own, so it must not hold any hour.
-        PartitionPosition { next: self.letters, resume: format!("{} {}", self.number, self.offset), ended: true }
+        PartitionPosition { next: self.letters, resume: format!("{} {}", self.number, self.offset).into(), ended: true }
     }
 }
 

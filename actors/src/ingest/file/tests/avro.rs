@@ -139,7 +139,7 @@ fn a_growing_container_file_waits_for_whole_blocks() {
     let mut read = Vec::new();
     for part in bytes.chunks(777) {
         bench.append("a.avro", part);
-        read.extend(drain(&mut *source).unwrap());
+        read.extend(drain(&mut source).unwrap());
     }
     assert_eq!(records(&read), (0..5_000).collect::<Vec<_>>());
 }

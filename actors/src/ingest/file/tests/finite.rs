@@ -15,7 +15,7 @@ fn several_files_are_read_in_turn_and_a_last_line_without_feed_is_a_line() {
     let mut source = bench.open(true, &none()).unwrap();
     let at_start = source.positions();
     assert_eq!(at_start.keys().map(|name| &**name).collect::<Vec<_>>(), ["a.tsv", "b.tsv", "empty.tsv"]);
-    let chunks = drain(&mut *source).unwrap();
+    let chunks = drain(&mut source).unwrap();
     assert_eq!(&*chunks[1].origin.partition, "b.tsv", "the second file has its turn after one chunk");
     assert!(chunks.iter().all(|chunk| chunk.bytes.ends_with(b"\n") || chunk.bytes.ends_with(b"no feed")));
     assert_eq!(texts(&chunks), [("a.tsv".into(), long.clone()), ("b.tsv".into(), short.into())].into());
@@ -101,7 +101,7 @@ fn a_file_that_grows_meanwhile_ends_where_it_ended_at_the_start_but_with_a_whole
     bench.write("log", "a\nb");
     let mut source = bench.open(true, &none()).unwrap();
     bench.append("log", "b\nc\nd\n");
-    let chunks = drain(&mut *source).unwrap();
+    let chunks = drain(&mut source).unwrap();
     assert_eq!(text_of(&chunks, "log"), "a\nbb\n");
 }
 

@@ -15,8 +15,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidemill_core::{
-    Framing, Limits, Options, PartitionPosition, Polled, RawChunk, Source, SourceContext, SourceError, SourceKind,
+    Framing, Limits, Options, PartitionPosition, Polled, RawChunk, SourceContext, SourceError, SourceKind,
 };
+
+use tidemill_testkit::Followed;
 
 use super::FileKind;
 
@@ -54,7 +56,7 @@ impl Bench {
         file.write_all(bytes.as_ref()).unwrap();
     }
 
-    fn open(&self, until_end: bool, positions: &Positions) -> Result<Box<dyn Source>, SourceError> {
+    fn open(&self, until_end: bool, positions: &Positions) -> Result<Followed, SourceError> {
         self.open_with(until_end, positions, None)
     }
 
@@ -63,10 +65,10 @@ impl Bench {
         until_end: bool,
         positions: &Positions,
         ends: Option<BTreeMap<Arc<str>, u64>>,
-    ) -> Result<Box<dyn Source>, SourceError> {
+    ) -> Result<Followed, SourceError> {
         let Value::Object(options) = self.options.clone() else { unreachable!() };
         let limits = Limits { max_event_bytes: self.max_event, ..tidemill_testkit::limits() };
-        FileKind.open(&SourceContext {
+        let source = FileKind.open(&SourceContext {
             topology: "t".into(),
             name: "files".into(),
             options: Options(options),
@@ -74,16 +76,17 @@ impl Bench {
             base_dir: self.folder.path().to_owned(),
             until_end,
             ends,
-            positions: positions.clone(),
+            positions: Arc::new(positions.clone()),
             clusters: Arc::default(),
             stretch: None,
-        })
+        });
+        Ok(source?.into())
     }
 
     /// Reads all to the end, and says where that left the partitions.
     fn read_to_end(&self, positions: &Positions) -> Result<(Vec<RawChunk>, Positions), SourceError> {
         let mut source = self.open(true, positions)?;
-        let chunks = drain(&mut *source)?;
+        let chunks = drain(&mut source)?;
         Ok((chunks, source.positions()))
     }
 }
@@ -95,7 +98,7 @@ fn none() -> Positions {
 }
 
 /// All chunks up to the end, or until there is nothing new.
-fn drain(source: &mut dyn Source) -> Result<Vec<RawChunk>, SourceError> {
+fn drain(source: &mut Followed) -> Result<Vec<RawChunk>, SourceError> {
     let mut chunks: Vec<RawChunk> = Vec::new();
     let mut quiet = 0;
     loop {

@@ -73,7 +73,7 @@ fn a_run_to_the_end_goes_to_the_ends_that_it_began_with_over_all_its_processes()
     bench.append("a.tsv", "more\n");
     bench.write("c.tsv", "new\n");
     let mut again = bench.open_with(true, &none(), Some(ends.clone())).unwrap();
-    let chunks = drain(&mut *again).unwrap();
+    let chunks = drain(&mut again).unwrap();
     assert_eq!(texts(&chunks), BTreeMap::from([("a.tsv".into(), "one\n".into()), ("b.tsv".into(), "two\n".into())]));
     // The next run reads what came meanwhile.
     let (chunks, _) = bench.read_to_end(&again.positions()).unwrap();
@@ -89,7 +89,7 @@ fn a_file_that_the_run_began_with_and_that_is_gone_is_no_end() {
     fs::remove_file(bench.path("a.tsv")).unwrap();
     let mut source = bench.open_with(true, &none(), ends).unwrap();
     assert!(matches!(source.poll().unwrap(), Polled::Chunk(_)), "the other is read");
-    let error = drain(&mut *source).unwrap_err();
+    let error = drain(&mut source).unwrap_err();
     assert_eq!(error.cure, tidemill_core::Cure::GiveUp);
     assert!(error.message.contains("`a.tsv`") && error.message.contains("nothing is sealed"), "{error}");
 }

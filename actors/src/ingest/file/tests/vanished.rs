@@ -2,20 +2,20 @@
 
 use super::*;
 
-fn follow(bench: &Bench, positions: &Positions) -> Box<dyn Source> {
+fn follow(bench: &Bench, positions: &Positions) -> Followed {
     bench.open(false, positions).unwrap()
 }
 
 /// Reads what is there, and takes the folder `data` away.
-fn read_and_lost(bench: &Bench) -> Box<dyn Source> {
+fn read_and_lost(bench: &Bench) -> Followed {
     fs::create_dir_all(bench.path("data")).unwrap();
     bench.write("data/f", "a\n");
     let mut source = follow(bench, &none());
-    drain(&mut *source).unwrap();
+    drain(&mut source).unwrap();
     source
 }
 
-fn states(source: &dyn Source) -> (Vec<String>, Vec<String>) {
+fn states(source: &mut Followed) -> (Vec<String>, Vec<String>) {
     let names = |names: Vec<&Arc<str>>| names.into_iter().map(|name| name.to_string()).collect();
     let (idle, silent) = (source.idle_partitions(), source.silent_partitions());
     (names(idle.keys().collect()), names(silent.keys().collect()))
@@ -35,8 +35,8 @@ fn a_file_that_was_read_to_its_end_and_deleted_is_idle() {
     let positions = read_and_lost(&bench).positions();
     fs::remove_file(bench.path("data/f")).unwrap();
     let mut source = follow(&bench, &positions);
-    drain(&mut *source).unwrap();
-    assert_eq!(states(&*source), idle("data/f"));
+    drain(&mut source).unwrap();
+    assert_eq!(states(&mut source), idle("data/f"));
     assert_eq!(source.waits_for(), None);
 }
 
@@ -50,14 +50,14 @@ fn one_that_was_not_is_silent_until_it_is_back() {
     // As of the cut it was read to its end: what was added was not seen.
     let grown = &positions["data/f"];
     let resume = grown.resume.replace("\"at_end\":true", "\"at_end\":false");
-    let positions = BTreeMap::from([("data/f".into(), PartitionPosition { resume, ..grown.clone() })]);
+    let positions = BTreeMap::from([("data/f".into(), PartitionPosition { resume: resume.into(), ..grown.clone() })]);
     fs::rename(bench.path("data/f"), bench.path("aside")).unwrap();
     source = follow(&bench, &positions);
-    drain(&mut *source).unwrap();
-    assert_eq!(states(&*source), silent(&["data/f"]));
+    drain(&mut source).unwrap();
+    assert_eq!(states(&mut source), silent(&["data/f"]));
     fs::rename(bench.path("aside"), bench.path("data/f")).unwrap();
-    assert_eq!(text_of(&drain(&mut *source).unwrap(), "data/f"), "b\n");
-    assert_eq!(states(&*source), idle("data/f"));
+    assert_eq!(text_of(&drain(&mut source).unwrap(), "data/f"), "b\n");
+    assert_eq!(states(&mut source), idle("data/f"));
 }
 
 #[test]
@@ -65,24 +65,24 @@ fn a_folder_that_is_missing_or_another_one_makes_all_its_files_silent() {
     let bench = Bench::new(&["data/*"]);
     let mut source = read_and_lost(&bench);
     fs::rename(bench.path("data"), bench.path("aside")).unwrap();
-    drain(&mut *source).unwrap();
+    drain(&mut source).unwrap();
     drop(source.waits_for().expect("it waits for the folder"));
     let positions = source.positions();
     source = follow(&bench, &positions);
-    drain(&mut *source).unwrap();
-    assert_eq!(states(&*source), silent(&["data/*", "data/f"]));
+    drain(&mut source).unwrap();
+    assert_eq!(states(&mut source), silent(&["data/*", "data/f"]));
     // An empty mount point.
     fs::create_dir(bench.path("data")).unwrap();
     source = follow(&bench, &positions);
-    drain(&mut *source).unwrap();
-    assert_eq!(states(&*source), silent(&["data/f"]));
+    drain(&mut source).unwrap();
+    assert_eq!(states(&mut source), silent(&["data/f"]));
     // The file system comes, with a file that was renamed meanwhile, and more in it.
     bench.append("aside/f", "b\n");
     fs::rename(bench.path("aside/f"), bench.path("aside/g")).unwrap();
     fs::remove_dir(bench.path("data")).unwrap();
     fs::rename(bench.path("aside"), bench.path("data")).unwrap();
-    assert_eq!(text_of(&drain(&mut *source).unwrap(), "data/f"), "b\n");
-    assert_eq!(states(&*source), idle("data/f"));
+    assert_eq!(text_of(&drain(&mut source).unwrap(), "data/f"), "b\n");
+    assert_eq!(states(&mut source), idle("data/f"));
 }
 
 #[test]
@@ -90,11 +90,11 @@ fn a_folder_that_was_never_there_is_waited_for_by_the_name_of_its_pattern() {
     let bench = Bench::new(&["here/*", "there/*/x"]);
     fs::create_dir(bench.path("here")).unwrap();
     let mut source = follow(&bench, &none());
-    drain(&mut *source).unwrap();
-    assert_eq!(states(&*source), silent(&["there/*/x"]));
+    drain(&mut source).unwrap();
+    assert_eq!(states(&mut source), silent(&["there/*/x"]));
     fs::create_dir(bench.path("there")).unwrap();
-    drain(&mut *source).unwrap();
-    assert_eq!(states(&*source), silent(&[]));
+    drain(&mut source).unwrap();
+    assert_eq!(states(&mut source), silent(&[]));
     assert_eq!(source.waits_for(), None);
 }
 
@@ -104,12 +104,12 @@ fn an_empty_file_that_is_gone_holds_nothing() {
     fs::create_dir_all(bench.path("data")).unwrap();
     bench.write("data/f", "");
     let mut source = follow(&bench, &none());
-    drain(&mut *source).unwrap();
+    drain(&mut source).unwrap();
     let positions = source.positions();
     fs::remove_file(bench.path("data/f")).unwrap();
     source = follow(&bench, &positions);
-    drain(&mut *source).unwrap();
-    assert_eq!(states(&*source), idle("data/f"));
+    drain(&mut source).unwrap();
+    assert_eq!(states(&mut source), idle("data/f"));
 }
 
 #[test]
@@ -120,17 +120,17 @@ fn one_that_is_lost_for_longer_than_hours_wait_counts_as_gone_and_is_read_on_whe
     // As of a cut it could not be found for longer than a day.
     let resume = known.resume.replace("\"at_end\":true", "\"at_end\":false");
     let resume = resume.replace("\"lost_ms\":0", "\"lost_ms\":90000000");
-    let positions = BTreeMap::from([("data/f".into(), PartitionPosition { resume, ..known })]);
+    let positions = BTreeMap::from([("data/f".into(), PartitionPosition { resume: resume.into(), ..known })]);
     fs::rename(bench.path("data/f"), bench.path("aside")).unwrap();
     source = follow(&bench, &positions);
-    drain(&mut *source).unwrap();
-    assert_eq!(states(&*source), idle("data/f"));
+    drain(&mut source).unwrap();
+    assert_eq!(states(&mut source), idle("data/f"));
     let positions = source.positions();
     source = follow(&bench, &positions);
-    drain(&mut *source).unwrap();
-    assert_eq!(states(&*source), idle("data/f"), "after a restart, too");
+    drain(&mut source).unwrap();
+    assert_eq!(states(&mut source), idle("data/f"), "after a restart, too");
     fs::rename(bench.path("aside"), bench.path("data/f")).unwrap();
     bench.append("data/f", "b\n");
     source = follow(&bench, &positions);
-    assert_eq!(text_of(&drain(&mut *source).unwrap(), "data/f"), "b\n");
+    assert_eq!(text_of(&drain(&mut source).unwrap(), "data/f"), "b\n");
 }

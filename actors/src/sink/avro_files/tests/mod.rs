@@ -215,13 +215,13 @@ impl Rig {
     pub(super) fn barrier_for(&mut self, horizons: &[(&str, i64)], reason: SealReason) -> Cut {
         self.cut += 1;
         let horizon = |(name, before): &(&str, i64)| Horizon::new((*name).into(), *before, reason);
-        let position = PartitionPosition { next: 77, resume: String::new(), ended: false };
+        let position = PartitionPosition { next: 77, resume: Arc::default(), ended: false };
         let seals = Seals {
             cut: self.cut,
             at_ms: 1_700_000_000_000,
             horizons: horizons.iter().map(horizon).collect(),
             revised: std::mem::take(&mut self.revised),
-            positions: BTreeMap::from([("s".into(), BTreeMap::from([("p".into(), position)]))]),
+            positions: BTreeMap::from([("s".into(), Arc::new(BTreeMap::from([("p".into(), position)])))]),
             request: self.request.clone(),
             ..tidemill_testkit::seals()
         };
