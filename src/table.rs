@@ -13,6 +13,9 @@ const WIDTHS_MIN: [usize; 9] = [5, 9, 9, 0, 5, 5, 0, 5, 0];
 /// Longer names are cut where there is not room for everything.
 const NAME_MAX: usize = 20;
 
+/// That sealed hours wait so long to be published is worth a line.
+const UNPUBLISHED_MS: u64 = 5_000;
+
 type Cells = [String; HEAD.len()];
 
 enum Row {
@@ -43,6 +46,13 @@ pub(crate) fn lines(status: &Status, since: Option<(Duration, &Status)>, columns
     }
     let parked = status.regions.iter().filter_map(|region| Some((&region.name, region.fault.as_ref()?)));
     rows.extend(parked.map(|(name, fault)| Row::Note(format!("region {name} is down: {fault}"))));
+    let unpublished = status.regions.iter().filter(|region| region.unpublished_ms >= UNPUBLISHED_MS);
+    rows.extend(unpublished.map(|region| {
+        let (name, files, seconds) = (&region.name, region.unpublished_files, region.unpublished_ms / 1_000);
+        Row::Note(format!(
+            "region {name}: {files} files of sealed hours are not published for {seconds} s; see the log"
+        ))
+    }));
     let wrong = status.mismatches.iter();
     rows.extend(wrong.map(|found| {
         let times = found.count;

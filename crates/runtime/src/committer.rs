@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tidemill_core::{LogName, Publication};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -39,22 +39,21 @@ pub(crate) struct Job {
     pub(crate) read_bytes: u64,
 }
 
-/// Starts it, and the publisher behind it. Both end when the sender is dropped, after what was sent; then the receiver
-/// hears of it.
+/// Starts it, and the publisher behind it. Both end when there are no more jobs; then the receiver hears of it.
 pub(crate) fn start(
     region: Arc<Region>,
     dir: RegionDir,
     ledger: Ledger,
     publisher: Publisher,
-) -> (UnboundedSender<Job>, oneshot::Receiver<()>) {
-    let (sender, jobs) = unbounded_channel();
+    jobs: UnboundedReceiver<Job>,
+) -> oneshot::Receiver<()> {
     let (publisher, all_published) = publisher.start(region.clone());
     let host = region.config.host.clone();
     let work = async move {
         run(region, dir, ledger, jobs, publisher).await;
         let _ = all_published.await;
     };
-    (sender, task::start(&*host, "committer", work))
+    task::start(&*host, "committer", work)
 }
 
 async fn run(
@@ -135,7 +134,7 @@ fn written(region: &Region, record: &Record) -> Vec<Written> {
     let mut all = Vec::new();
     for stage in &region.stages {
         let Some(said) = record.stages.get(&region.node(stage.node).name) else { continue };
-        let logs = stage.logs();
+        let mut logs = stage.logs();
         let written: Vec<Written> = said.logs.iter().map(|(name, _)| logs.written(name)).collect();
         // As bytes: paths compare slowly.
         let dirs: BTreeSet<&OsStr> = written.iter().filter_map(|log| log.path.parent().map(Path::as_os_str)).collect();
@@ -179,29 +178,21 @@ fn retire(host: &dyn Host, logs: Vec<PathBuf>) -> Result<(), RunError> {
     Ok(())
 }
 
-/// When a run starts, before any Log is touched: publishes what is in the outbox, redoes the effects of the last record,
-/// and finds the pieces of the state.
+/// When a run starts, before any Log is touched: redoes the effects of the last record, and finds the pieces of the state
+/// and what is still to be published.
 pub(crate) fn recover(dir: &RegionDir, committed: &Committed) -> Result<(Arc<Pieces>, Publisher), RunError> {
     let record = &committed.last;
     let place = |stage: &str| {
         let (state_logs, output_logs) = dir.state.stage_logs(stage);
         move |log: &LogName| path_in(&state_logs, &output_logs, log)
     };
-    let mut publisher = Publisher::open(dir)?;
-    for (cut, batch) in &committed.outbox {
-        let mut staged = Vec::new();
-        for (name, publications) in &batch.publications {
-            let path = place(name);
-            staged.extend(publications.iter().map(|publication| (path(&publication.log), publication.clone())));
-        }
-        publisher.publish(&mut Outgoing::of(*cut, staged, record.closing))?;
-    }
+    dir.check_marks(record.cut)?;
+    let publisher = Publisher::open(dir, committed)?;
     failpoint::cut(record);
     for (name, said) in &record.stages {
         retire(&*dir.state.host, said.retired.iter().map(place(name)).collect())?;
     }
     failpoint::hit("effects-redone");
-    dir.check_mark(record.cut)?;
     let pieces = Pieces::open(dir.state.host.clone(), dir.root.clone(), record.pieces, record.cut)?;
     failpoint::hit("pieces-found");
     Ok((pieces, publisher))

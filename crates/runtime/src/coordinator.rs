@@ -47,6 +47,8 @@ pub(crate) struct Coordinator {
     in_flight: Option<InFlight>,
     next_cut: CutId,
     last_cut_at: Instant,
+    /// When it was heard last that something is published, or that nothing waits.
+    published_at: Instant,
     /// When it was asked last what there is to do.
     ticked: Clocks,
     /// Since when sources can't be read.
@@ -56,8 +58,8 @@ pub(crate) struct Coordinator {
     asked: Asked,
     /// What somebody outside has asked for, and got with a cut that is not published yet.
     answered: Option<(CutId, Arc<Request>)>,
-    /// Something is asked for that waits for what is being published.
-    has_request: bool,
+    /// Something may be asked for that waits for what is being published.
+    request_waits: bool,
     /// Barriers that had come out of ponds at the last barrier.
     last_cut_barriers: u64,
     /// Bytes that had been read at the last barrier.
@@ -130,7 +132,7 @@ pub(crate) struct SourceAck {
     pub(crate) books: Books,
 }
 
-/// A cut is durable and its effects are done.
+/// A cut is durable and its effects are done, but for what the publisher does.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Committed {
@@ -178,12 +180,13 @@ impl Coordinator {
             in_flight: None,
             next_cut,
             last_cut_at: Instant::now(),
+            published_at: Instant::now(),
             ticked,
             deaf_since: None,
             propose_from: Instant::now(),
             asked: Asked::default(),
             answered: None,
-            has_request: false,
+            request_waits: false,
             last_cut_barriers: 0,
             last_cut_bytes: 0,
             has_to_say,
@@ -252,7 +255,7 @@ impl Coordinator {
                 }
                 self.phase = Phase::Last(Ended::Finished);
                 if !has_read && !self.region.can_free() && self.region.committed().last.finished {
-                    return self.end(Ok(Ended::Finished));
+                    return self.end_when_published(Ended::Finished);
                 }
                 self.start(closing, BTreeSet::new(), true, Cut::Finished);
             }
@@ -266,7 +269,7 @@ impl Coordinator {
                 let has_news = has_read || self.has_to_say || self.region.can_free();
                 let due = has_news && self.last_cut_at.elapsed() >= interval;
                 let full = self.region.held_bytes() >= self.region.config.replay_bytes / 2;
-                let is_asked = (self.has_request || self.asked.is_due()) && self.request().is_some();
+                let is_asked = (self.request_waits || self.asked.is_due()) && self.request().is_some();
                 if !closing.is_empty() || !said.passes.is_empty() || due || full || is_asked {
                     self.start(closing, said.passes, false, Cut::Usual);
                 }
@@ -278,7 +281,7 @@ impl Coordinator {
     /// Whether a cut may seal: what it seals would only wait behind what waits already, and maybe behind a request.
     fn may_seal(&self) -> bool {
         let waits = self.region.unpublished().batches;
-        waits == 0 || waits < BATCHES_MAX && !self.has_request
+        waits == 0 || waits < BATCHES_MAX && !self.request_waits
     }
 
     /// Comes to the end when all is published. A stop waits no longer for that than for a stage.
@@ -287,7 +290,7 @@ impl Coordinator {
         let max = Duration::from_millis(self.region.config.drain_ms);
         if batches == 0 {
             self.end(Ok(ended));
-        } else if ended == Ended::Stopped && self.last_cut_at.elapsed() >= max {
+        } else if (ended == Ended::Stopped || self.drain.is_some()) && self.published_at.elapsed() >= max {
             self.end(Err(RunError::Unpublished { files, seconds: max.as_secs() }));
         }
     }
@@ -456,6 +459,7 @@ impl Handler<Published> for Coordinator {
     type Result = ();
 
     fn handle(&mut self, _: Published, _: &mut Self::Context) {
+        self.published_at = Instant::now();
         self.answer();
         self.tick();
     }
@@ -483,6 +487,7 @@ impl Handler<Stop> for Coordinator {
     fn handle(&mut self, _: Stop, _: &mut Self::Context) {
         let region = &self.region;
         self.drain.get_or_insert_with(|| Drain::begin(region, Instant::now()));
+        self.published_at = Instant::now();
         region.stages.iter().for_each(|stage| stage.caps.lift());
         if !matches!(self.phase, Phase::Last(_)) {
             self.phase = Phase::Stopping;

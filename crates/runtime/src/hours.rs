@@ -9,7 +9,7 @@ use tidemill_topology::MAIN;
 use crate::error::RunError;
 use crate::host::System;
 use crate::ledger::{Committed, Ledger};
-use crate::state_dir::claimed_by;
+use crate::state_dir::{REGIONS, claimed_by};
 
 /// What the last cuts of a topology say of its hours.
 #[derive(Clone, Debug, Default)]
@@ -58,7 +58,7 @@ pub fn hour_state(output: &Path) -> Result<Option<HourState>, RunError> {
         state.allowed_lateness_ms = fingerprint.allowed_lateness_ms();
     }
     let mut regions: BTreeMap<String, BTreeMap<Arc<str>, TypeHours>> = BTreeMap::new();
-    for region in std::fs::read_dir(state_root.join("regions")).into_iter().flatten().flatten() {
+    for region in std::fs::read_dir(state_root.join(REGIONS)).into_iter().flatten().flatten() {
         if let Some((committed, _)) = Ledger::peek(&System, &region.path())? {
             regions.insert(region.file_name().to_string_lossy().into_owned(), types(&committed));
         }

@@ -70,7 +70,7 @@ impl Ledger {
     }
 
     /// Opens the ledger in `dir`, or begins one, for a topology with this fingerprint, and a run. `prepare` is called with
-    /// what it says; it publishes the outbox and does the effects of the last record. That record may be one that is not durable, because its process died or its sync failed, and syncing it now would prove nothing:
+    /// what it says; it does the effects of the last record. That record may be one that is not durable, because its process died or its sync failed, and syncing it now would prove nothing:
     /// it is written anew before anything is done about it.
     pub(crate) fn open(
         host: &Arc<dyn Host>,
@@ -91,7 +91,6 @@ impl Ledger {
             let _ = begun.map(|begun| begun.remove_older());
         })?;
         generation += u64::from(!is_new);
-        committed.outbox.clear();
         let ledger = Self::begin(host, dir, generation, &committed.base_without_effects())?;
         ledger.remove_older()?;
         Ok(Opened { ledger, committed, dropped_bytes })

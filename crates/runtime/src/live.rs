@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use actix::{Actor, Addr, AsyncContext, Message};
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -46,7 +47,7 @@ impl Ready {
         let (done, finished) = oneshot::channel();
         let host = region.config.host.clone();
         let mut readers = Vec::new();
-        let (jobs, committer) = committer::start(region.clone(), dir, ledger, publisher);
+        let (jobs, queue) = unbounded_channel();
         let coordinator = Coordinator::create(|context| {
             // Whoever fails tells the coordinator, so it must be known before anybody runs.
             let _ = region.coordinator.set(context.address());
@@ -57,6 +58,7 @@ impl Ready {
             let readers = readers.iter().map(|(reader, _)| reader.clone()).collect();
             Coordinator::new(region.clone(), readers, jobs, done)
         });
+        let committer = committer::start(region.clone(), dir, ledger, publisher, queue);
         if host.has_threads() {
             watchdog::start(region.clone());
         }

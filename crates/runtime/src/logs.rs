@@ -38,6 +38,8 @@ pub(crate) struct Logs {
     open_max: usize,
     /// Written since the last call of `take_dirty`.
     dirty: BTreeSet<LogName>,
+    /// Handed out by it, and not by `written` yet.
+    unsynced: BTreeSet<LogName>,
     /// They are another's now: nothing may be written.
     is_closed: bool,
 }
@@ -50,12 +52,14 @@ struct Log {
 }
 
 impl Logs {
-    /// The Logs of a stage, set back to `lengths`: what is longer is truncated, what is not named is removed.
+    /// The Logs of a stage, set back to `lengths`: what is longer is truncated, what is not named is removed, unless it is
+    /// `staged`.
     pub(crate) fn restore(
         host: Arc<dyn Host>,
         state_dir: PathBuf,
         output_dir: PathBuf,
         lengths: &Lengths,
+        staged: &BTreeSet<LogName>,
     ) -> Result<Self, RunError> {
         for dir in [&state_dir, &output_dir] {
             make_dirs(&*host, dir)?;
@@ -70,9 +74,10 @@ impl Logs {
             bytes: 0,
             open: 0,
             dirty: BTreeSet::new(),
+            unsynced: BTreeSet::new(),
             is_closed: false,
         };
-        logs.go_back(lengths, &BTreeSet::new())?;
+        logs.go_back(lengths, staged)?;
         Ok(logs)
     }
 
@@ -85,6 +90,7 @@ impl Logs {
         self.bytes = lengths.values().sum();
         self.open = 0;
         self.dirty.clear();
+        self.unsynced.clear();
         for (home, dir) in [(Home::State, self.state_dir.clone()), (Home::Output, self.output_dir.clone())] {
             for path in self.host.list(&dir).map_err(RunError::io("list", &dir))? {
                 let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(STAGED));
@@ -170,13 +176,14 @@ impl Logs {
     /// The Logs written since the last call, with their lengths now.
     pub(crate) fn take_dirty(&mut self) -> Lengths {
         let dirty = std::mem::take(&mut self.dirty);
+        self.unsynced.extend(dirty.iter().cloned());
         dirty.into_iter().filter_map(|name| self.live.get(&name).map(|log| (name.clone(), log.length))).collect()
     }
 
-    /// Closes those that are synced; all of them, when none is.
+    /// Closes those that need not be synced; all of them, when none is.
     fn close_some(&mut self) {
-        let dirty = &self.dirty;
-        let synced = self.live.iter_mut().filter(|(name, log)| log.file.is_some() && !dirty.contains(*name));
+        let waits = |name: &LogName| self.dirty.contains(name) || self.unsynced.contains(name);
+        let synced = self.live.iter_mut().filter(|(name, log)| log.file.is_some() && !waits(name));
         let closed = synced.map(|(_, log)| log.file = None).count();
         self.open -= closed;
         if closed == 0 {
@@ -186,8 +193,9 @@ impl Logs {
     }
 
     /// A Log as it is to be made durable.
-    pub(crate) fn written(&self, name: &LogName) -> Written {
-        Written { path: self.path(name), file: self.live.get(name).and_then(|log| log.file.clone()) }
+    pub(crate) fn written(&mut self, name: &LogName) -> Written {
+        self.unsynced.remove(name);
+        Written::of(self.path(name), self.live.get(name).and_then(|log| log.file.clone()))
     }
 
     /// A Log was published or retired: it is none any more.
@@ -197,6 +205,7 @@ impl Logs {
             self.open -= usize::from(log.file.is_some());
         }
         self.dirty.remove(name);
+        self.unsynced.remove(name);
     }
 
     /// Reads Logs as long as they are in `lengths`.
@@ -278,7 +287,8 @@ mod tests {
     fn going_back_truncates_what_grew_and_removes_what_is_new() {
         let dir = tempfile::tempdir().unwrap();
         let (state, output) = (dir.path().join("s"), dir.path().join("o"));
-        let mut logs = Logs::restore(Arc::new(System), state.clone(), output, &Lengths::new()).unwrap();
+        let mut logs =
+            Logs::restore(Arc::new(System), state.clone(), output, &Lengths::new(), &BTreeSet::new()).unwrap();
         logs.append(&name("a"), b"12345").unwrap();
         let cut = logs.take_dirty();
         logs.append(&name("a"), b"678").unwrap();
@@ -296,7 +306,8 @@ mod tests {
     fn a_log_that_waits_to_be_published_stays_and_is_not_written() {
         let dir = tempfile::tempdir().unwrap();
         let (state, output) = (dir.path().join("s"), dir.path().join("o"));
-        let mut logs = Logs::restore(Arc::new(System), state.clone(), output, &Lengths::new()).unwrap();
+        let mut logs =
+            Logs::restore(Arc::new(System), state.clone(), output, &Lengths::new(), &BTreeSet::new()).unwrap();
         logs.append(&name("a"), b"123").unwrap();
         logs.forget(&name("a"));
         logs.go_back(&Lengths::new(), &BTreeSet::from([name("a")])).unwrap();
@@ -308,9 +319,13 @@ mod tests {
     fn a_log_shorter_than_its_cut_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let (state, output) = (dir.path().join("s"), dir.path().join("o"));
-        let mut logs = Logs::restore(Arc::new(System), state.clone(), output.clone(), &Lengths::new()).unwrap();
+        let mut logs =
+            Logs::restore(Arc::new(System), state.clone(), output.clone(), &Lengths::new(), &BTreeSet::new()).unwrap();
         logs.append(&name("a"), b"123").unwrap();
         let cut = Lengths::from([(name("a"), 4)]);
-        assert!(matches!(Logs::restore(Arc::new(System), state, output, &cut), Err(RunError::Corrupt { .. })));
+        assert!(matches!(
+            Logs::restore(Arc::new(System), state, output, &cut, &BTreeSet::new()),
+            Err(RunError::Corrupt { .. })
+        ));
     }
 }

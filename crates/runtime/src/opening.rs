@@ -221,7 +221,7 @@ impl Opening {
 fn restore_logs(state: &StateDir, node: &Node, committed: &Committed) -> Result<Logs, RunError> {
     let (state_logs, output_logs) = state.stage_logs(&node.name);
     let lengths = committed.logs.get(&node.name).cloned().unwrap_or_default();
-    Logs::restore(state.host.clone(), state_logs, output_logs, &lengths)
+    Logs::restore(state.host.clone(), state_logs, output_logs, &lengths, &committed.staged(&node.name))
 }
 
 /// Where what a node sends goes.

@@ -11,15 +11,14 @@ use tidemill_core::Publication;
 use crate::error::RunError;
 use crate::failpoint;
 use crate::host::Host;
-use crate::published::note;
+use crate::published::{note, noted};
 use crate::state_dir::StateDir;
 use crate::sync::{Written, sync_all};
 
 /// Logs that become files for readers: where each lies, with what becomes of it; and how far that has come.
 ///
-/// A file is moved to its place by a rename that replaces nothing, unless it is to; what is there already under that
-/// name, while the Log still is, is somebody else's, and is refused. A Log that is gone while the file is there was
-/// published before.
+/// A rename moves each to its place. It replaces nothing, unless it is to: what is there already is somebody else's, and
+/// is refused. A Log that is gone was published before. Readers may have taken the file since then, and its directory.
 pub(crate) struct Publishing {
     staged: Vec<(PathBuf, Publication)>,
     is_noted: bool,
@@ -37,10 +36,29 @@ impl Publishing {
         self.staged.is_empty()
     }
 
-    /// Publishes them. After an error it may be called again and goes on where it was: readers may have taken away by
-    /// then what they were given.
+    /// Publishes them. After an error it may be called again, and goes on where it was.
     pub(crate) fn go_on(&mut self, state: &StateDir) -> Result<(), RunError> {
         self.go_on_below(&*state.host, &state.output, &state.publishing)
+    }
+
+    /// Refuses a Log that is gone although nothing says that it was ever published: no index has its path, so no rename
+    /// was tried.
+    fn refuse_lost(&self, host: &dyn Host, output: &Path) -> Result<(), RunError> {
+        let is_gone = |(from, publication): &&(PathBuf, Publication)| {
+            !host.exists(from) && !host.exists(&output.join(&publication.path))
+        };
+        let gone: Vec<_> = self.staged.iter().filter(is_gone).collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let noted = noted(host, output)?;
+        match gone.into_iter().find(|(_, publication)| !noted.contains(&publication.path)) {
+            Some((from, publication)) => {
+                let what = format!("{} is neither staged nor published", publication.path);
+                Err(RunError::Corrupt { what, path: from.clone() })
+            }
+            None => Ok(()),
+        }
     }
 
     fn go_on_below(&mut self, host: &dyn Host, output: &Path, publishing: &Mutex<()>) -> Result<(), RunError> {
@@ -48,6 +66,7 @@ impl Publishing {
             for (_, publication) in &self.staged {
                 checked(publication)?;
             }
+            self.refuse_lost(host, output)?;
             // The index has lines of all regions; files are of one.
             let _noting = publishing.lock().expect("no code panics while it publishes");
             note(host, output, self.staged.iter().map(|(_, publication)| publication.path.as_str()))?;
@@ -67,32 +86,49 @@ impl Publishing {
                 }
             }
             self.touched.extend(from.parent().map(OsString::from));
-            move_to(host, from, to, publication)?;
+            move_to(host, output, from, to, publication)?;
             self.moved += 1;
             failpoint::hit("file-published");
         }
-        let touched: Vec<Written> = self.touched.iter().map(|dir| Path::new(dir).into()).collect();
+        let touched: Vec<Written> = self.touched.iter().map(|dir| Written::that_may_be_gone(dir.into())).collect();
         sync_all(host, &touched)?;
         failpoint::hit("directories-synced");
         Ok(())
     }
 }
 
-fn move_to(host: &dyn Host, from: &Path, to: PathBuf, publication: &Publication) -> Result<(), RunError> {
-    match host.rename(from, &to, publication.replaces) {
-        Ok(()) => Ok(()),
-        // Published before; whether its directories were synced then is not known.
-        Err(error) if error.kind() == ErrorKind::NotFound && host.exists(&to) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let what = format!("{} is neither staged nor published", publication.path);
-            Err(RunError::Corrupt { what, path: from.to_owned() })
+/// Tries when a reader takes a directory away while a file is on its way there.
+const MOVES_MAX: usize = 10;
+
+fn move_to(
+    host: &dyn Host,
+    output: &Path,
+    from: &Path,
+    to: PathBuf,
+    publication: &Publication,
+) -> Result<(), RunError> {
+    for _ in 0..MOVES_MAX {
+        match host.rename(from, &to, publication.replaces) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound && !host.exists(from) => {
+                // Whether its directories were synced when it was published is not known.
+                if !host.exists(&to) {
+                    let path = to.display();
+                    tracing::warn!(%path, "it was published before, and somebody has taken it; `verify` names it");
+                }
+                return Ok(());
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                make_dirs(host, output, to.parent().unwrap_or(output))?
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let what = format!("another file stands where {} is to be published", from.display());
+                return Err(RunError::Corrupt { what, path: to });
+            }
+            Err(error) => return Err(RunError::io("publish", to)(error)),
         }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            let what = format!("another file stands where {} is to be published", from.display());
-            Err(RunError::Corrupt { what, path: to })
-        }
-        Err(error) => Err(RunError::io("publish", to)(error)),
     }
+    Err(RunError::io("publish", to)(ErrorKind::NotFound.into()))
 }
 
 /// Removes files; one that is gone already is fine.
@@ -165,6 +201,28 @@ mod tests {
         std::fs::write(&from, "2").unwrap();
         assert!(matches!(publish(dir.path(), &from, &publication), Err(RunError::Corrupt { .. })));
         assert_eq!(std::fs::read(dir.path().join("a/b/x.avro")).unwrap(), b"1");
+    }
+
+    #[test]
+    fn readers_may_take_what_they_are_given_while_the_rest_comes() {
+        let dir = output();
+        let [one, two] = ["1", "2"].map(|name| {
+            let from = dir.path().join(format!("{name}.staged"));
+            std::fs::write(&from, name).unwrap();
+            (from, publication(&format!("a/b/{name}.avro")))
+        });
+        // The second was not there yet when the first was published, and taken with its folder.
+        publish(dir.path(), &one.0, &one.1).unwrap();
+        std::fs::remove_dir_all(dir.path().join("a")).unwrap();
+        let mut both = Publishing::of(vec![one.clone(), two]);
+        both.go_on_below(&System, dir.path(), &Mutex::default()).unwrap();
+        assert!(!dir.path().join("a/b/1.avro").exists());
+        assert_eq!(std::fs::read(dir.path().join("a/b/2.avro")).unwrap(), b"2");
+        // All of it is taken before its directories are synced.
+        both.touched.insert(dir.path().join("a/gone").into());
+        both.go_on_below(&System, dir.path(), &Mutex::default()).unwrap();
+        let never = publish(dir.path(), &dir.path().join("3.staged"), &publication("a/b/3.avro"));
+        assert!(matches!(never, Err(RunError::Corrupt { .. })), "nobody has ever published it");
     }
 
     #[test]

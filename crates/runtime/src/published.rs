@@ -119,8 +119,17 @@ pub(crate) fn note<'a>(host: &dyn Host, output: &Path, paths: impl Iterator<Item
     }
     let index = index_path(output);
     let file = open(host, &index)?;
-    let written = mend(&*file).and_then(|end| file.write_at(lines.as_bytes(), end)).and_then(|()| file.sync());
-    written.map_err(RunError::io("append to", &index))
+    let written = mend(&*file).and_then(|end| file.write_at(lines.as_bytes(), end));
+    written.map_err(RunError::io("append to", &index))?;
+    // Not to be tried again, unlike the rest.
+    file.sync().map_err(RunError::io("sync", &index))
+}
+
+/// All paths of the index.
+pub(crate) fn noted(host: &dyn Host, output: &Path) -> Result<BTreeSet<String>, RunError> {
+    let index = index_path(output);
+    let bytes = host.read(&index).map_err(RunError::io("read", &index))?;
+    Ok(parse(&bytes).paths.unwrap_or_default())
 }
 
 /// Never makes one: an index that is gone took with it what only it knew.

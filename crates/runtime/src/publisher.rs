@@ -14,6 +14,8 @@ use tokio::sync::oneshot;
 use crate::coordinator::{Fatal, Published};
 use crate::error::RunError;
 use crate::failpoint;
+use crate::ledger::Committed;
+use crate::logs::path_in;
 use crate::mark::Mark;
 use crate::publish::Publishing;
 use crate::region::{Alarm, Region};
@@ -46,24 +48,35 @@ impl Outgoing {
 pub(crate) struct Publisher {
     dir: RegionDir,
     marked: CutId,
+    /// What the process before has left.
+    left: Vec<Outgoing>,
 }
 
 impl Publisher {
-    pub(crate) fn open(dir: &RegionDir) -> Result<Self, RunError> {
+    pub(crate) fn open(dir: &RegionDir, committed: &Committed) -> Result<Self, RunError> {
         let host = &*dir.state.host;
         let marked = Mark::Published.find(host, &dir.root)?;
         Mark::Published.remove_older(host, &dir.root, marked)?;
-        Ok(Self { dir: dir.clone(), marked })
+        let left = committed.outbox.iter().map(|(cut, batch)| {
+            let mut staged = Vec::new();
+            for (stage, publications) in &batch.publications {
+                let (state_logs, output_logs) = dir.state.stage_logs(stage);
+                let path = |publication: &Publication| path_in(&state_logs, &output_logs, &publication.log);
+                staged.extend(publications.iter().map(|publication| (path(publication), publication.clone())));
+            }
+            Outgoing::of(*cut, staged, committed.last.closing)
+        });
+        Ok(Self { dir: dir.clone(), marked, left: left.collect() })
     }
 
     /// Publishes a batch, and marks it. May be called again after an error.
-    pub(crate) fn publish(&mut self, batch: &mut Outgoing) -> Result<(), RunError> {
+    fn publish(&mut self, batch: &mut Outgoing) -> Result<(), RunError> {
         failpoint::publication(batch.closing);
         batch.files.go_on(&self.dir.state)?;
         self.dir.set_mark(Mark::Published, self.marked, batch.cut)?;
         self.marked = batch.cut;
         failpoint::hit("publication-marked");
-        // Who removes what is published is asked nothing about it by a start behind a loss of power.
+        // Readers may remove what is published: a start after a loss of power does not look for it.
         self.dir.state.host.sync(&self.dir.root).map_err(RunError::io("sync", &self.dir.root))
     }
 
@@ -76,7 +89,13 @@ impl Publisher {
 
     async fn run(mut self, region: Arc<Region>, mut batches: UnboundedReceiver<Outgoing>) {
         let _alarm = Alarm { region: region.clone(), whose: "publisher" };
-        while let Some(mut batch) = batches.recv().await {
+        let mut left = std::mem::take(&mut self.left).into_iter();
+        loop {
+            let next = match left.next() {
+                Some(batch) => Some(batch),
+                None => batches.recv().await,
+            };
+            let Some(mut batch) = next else { return };
             failpoint::publication(batch.closing);
             failpoint::at("publication-begins").await;
             if region.has_ended() {
@@ -98,7 +117,7 @@ impl Publisher {
 pub(crate) struct Unpublished {
     pub(crate) batches: usize,
     pub(crate) files: usize,
-    /// When the first of them was committed, in milliseconds since 1970.
+    /// When the barrier of the first of them began, in milliseconds since 1970.
     pub(crate) since_ms: Option<i64>,
 }
 

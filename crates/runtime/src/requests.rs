@@ -2,8 +2,8 @@
 //!
 //! A request is a file in the state directory, `requests/<id>.json`, which is written whole and never changed: [`Requesting`] writes it, from any
 //! process. Its files lie in `<output>/.tidemill-staging/@given` by then, durably. The coordinator of the region that has the stage takes the files over, into
-//! `@accepted`, where nobody else removes anything, gives the request to the next barrier, one at a time, and removes it when the cut is committed and its
-//! effects are done. Between the two a crash leaves the request: the stage is asked once more, and knows the id.
+//! `@accepted`, where nobody else removes anything, gives the request to the next barrier, one at a time, and removes it when what the cut
+//! seals is published. Between the two a crash leaves the request: the stage is asked once more, and knows the id.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -136,7 +136,7 @@ impl Requesting {
         Ok(())
     }
 
-    /// Whether a request still waits for its barrier, or for the end of its cut.
+    /// Whether a request still waits for its barrier, or for what comes of it to be published.
     #[must_use]
     pub fn is_pending(&self, id: &str) -> bool {
         path_of(&self.state_root, id).exists()
@@ -172,6 +172,12 @@ impl Asked {
     /// Whether it is time to look for requests, where nothing else makes a barrier.
     pub(crate) fn is_due(&self) -> bool {
         self.looked.is_none_or(|looked| looked.elapsed() >= ASK_EVERY)
+    }
+
+    /// Whether there may be any, of this region or another one. Touches nothing.
+    pub(crate) fn any(&mut self, host: &dyn Host, state_root: &Path) -> bool {
+        self.looked = Some(Instant::now());
+        waiting(host, state_root).is_ok_and(|paths| !paths.is_empty())
     }
 
     /// The first request, in order of ids, for a stage that `is_own`, with its files in hand. One that can't be understood, that wants a path that is not

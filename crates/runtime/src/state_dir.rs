@@ -38,6 +38,8 @@ use crate::requests::{self, GIVEN};
 use crate::sync::sync_all;
 
 const CLAIM: &str = ".tidemill-claim";
+/// Where the regions behind ponds are, in a state directory.
+pub(crate) const REGIONS: &str = "regions";
 const STAGING: &str = ".tidemill-staging";
 
 /// Where files lie below an output root that are not for readers yet.
@@ -166,7 +168,7 @@ impl StateDir {
 
     /// Where the ledger of a region is.
     pub(crate) fn region_root(&self, name: &str) -> PathBuf {
-        if name == MAIN { self.root.clone() } else { self.root.join("regions").join(name) }
+        if name == MAIN { self.root.clone() } else { self.root.join(REGIONS).join(name) }
     }
 
     /// The part of a region.
@@ -187,12 +189,15 @@ impl RegionDir {
         mark.set(&*self.state.host, &self.root, before, cut)
     }
 
-    /// Refuses a ledger that ends before a cut that was committed.
-    pub(crate) fn check_mark(&self, cut: CutId) -> Result<(), RunError> {
-        let marked = Mark::Committed.find(&*self.state.host, &self.root)?;
-        if marked > cut {
-            let what = format!("the ledger ends with cut {cut}, but cut {marked} was committed: its record is lost");
-            return Err(RunError::Corrupt { what, path: self.root.clone() });
+    /// Refuses a ledger that ends before a cut that was committed or published.
+    pub(crate) fn check_marks(&self, cut: CutId) -> Result<(), RunError> {
+        for mark in [Mark::Committed, Mark::Published] {
+            let marked = mark.find(&*self.state.host, &self.root)?;
+            if marked > cut {
+                let what =
+                    format!("the ledger ends with cut {cut}, but cut {marked} was committed: its record is lost");
+                return Err(RunError::Corrupt { what, path: self.root.clone() });
+            }
         }
         // Who died between a record and its mark leaves an older one.
         Mark::Committed.remove_older(&*self.state.host, &self.root, cut)

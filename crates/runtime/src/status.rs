@@ -59,7 +59,7 @@ pub struct RegionStatus {
     /// Files of sealed hours that are not published yet.
     #[serde(default)]
     pub unpublished_files: u64,
-    /// Milliseconds since the first of them was sealed; 0 when there are none.
+    /// Milliseconds since the barrier that sealed the first of them; 0 when there are none.
     #[serde(default)]
     pub unpublished_ms: u64,
     /// Bytes that were handed on by its sources, or out of its ponds, since the process started.

@@ -1,6 +1,7 @@
 //! Making what was written durable, so that a write error is seen by whom it concerns.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,18 +23,32 @@ pub(crate) struct Written {
     pub(crate) path: PathBuf,
     /// The descriptor that it was written with, where it is still open. Only that is told for sure of an error before.
     pub(crate) file: Option<Arc<dyn HostFile>>,
+    /// That it is gone is no fault.
+    may_be_gone: bool,
 }
 
 impl Written {
     fn sync(&self, host: &dyn Host) -> Result<(), RunError> {
         let synced = self.file.as_ref().map_or_else(|| host.sync(&self.path), |file| file.sync());
-        synced.map_err(RunError::io("sync", &self.path))
+        match synced {
+            Err(error) if self.may_be_gone && error.kind() == ErrorKind::NotFound => Ok(()),
+            synced => synced.map_err(RunError::io("sync", &self.path)),
+        }
+    }
+
+    pub(crate) fn of(path: PathBuf, file: Option<Arc<dyn HostFile>>) -> Self {
+        Self { path, file, may_be_gone: false }
+    }
+
+    /// A directory that readers may take away.
+    pub(crate) fn that_may_be_gone(dir: PathBuf) -> Self {
+        Self { path: dir, file: None, may_be_gone: true }
     }
 }
 
 impl From<&Path> for Written {
     fn from(path: &Path) -> Self {
-        Self { path: path.to_owned(), file: None }
+        Self::of(path.to_owned(), None)
     }
 }
 
@@ -61,7 +76,9 @@ pub(crate) fn sync_all(host: &dyn Host, written: &[Written]) -> Result<(), RunEr
         Ok(())
     };
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (1..written.len().min(AT_ONCE)).map(|_| scope.spawn(work)).collect();
+        // Where there can't be more threads, fewer do.
+        let thread = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
+        let threads: Vec<_> = (1..written.len().min(AT_ONCE)).map_while(thread).collect();
         let own = work();
         let others = threads.into_iter().map(|thread| thread.join().expect("syncing does not panic"));
         others.fold(own, Result::and)
@@ -70,8 +87,12 @@ pub(crate) fn sync_all(host: &dyn Host, written: &[Written]) -> Result<(), RunEr
 
 fn sync_file_systems(host: &dyn Host, written: &[Written]) -> Result<(), RunError> {
     let mut synced = BTreeSet::new();
-    for Written { path, .. } in written {
-        if synced.insert(host.file_system(path).map_err(RunError::io("look at", path))?) {
+    for Written { path, may_be_gone, .. } in written {
+        let file_system = match host.file_system(path) {
+            Err(error) if *may_be_gone && error.kind() == ErrorKind::NotFound => continue,
+            found => found.map_err(RunError::io("look at", path))?,
+        };
+        if synced.insert(file_system) {
             host.sync_file_system(path).map_err(RunError::io("sync the file system of", path))?;
         }
     }

@@ -419,6 +419,10 @@ async fn append(region: &Region, stage: &StageShared, log: &LogName, bytes: &[u8
     loop {
         let Err(error) = stage.logs().append(log, bytes) else { return };
         region.lives().await;
+        if !matches!(error, RunError::Io { .. }) {
+            region.coordinator().do_send(Fatal(error));
+            return std::future::pending().await;
+        }
         if tries.is_multiple_of(20) {
             let stage = &region.node(stage.node).name;
             tracing::error!(%stage, error = %error.chain(), "can't write; inputs wait and nothing is lost. Make room, or mend the directory");

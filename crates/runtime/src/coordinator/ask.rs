@@ -27,10 +27,14 @@ impl Coordinator {
             return None;
         }
         let Region { config, stages, .. } = &*self.region;
+        if self.region.unpublished().batches > 0 {
+            if self.asked.is_due() {
+                self.request_waits = self.asked.any(&*config.host, &config.state_root);
+            }
+            return None;
+        }
+        self.request_waits = false;
         let is_own = |name: &str| stages.iter().any(|stage| *self.region.node(stage.node).name == *name);
-        let request = self.asked.next(&*config.host, &config.state_root, &config.output_root, is_own);
-        let must_wait = request.is_some() && self.region.unpublished().batches > 0;
-        self.has_request = must_wait;
-        request.filter(|_| !must_wait).map(Arc::new)
+        self.asked.next(&*config.host, &config.state_root, &config.output_root, is_own).map(Arc::new)
     }
 }
