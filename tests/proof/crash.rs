@@ -1,4 +1,5 @@
-//! `kill -9` at seeded moments, and between every two steps of a commit: what comes out is what the generator says it made.
+//! `kill -9` at seeded moments, and between every two steps of a commit: what comes out is what the generator says it
+//! made.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -8,8 +9,8 @@ use tidemill_harness::admin::{address, page};
 use tidemill_harness::generated::{Crashing, args, finish_and_audit, generated, many_cuts};
 use tidemill_harness::{KILLED, Place, Process, finish, printed, seeded, side_by_side, wait_for};
 
-/// Steps of a commit, in order, with a number that is reached in the middle of a run; see `committer.rs` and `ledger.rs`
-/// of the runtime.
+/// Steps of a commit, in order, with a number that is reached in the middle of a run; see `committer.rs` and
+/// `ledger.rs` of the runtime.
 const STEPS: [(&str, &str); 8] = [
     ("cut-begins", "20"),
     ("logs-synced", "20"),
@@ -104,8 +105,8 @@ fn position(admin: &str) -> Option<u64> {
     Some(partitions.iter().filter_map(|partition| partition["position"].as_u64()).sum())
 }
 
-/// Five kills each: early, in the middle, at a cut that seals hours, and at the last one. What a start does again counts
-/// too.
+/// Five kills each: early, in the middle, at a cut that seals hours, and at the last one. What a start does again
+/// counts too.
 #[test]
 fn a_kill_between_any_two_steps_of_a_commit_changes_nothing() {
     side_by_side(&STEPS, |(step, middle)| {

@@ -1,7 +1,8 @@
 //! Logs: the append-only files of one stage, whose lengths are part of the cut.
 //!
-//! Stage code names Logs, the runtime holds their descriptors. A Log is written without a buffer in the process, so that its
-//! length is what the file system has. Going back to a cut truncates each Log to its length there and removes the ones that it does not have.
+//! Stage code names Logs, the runtime holds their descriptors. A Log is written without a buffer in the process, so that
+//! its length is what the file system has. Going back to a cut truncates each Log to its length there and removes the
+//! ones that it does not have.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -52,8 +53,8 @@ struct Log {
 }
 
 impl Logs {
-    /// The Logs of a stage, set back to `lengths`: what is longer is truncated, what is not named is removed, unless it is
-    /// `staged`.
+    /// The Logs of a stage, set back to `lengths`: what is longer is truncated, what is not named is removed, unless it
+    /// is `staged`.
     pub(crate) fn restore(
         host: Arc<dyn Host>,
         state_dir: PathBuf,

@@ -1,4 +1,5 @@
-//! The effects of committed records: Logs become files for readers, Logs that are not needed go. All of it can be redone.
+//! The effects of committed records: Logs become files for readers, Logs that are not needed go. All of it can be
+//! redone.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -17,8 +18,8 @@ use crate::sync::{Written, sync_all};
 
 /// Logs that become files for readers: where each lies, with what becomes of it; and how far that has come.
 ///
-/// A rename moves each to its place. It replaces nothing, unless it is to: what is there already is somebody else's, and
-/// is refused. A Log that is gone was published before. Readers may have taken the file since then, and its directory.
+/// A rename moves each to its place. It replaces nothing, unless it is to: what is there already is somebody else's,
+/// and is refused. A Log that is gone was published before. Readers may have taken the file since then, and its directory.
 pub(crate) struct Publishing {
     staged: Vec<(PathBuf, Publication)>,
     is_noted: bool,
