@@ -186,3 +186,60 @@ impl To {
 fn seconds(ns: u64) -> u64 {
     ns / 1_000_000_000
 }
+
+#[cfg(test)]
+mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+
+    fn partition(name: &str, silent_ms: u64) -> PartitionStatus {
+        PartitionStatus {
+            name: name.into(),
+            position: 7,
+            committed: 7,
+            max_event_ms: None,
+            far_ahead_ms: None,
+            ended: false,
+            idle: false,
+            silent_ms,
+            lag_events: Some(5),
+            lag_ms: None,
+        }
+    }
+
+    fn source(partitions: Vec<PartitionStatus>) -> SourceStatus {
+        SourceStatus {
+            name: "s".into(),
+            kind: "k".into(),
+            ended: false,
+            restarts: 0,
+            errors: 0,
+            busy_ns: 0,
+            back_pressure_ns: 0,
+            waits_for: None,
+            partitions,
+        }
+    }
+
+    #[test]
+    fn a_partition_says_what_has_changed_and_alarms_nobody_when_it_is_gone() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let (mut exporter, to) = (Exporter::default(), To { topology: Label::new("topology", "t") });
+        let mut page = |partitions| {
+            metrics::with_local_recorder(&recorder, || exporter.source(&to, &source(partitions)));
+            recorder.handle().render()
+        };
+        let of = |page: &str, metric: &str| {
+            let series = format!("tidemill_partition_{metric}{{topology=\"t\",source=\"s\",partition=\"p\"}} ");
+            page.lines().find_map(|line| line.strip_prefix(&series)).map(str::to_owned)
+        };
+        let first = page(vec![partition("p", 2_000), partition("q", 0)]);
+        assert_eq!(of(&first, "silent_seconds").as_deref(), Some("2"));
+        let later = page(vec![partition("p", 3_000), partition("q", 0)]);
+        assert_eq!(of(&later, "silent_seconds").as_deref(), Some("3"));
+        let gone = page(vec![partition("q", 0)]);
+        assert_eq!([of(&gone, "silent_seconds"), of(&gone, "lag_events")], [Some("0".into()), Some("0".into())]);
+        assert_eq!(of(&gone, "position").as_deref(), Some("7"));
+    }
+}
