@@ -6,7 +6,7 @@
 
 To be run where the traced program ran. The run must be the first of its state, so that its ledgers have all records. When a record is appended to a ledger:
 every Log that it names has been synced up to its length there, so has the state, and so have the directories in which they were made. When a file is moved to its
-place: the record that publishes it has been synced. When the next record is appended: the directories have been synced that it was moved from and to.
+place: the record that publishes it has been synced. When a mark says that it is published: the directories have been synced that it was moved from and to.
 Prints a summary as JSON; exits with 1 and a list when something is out of order.
 """
 
@@ -41,7 +41,9 @@ class Trace:
         # By file: bytes written and bytes synced. By directory: what was made there or moved since it was synced.
         self.written, self.durable, self.made = defaultdict(int), defaultdict(int), defaultdict(set)
         self.publishes, self.moved_dirs, self.wrong = {}, defaultdict(set), []
-        self.moves = self.syncs = 0
+        self.moves = self.syncs = self.published = 0
+        # By region: the cut that its mark says is published.
+        self.marked = defaultdict(int)
         for folder, _, names in os.walk(self.state):
             for name in filter(lambda name: name.startswith("ledger-"), names):
                 path = os.path.join(folder, name)
@@ -66,9 +68,6 @@ class Trace:
         if at >= len(self.ledgers[ledger]):
             return
         record, what = self.ledgers[ledger][at], f"record {at} of {os.path.relpath(ledger, self.state)} is appended"
-        for folder in self.moved_dirs.pop(ledger, ()):
-            if self.made[folder]:
-                self.complain(f"{what} before this is synced, where files were moved", folder)
         if record["cut"] == 0:
             return
         pieces = record["pieces"]
@@ -78,6 +77,17 @@ class Trace:
             homes = {"State": os.path.join(self.state, "logs", stage), "Output": os.path.join(self.output, ".tidemill-staging", stage)}
             for log, length in said.get("logs", []):
                 self.check_durable(what, os.path.join(homes[log["home"]], log["name"] + ".staged"), length)
+
+    def marks(self, path):
+        """A cut is said to be published, in the name of a file beside the ledger."""
+        region, name = os.path.split(path)
+        if not name.startswith("published-"):
+            return
+        self.published += 1
+        self.marked[region] = int(name.removeprefix("published-"))
+        for folder in self.moved_dirs.pop(region, ()):
+            if self.made[folder]:
+                self.complain(f"{name} is set before this is synced, where files were moved", folder)
 
     def begins(self, name, arguments):
         """What a sync will have made durable when it returns: what was written before it began."""
@@ -99,6 +109,7 @@ class Trace:
         elif name == "openat" and "O_CREAT" in arguments and returned and returned not in self.written:
             self.written[returned] = 0
             self.made[os.path.dirname(returned)].add(returned)
+            self.marks(returned)
         elif name == "fsync":
             self.syncs += 1
             path, written, made, appended = began
@@ -118,9 +129,13 @@ class Trace:
             ledger, at = self.publishes[new]
             if self.synced_records[ledger] <= at:
                 self.complain("moved before the record that publishes it is synced", new)
+            if self.marked[os.path.dirname(ledger)] >= self.ledgers[ledger][at]["cut"]:
+                self.complain("moved behind the mark that says that it is published", new)
             for folder, path in ((os.path.dirname(old), old), (os.path.dirname(new), new)):
                 self.made[folder].add(path)
-                self.moved_dirs[ledger].add(folder)
+                self.moved_dirs[os.path.dirname(ledger)].add(folder)
+        elif name == "renameat2":
+            self.marks(texts[-1])
 
     def read(self, path):
         open_calls = {}
@@ -143,7 +158,7 @@ class Trace:
 def main():
     trace = Trace(sys.argv[2], sys.argv[3])
     trace.read(sys.argv[1])
-    summary = {"records": sum(trace.appended[path] for path in trace.ledgers), "moves": trace.moves, "syncs": trace.syncs}
+    summary = {"records": sum(trace.appended[path] for path in trace.ledgers), "moves": trace.moves, "syncs": trace.syncs, "published": trace.published}
     print(json.dumps(summary | {"wrong": len(trace.wrong)}))
     if trace.wrong:
         print("\n".join(trace.wrong[:40]), file=sys.stderr)

@@ -35,6 +35,7 @@ fn nothing_is_built_on_what_is_not_durable() {
     let told: serde_json::Value = serde_json::from_slice(&found.stdout).expect("JSON");
     println!("{told}");
     assert!(told["records"].as_u64() > Some(20) && told["moves"].as_u64() > Some(10), "{told}");
+    assert!(told["published"].as_u64() >= Some(2), "{told}");
     // Where any one sort of sync is left out, the reader of the trace says so.
     for without in ["fsync(", "syncfs("] {
         let less: String = trace.split_inclusive('\n').filter(|line| !line.contains(without)).collect();
