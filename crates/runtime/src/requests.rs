@@ -278,11 +278,11 @@ pub(crate) fn done(host: &dyn Host, state_root: &Path, output_root: &Path, reque
     forget(host, &path_of(state_root, &request.id))
 }
 
-/// When a process starts, all of whose regions have done their last effects: removes files that were taken over for requests that are gone, and refuses
-/// requests for stages that there are not.
-pub(crate) fn clear(state: &StateDir, stages: &BTreeSet<&str>) -> Result<(), RunError> {
+/// When a process starts, all of whose regions are open: removes files that were taken over for requests that are gone,
+/// unless they are `staged`, and refuses requests for stages that there are not.
+pub(crate) fn clear(state: &StateDir, stages: &BTreeSet<&str>, staged: &BTreeSet<String>) -> Result<(), RunError> {
     let host = &*state.host;
-    let mut needed = BTreeSet::new();
+    let mut needed: BTreeSet<String> = staged.iter().map(|name| format!("{name}{STAGED}")).collect();
     for path in waiting(host, &state.root)? {
         // What can't be read is told when it is looked for.
         let text = host.read(&path).unwrap_or_default();
@@ -448,8 +448,14 @@ mod tests {
         drop(asking);
         drop(roots.asking());
         assert_eq!(roots.files(), [vec![], vec!["x".to_owned()]], "its barrier may be on its way");
+        let clear = |stages: [&str; 1], staged: &[&str]| {
+            let staged = staged.iter().map(|name| (*name).to_owned()).collect();
+            clear(&roots.owned(), &stages.into(), &staged).unwrap();
+        };
+        clear(["files"], &["x"]);
+        assert_eq!(roots.files()[1], ["x"], "its cut was committed, and it is to be published");
         // A process that starts knows that there is none.
-        clear(&roots.owned(), &BTreeSet::from(["files"])).unwrap();
+        clear(["files"], &[]);
         assert_eq!(roots.files(), [const { Vec::<String>::new() }; 2]);
     }
 
@@ -465,9 +471,9 @@ mod tests {
         roots.give(&asking, "y");
         asking.ask(&request("1", "files", &["y"])).unwrap();
         assert_eq!(roots.next("files").as_deref(), Some("1"));
-        clear(&roots.owned(), &BTreeSet::from(["files"])).unwrap();
+        clear(&roots.owned(), &BTreeSet::from(["files"]), &BTreeSet::new()).unwrap();
         assert_eq!(roots.files()[1], ["y"], "it will be asked for once more");
-        clear(&roots.owned(), &BTreeSet::from(["others"])).unwrap();
+        clear(&roots.owned(), &BTreeSet::from(["others"]), &BTreeSet::new()).unwrap();
         assert!(!asking.is_pending("1") && roots.files()[1].is_empty());
     }
 

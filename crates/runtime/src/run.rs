@@ -260,7 +260,8 @@ pub fn start_locked(
     // All of them are ready before any of them runs.
     let ready = (0..opening.plans.len()).map(|index| opening.open(index)).collect::<Result<Vec<_>, _>>()?;
     let stages = opening.plans.iter().flat_map(|planned| &planned.plan.nodes);
-    requests::clear(&opening.state, &stages.map(|node| &*node.name).collect())?;
+    let staged = ready.iter().flat_map(|ready| ready.region.committed().requested()).collect();
+    requests::clear(&opening.state, &stages.map(|node| &*node.name).collect(), &staged)?;
     let resumed_from = ready[0].region.committed().last.cut;
     let regions = Mutex::new(ready.iter().map(|ready| ready.region.clone()).collect());
     let handle = Handle(Arc::new(Shared { regions, is_stopping: AtomicBool::new(false), stops: Notify::new() }));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tidemill_core::{CutId, Horizon, LogName, Positions, SealReason};
+use tidemill_core::{CutId, Home, Horizon, LogName, Positions, SealReason};
 use tidemill_topology::Fingerprint;
 
 use super::record::{Batch, Ends, Hours, Record, Seen};
@@ -106,6 +106,13 @@ impl Committed {
         of_stage.flatten().map(|publication| publication.log.clone()).collect()
     }
 
+    /// Names of files that came with requests and are to be published.
+    pub(crate) fn requested(&self) -> Vec<String> {
+        let publications = self.outbox.values().flat_map(|batch| batch.publications.values().flatten());
+        let requested = publications.filter(|publication| publication.log.home == Home::Request);
+        requested.map(|publication| publication.log.name.clone()).collect()
+    }
+
     /// Takes out of a record what is known already. So a record costs what moved, however many partitions there are.
     pub(crate) fn leave_out_known(&self, record: &mut Record) {
         // A source that has nothing else stays, if it is new.
@@ -162,7 +169,7 @@ impl Committed {
 mod tests {
     use rand_xoshiro::SplitMix64;
     use rand_xoshiro::rand_core::{Rng, SeedableRng};
-    use tidemill_core::{Home, Moved, PartitionPosition, Publication, SourcePositions};
+    use tidemill_core::{Moved, PartitionPosition, Publication, SourcePositions};
 
     use super::*;
     use crate::ledger::{StageRecord, frame, records};
