@@ -11,7 +11,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tidemill_core::{LogName, Publication};
+use tidemill_core::Publication;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -21,7 +21,6 @@ use crate::error::RunError;
 use crate::failpoint;
 use crate::host::Host;
 use crate::ledger::{Committed, Ledger, Record};
-use crate::logs::path_in;
 use crate::mark::Mark;
 use crate::pieces::{Changes, Pieces};
 use crate::publish::remove;
@@ -182,15 +181,11 @@ fn retire(host: &dyn Host, logs: Vec<PathBuf>) -> Result<(), RunError> {
 /// and what is still to be published.
 pub(crate) fn recover(dir: &RegionDir, committed: &Committed) -> Result<(Arc<Pieces>, Publisher), RunError> {
     let record = &committed.last;
-    let place = |stage: &str| {
-        let (state_logs, output_logs) = dir.state.stage_logs(stage);
-        move |log: &LogName| path_in(&state_logs, &output_logs, log)
-    };
     dir.check_marks(record.cut)?;
     let publisher = Publisher::open(dir, committed)?;
     failpoint::cut(record);
     for (name, said) in &record.stages {
-        retire(&*dir.state.host, said.retired.iter().map(place(name)).collect())?;
+        retire(&*dir.state.host, said.retired.iter().map(dir.state.log_paths(name)).collect())?;
     }
     failpoint::hit("effects-redone");
     let pieces = Pieces::open(dir.state.host.clone(), dir.root.clone(), record.pieces, record.cut)?;

@@ -15,7 +15,6 @@ use crate::coordinator::{Fatal, Published};
 use crate::error::RunError;
 use crate::failpoint;
 use crate::ledger::Committed;
-use crate::logs::path_in;
 use crate::mark::Mark;
 use crate::publish::Publishing;
 use crate::region::{Alarm, Region};
@@ -60,9 +59,8 @@ impl Publisher {
         let left = committed.outbox.iter().map(|(cut, batch)| {
             let mut staged = Vec::new();
             for (stage, publications) in &batch.publications {
-                let (state_logs, output_logs) = dir.state.stage_logs(stage);
-                let path = |publication: &Publication| path_in(&state_logs, &output_logs, &publication.log);
-                staged.extend(publications.iter().map(|publication| (path(publication), publication.clone())));
+                let path = dir.state.log_paths(stage);
+                staged.extend(publications.iter().map(|publication| (path(&publication.log), publication.clone())));
             }
             Outgoing::of(*cut, staged, committed.last.closing)
         });
@@ -71,7 +69,6 @@ impl Publisher {
 
     /// Publishes a batch, and marks it. May be called again after an error.
     fn publish(&mut self, batch: &mut Outgoing) -> Result<(), RunError> {
-        failpoint::publication(batch.closing);
         batch.files.go_on(&self.dir.state)?;
         self.dir.set_mark(Mark::Published, self.marked, batch.cut)?;
         self.marked = batch.cut;
@@ -80,22 +77,18 @@ impl Publisher {
         self.dir.state.host.sync(&self.dir.root).map_err(RunError::io("sync", &self.dir.root))
     }
 
-    /// Starts it. It ends when the sender is dropped, after what was sent; or with its region, after the batch in hand.
-    pub(crate) fn start(self, region: Arc<Region>) -> (UnboundedSender<Outgoing>, oneshot::Receiver<()>) {
+    /// Starts it, with what is left. It ends when the sender is dropped, after what was sent; or with its region, after
+    /// the batch in hand.
+    pub(crate) fn start(mut self, region: Arc<Region>) -> (UnboundedSender<Outgoing>, oneshot::Receiver<()>) {
         let (sender, batches) = unbounded_channel();
+        self.left.drain(..).for_each(|batch| drop(sender.send(batch)));
         let host = region.config.host.clone();
         (sender, task::start(&*host, "publisher", self.run(region, batches)))
     }
 
     async fn run(mut self, region: Arc<Region>, mut batches: UnboundedReceiver<Outgoing>) {
         let _alarm = Alarm { region: region.clone(), whose: "publisher" };
-        let mut left = std::mem::take(&mut self.left).into_iter();
-        loop {
-            let next = match left.next() {
-                Some(batch) => Some(batch),
-                None => batches.recv().await,
-            };
-            let Some(mut batch) = next else { return };
+        while let Some(mut batch) = batches.recv().await {
             failpoint::publication(batch.closing);
             failpoint::at("publication-begins").await;
             if region.has_ended() {

@@ -25,13 +25,13 @@ use std::sync::{Arc, Mutex};
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
-use tidemill_core::{CutId, StateKey};
+use tidemill_core::{CutId, LogName, StateKey};
 use tidemill_topology::MAIN;
 
 use crate::error::RunError;
 use crate::host::{Host, Open, System};
 use crate::ledger::Ledger;
-use crate::logs::{ACCEPTED, make_dirs};
+use crate::logs::{ACCEPTED, make_dirs, path_in};
 use crate::mark::Mark;
 use crate::published;
 use crate::requests::{self, GIVEN};
@@ -176,6 +176,12 @@ impl StateDir {
         let root = self.region_root(name);
         make_dirs(&*self.host, &root)?;
         Ok(RegionDir { state: self.clone(), root })
+    }
+
+    /// Where the Logs of a stage lie, one by one.
+    pub(crate) fn log_paths(&self, stage: &str) -> impl Fn(&LogName) -> PathBuf + use<> {
+        let (state_logs, output_logs) = self.stage_logs(stage);
+        move |log| path_in(&state_logs, &output_logs, log)
     }
 
     pub(crate) fn stage_logs(&self, stage: &str) -> (PathBuf, PathBuf) {

@@ -36,6 +36,15 @@ struct ResumePoint {
     generation: u32,
     /// Where the file was last.
     path: String,
+    #[serde(flatten)]
+    seen: Seen,
+    /// For how long it could not be found although it may have more to give, in milliseconds.
+    lost_ms: u64,
+}
+
+/// A file as it was last seen.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Seen {
     id: FileId,
     head: Head,
     closed: bool,
@@ -43,23 +52,15 @@ struct ResumePoint {
     len: u64,
     at_end: bool,
     folders: Folders,
-    /// For how long it could not be found although it may have more to give, in milliseconds.
-    lost_ms: u64,
     given_up: bool,
 }
 
-/// All of a partition that its position in the cut says, but for its path.
+/// What a position has said, but for the path, and for how long the file is lost.
 #[derive(PartialEq)]
 struct Said {
-    position: u64,
-    is_ended: bool,
-    is_closed: bool,
-    id: FileId,
-    head: Head,
-    len: u64,
-    at_end: bool,
-    folders: Folders,
-    given_up: bool,
+    next: u64,
+    ended: bool,
+    seen: Seen,
 }
 
 pub(super) struct Partition {
@@ -143,12 +144,13 @@ impl Partition {
     /// A partition as it was at the last cut.
     pub(super) fn restore(name: &Arc<str>, position: &PartitionPosition) -> Result<Self, serde_json::Error> {
         let resume: ResumePoint = serde_json::from_str(&position.resume)?;
-        let mut partition = Self::new(resume.stem, resume.generation, resume.path.into(), resume.id, resume.head);
+        let seen = resume.seen;
+        let mut partition = Self::new(resume.stem, resume.generation, resume.path.into(), seen.id, seen.head);
         partition.name = name.clone();
         partition.position = position.next;
-        (partition.len, partition.at_end, partition.folders) = (resume.len, resume.at_end, resume.folders);
-        (partition.lost_before, partition.given_up) = (Duration::from_millis(resume.lost_ms), resume.given_up);
-        if resume.closed {
+        (partition.len, partition.at_end, partition.folders) = (seen.len, seen.at_end, seen.folders);
+        (partition.lost_before, partition.given_up) = (Duration::from_millis(resume.lost_ms), seen.given_up);
+        if seen.closed {
             partition.state = State::Closed;
             partition.ended = true;
         }
@@ -162,25 +164,27 @@ impl Partition {
 
     /// Its position, unless it is the same as the last time.
     pub(super) fn moved(&mut self) -> Option<PartitionPosition> {
+        let said = Said { next: self.position, ended: self.ended, seen: self.seen() };
+        // As bytes: paths compare slowly.
+        let is_same = |(known, path): &(Said, PathBuf)| *known == said && path.as_os_str() == self.path.as_os_str();
         // How long it is lost goes on.
-        let said = Said {
-            position: self.position,
-            is_ended: self.ended,
-            is_closed: self.state == State::Closed,
-            id: self.id,
-            head: self.head,
-            len: self.len,
-            at_end: self.at_end,
-            folders: self.folders,
-            given_up: self.given_up,
-        };
-        let is_same =
-            self.said.as_ref().is_some_and(|(known, path)| *known == said && path.as_os_str() == self.path.as_os_str());
-        if is_same && self.lost_since.is_none() {
+        if self.lost_since.is_none() && self.said.as_ref().is_some_and(is_same) {
             return None;
         }
         self.said = Some((said, self.path.clone()));
         Some(self.position())
+    }
+
+    fn seen(&self) -> Seen {
+        Seen {
+            id: self.id,
+            head: self.head,
+            closed: self.state == State::Closed,
+            len: self.len,
+            at_end: self.at_end,
+            folders: self.folders,
+            given_up: self.given_up,
+        }
     }
 
     fn position(&self) -> PartitionPosition {
@@ -188,14 +192,8 @@ impl Partition {
             stem: self.stem.clone(),
             generation: self.generation,
             path: self.path.to_string_lossy().into_owned(),
-            id: self.id,
-            head: self.head,
-            closed: self.state == State::Closed,
-            len: self.len,
-            at_end: self.at_end,
-            folders: self.folders,
+            seen: self.seen(),
             lost_ms: u64::try_from(self.lost_for().as_millis()).unwrap_or(u64::MAX),
-            given_up: self.given_up,
         });
         let resume = resume.expect("it has names for keys");
         PartitionPosition { next: self.position, resume: resume.into(), ended: self.ended }

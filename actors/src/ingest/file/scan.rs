@@ -72,6 +72,14 @@ impl FileSource {
                 self.look_for(index, &mut folders);
             }
         }
+        self.look_for_folders(&mut folders);
+        self.scanned_at_ms = begin_ms;
+        self.touched.extend(0..self.partitions.len());
+        Ok(())
+    }
+
+    /// Notes which patterns have no folder.
+    fn look_for_folders(&mut self, folders: &mut FoldersNow) {
         for (pattern, base) in self.patterns.bases() {
             let is_there = folders.id(&base).is_some();
             match (is_there, self.missing.contains_key(pattern)) {
@@ -84,8 +92,6 @@ impl FileSource {
                 _ => {}
             }
         }
-        self.scanned_at_ms = begin_ms;
-        Ok(())
     }
 
     pub(super) fn next_generation(&self, stem: &str) -> u32 {

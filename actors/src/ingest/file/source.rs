@@ -111,7 +111,6 @@ impl FileSource {
             source.partitions.push(partition);
         }
         source.scan()?;
-        source.touched.extend(0..source.partitions.len());
         source.fix_ends();
         if let Some(stretch) = &context.stretch {
             source.keep(stretch);
@@ -279,7 +278,6 @@ impl FileSource {
 
     /// Deals with what went wrong with a partition's file.
     fn fault(&mut self, index: usize, fault: Fault) -> Result<(), SourceError> {
-        self.touched.insert(index);
         let partition = &mut self.partitions[index];
         let (source, name, position) = (self.source.clone(), partition.name.clone(), partition.position);
         let file = partition.path.display().to_string();
@@ -374,7 +372,6 @@ impl Source for FileSource {
         if !self.until_end && now >= self.next_scan {
             self.next_scan = now + Duration::from_millis(self.config.rescan);
             self.scan()?;
-            self.touched.extend(0..self.partitions.len());
         }
         let deadline = now + LONGEST_CALL;
         let mut quiet = 0;
