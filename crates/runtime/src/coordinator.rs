@@ -47,7 +47,7 @@ pub(crate) struct Coordinator {
     in_flight: Option<InFlight>,
     next_cut: CutId,
     last_cut_at: Instant,
-    /// When it was heard last that something is published, or that nothing waits.
+    /// When something was published last, or a stop was asked for.
     published_at: Instant,
     /// When it was asked last what there is to do.
     ticked: Clocks,
@@ -288,9 +288,10 @@ impl Coordinator {
     fn end_when_published(&mut self, ended: Ended) {
         let Unpublished { batches, files, .. } = self.region.unpublished();
         let max = Duration::from_millis(self.region.config.drain_ms);
+        let waits_since = self.published_at.max(self.last_cut_at);
         if batches == 0 {
             self.end(Ok(ended));
-        } else if (ended == Ended::Stopped || self.drain.is_some()) && self.published_at.elapsed() >= max {
+        } else if (ended == Ended::Stopped || self.drain.is_some()) && waits_since.elapsed() >= max {
             self.end(Err(RunError::Unpublished { files, seconds: max.as_secs() }));
         }
     }
